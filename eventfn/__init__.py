@@ -1,0 +1,1 @@
+"""eventfn: a Lambda that you run yourself."""

@@ -1,0 +1,1 @@
+"""The commands: parse and print, a file per group. Does not belong here: anything a library caller would want."""

@@ -1,0 +1,93 @@
+"""What travels: the records a source hands over, the invocation a function gets, the outcome it leaves.
+
+PURE: data only, no I/O, no clock, no asyncio. An event crosses the core as bytes: it is decoded by the function, or
+by a filter that has to look inside, and by nobody else.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+# Lambda's limits (docs: quotas), in bytes.
+MAX_SYNC_REQUEST = 6_291_456
+MAX_SYNC_RESPONSE = 6_291_556
+MAX_ASYNC_REQUEST = 1_048_576
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A fact that the host keeps for a source, in the same transaction as the event it belongs to.
+
+    A source that stores "I have announced this" here cannot lose an event between announcing and remembering, and
+    cannot announce it twice. `value=None` forgets the key.
+    """
+
+    key: str
+    value: bytes | None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One thing that a source handed over, in the JSON shape in which the function will see it."""
+
+    id: str  # names it in batchItemFailures: messageId, sequenceNumber ...
+    payload: bytes  # JSON of this one record
+    group: str | None = None  # records of a group are handled in order
+    arrived_ms: int = 0  # when the source got it, epoch ms
+    receives: int = 1  # how often it was handed out, this time included
+    token: Any = None  # the connector's own handle; the host never looks inside
+    dedupe_key: str | None = None  # within the dedupe window an event with this key is accepted once
+    position: Position | None = None  # kept together with the accepted event ("event" sources only)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What one read returned. It is settled exactly once, as a whole, with one settlement for each record."""
+
+    records: tuple[Record, ...]
+    token: Any = None  # the connector's own handle for the batch
+
+
+class InvocationType(enum.StrEnum):
+    REQUEST_RESPONSE = "RequestResponse"
+    EVENT = "Event"
+
+
+class Invocation(msgspec.Struct, frozen=True):
+    """One request to a function, as it leaves the bus for an environment."""
+
+    request_id: str
+    function: str
+    payload: bytes  # the event, JSON
+    invoked_arn: str
+    client_context: str | None = None  # JSON text
+    trace_id: str | None = None  # X-Amzn-Trace-Id
+
+
+class OutcomeKind(enum.StrEnum):
+    SUCCESS = "success"
+    FUNCTION_ERROR = "function_error"  # the function's fault: it raised, timed out, exited, ran out of memory
+    THROTTLED = "throttled"  # no capacity: nothing ran, the attempt does not count
+    SYSTEM_ERROR = "system_error"  # ours: nothing ran, or nothing can be said about it; the attempt does not count
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How an invocation ended, whatever happened. Failures are values here, never exceptions crossing layers.
+
+    `payload` is the function's answer, or the error object {"errorMessage", "errorType", ...} of a function error.
+    """
+
+    kind: OutcomeKind
+    payload: bytes
+    request_id: str = ""
+    error_type: str | None = None  # Sandbox.Timedout, Runtime.ExitError, ValueError ...
+    error_message: str | None = None
+    duration_ms: float = 0.0
+    init_ms: float | None = None  # set on a cold start
+    max_memory_mb: int = 0
+    log_tail: bytes = b""  # the last 4 KB of this request's log, when it was asked for
+    retry_after: int | None = None  # seconds, when throttled
+
+    @property
+    def ok(self) -> bool:
+        return self.kind is OutcomeKind.SUCCESS

@@ -1,0 +1,129 @@
+"""The one frozen model that all three ways to declare lead to: eventfn.toml, decorators, a bare Python file.
+
+PURE: no I/O. Every default of a function stands here and nowhere else. Field names are Lambda's in snake_case;
+durations are seconds, sizes megabytes, paths absolute.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from eventfn.units import Between, Duration, Megabytes
+
+
+class Where(msgspec.Struct, frozen=True):
+    """Where something was declared, to name it in errors and in `status`."""
+
+    file: str
+    line: int | None = None
+
+
+class Intake(msgspec.Struct, frozen=True, kw_only=True):
+    """The host's settings of a pulled trigger: Lambda's event source mapping. They stand in the trigger's own table
+    beside the connector's keys. Sources with invocation="event" know `enabled` and `filter_criteria` only."""
+
+    enabled: bool = True
+    filter_criteria: list[dict[str, Any]] = []  # patterns, ORed; Lambda's grammar
+    batch_size: Annotated[int, Between(1, 10_000)] | None = None  # None: the connector's default
+    maximum_batching_window: Annotated[Duration, Between(0, 300)] = Duration(0)
+    maximum_concurrency: Annotated[int, Between(1, 1000)] | None = None  # batches in flight; None: 5
+    report_batch_item_failures: bool = False  # Lambda's FunctionResponseTypes
+
+
+class TriggerBinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One declared trigger of one function."""
+
+    type: str  # the connector's name
+    source: str  # stable across restarts: "<function>/<type>/<digest of the settings>"
+    settings: Any  # the connector's Settings
+    intake: Intake = Intake()
+    where: Where = Where("")
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    handler: str  # "module.function", as Lambda reads it
+    code: str  # absolute path of a folder, or of a zip
+    runtime: str | None = None  # "python3.12"; None: the interpreter that runs eventfn
+    description: str = ""
+    memory_size: Annotated[Megabytes, Between(32, 10_240)] = Megabytes(128)
+    timeout: Annotated[Duration, Between(0.1, 900)] = Duration(3)
+    environment: dict[str, str] = {}
+    layers: tuple[str, ...] = ()  # absolute paths of folders or zips, in order
+    requirements: str | None = None  # absolute path of a requirements.txt
+    concurrency_per_environment: Annotated[int, Between(1, 1000)] = 1  # above 1: `async def` handlers only
+    reserved_concurrency: Annotated[int, Between(0, 100_000)] | None = None
+    provisioned_concurrency: Annotated[int, Between(0, 1000)] = 0
+    maximum_retry_attempts: Annotated[int, Between(0, 100)] = 2
+    maximum_event_age: Annotated[Duration, Between(1, 1_209_600)] = Duration(21_600)
+    retry_delays: tuple[Duration, ...] = (Duration(60), Duration(120))  # before retry 1, 2 ...; the last one repeats
+    on_success: str | None = None  # destination URIs
+    on_failure: str | None = None
+    dead_letter_queue: str | None = None
+    triggers: tuple[TriggerBinding, ...] = ()
+    where: Where = Where("")
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """[queues.NAME]: SQS's attributes of a queue. A queue that is only named somewhere has these defaults."""
+
+    name: str
+    fifo: bool = False
+    visibility_timeout: Annotated[Duration, Between(0, 43_200)] = Duration(30)
+    delay: Annotated[Duration, Between(0, 900)] = Duration(0)
+    dead_letter_queue: str | None = None
+    max_receive_count: Annotated[int, Between(1, 1000)] | None = None  # 3 when there is a dead_letter_queue
+    content_based_deduplication: bool = False
+    dedupe_window: Annotated[Duration, Between(0, 86_400)] = Duration(300)
+    maximum_messages: Annotated[int, Between(1, 1_000_000_000)] = 1_000_000
+    where: Where = Where("")
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """[limits]: of the whole node."""
+
+    concurrency: Annotated[int, Between(1, 100_000)] = 1000  # Lambda's account limit
+    queued_events: Annotated[int, Between(1, 100_000_000)] = 1_000_000  # asynchronous events waiting, per function
+    idempotency_window: Annotated[Duration, Between(1, 1_209_600)] = Duration(86_400)
+
+
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """[workers]: the life of environments."""
+
+    idle_timeout: Annotated[Duration, Between(1, 86_400)] = Duration(300)
+    init_timeout: Annotated[Duration, Between(1, 900)] = Duration(10)
+    drain_timeout: Annotated[Duration, Between(0, 900)] = Duration(30)  # what SIGTERM waits for what runs
+
+
+class Admin(msgspec.Struct, frozen=True, kw_only=True):
+    """[admin]: the listener of API, metrics and commands. Port 0: any free one, written to the data folder."""
+
+    listen: str = "127.0.0.1:0"
+
+
+class Aws(msgspec.Struct, frozen=True, kw_only=True):
+    """[aws]: what ARNs say."""
+
+    account: str = "000000000000"
+    region: str = "us-east-1"
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was declared, checked, with all defaults filled in."""
+
+    folder: str  # absolute; relative paths start here
+    file: str | None  # eventfn.toml, or the Python file; None: nothing was found
+    data: str  # the data folder, absolute
+    functions: dict[str, Function]
+    queues: dict[str, Queue] = {}
+    shared: dict[str, Any] = {}  # connector name -> its Shared settings ([http] ...)
+    destinations: dict[str, Any] = {}  # scheme -> its Settings ([destinations.https] ...)
+    limits: Limits = Limits()
+    workers: Workers = Workers()
+    admin: Admin = Admin()
+    aws: Aws = Aws()
+
+    def function_arn(self, name: str) -> str:
+        return f"arn:aws:lambda:{self.aws.region}:{self.aws.account}:function:{name}"

@@ -1,0 +1,1 @@
+"""Public: what our tests and our users' tests share. In-memory parts, a fake clock, the conformance suites."""

@@ -1,0 +1,306 @@
+"""The connector contract for sources: what an author of a trigger reads, and all that he needs.
+
+A trigger does I/O and nothing else. The host owns the hard loop: reconnect, back-off, batching, windows, filters,
+in-flight counts, lease extension, retries, drain. A trigger is found by its entry point in `eventfn.triggers`;
+the entry point's name is the `type` in eventfn.toml.
+
+PURE: no I/O here. A connector imports this module, `eventfn.event`, `eventfn.errors`, `eventfn.units`,
+`eventfn.clock` and `eventfn.destination`, and nothing else of eventfn.
+
+    connect() ──▶ read() ─▶ batch ─▶ (host: filter, batch, invoke) ─▶ settle(batch) ──▶ read() … ──▶ close()
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from eventfn.clock import Clock
+from eventfn.event import Batch, Outcome, Record
+
+# --- how a record ends ------------------------------------------------------------------------------------------------
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The record is finished: handled, filtered out, or safely kept elsewhere. The source may forget it."""
+
+
+class Retry(msgspec.Struct, frozen=True, tag=True):
+    """The record is to come again: after `after` seconds, or when the source's own rules say so (None)."""
+
+    after: float | None = None
+
+
+class Reject(msgspec.Struct, frozen=True, tag=True):
+    """The record can never be handled and the host has nowhere to keep it: the source's own dead letters take it."""
+
+    reason: str
+
+
+Settlement = Done | Retry | Reject
+DONE = Done()
+RETRY = Retry()
+
+
+# --- what a trigger declares about itself --------------------------------------------------------------------------
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """Declared, not guessed. What a source lacks is emulated by the host or refused when the config loads.
+
+    invocation  "request_response": the host invokes with a batch and settles each record by the outcome (queues,
+                streams). "event": every record becomes one durable asynchronous invocation and is settled once that
+                is on disk (files, schedules). "listen": a caller waits for each answer (http; see `Listener`).
+    ack         "record": each record is settled by itself. "prefix": the source only knows "all up to here".
+                "none": the source cannot redeliver.
+    ordered     records of one group must be handled in order.
+    replayable  what was read and not settled is there again after a reconnect.
+    shared      several nodes may read it at once. If not, one node at a time does, by a lease.
+    """
+
+    invocation: Literal["request_response", "event", "listen"]
+    ack: Literal["record", "prefix", "none"] = "record"
+    ordered: bool = False
+    replayable: bool = True
+    shared: bool = True
+    max_batch_size: int = 10_000
+    default_batch_size: int = 10
+
+
+# --- what the host gives a trigger ---------------------------------------------------------------------------------
+
+
+class QueueMessage(msgspec.Struct, frozen=True):
+    """A message for a named queue of the engine."""
+
+    body: bytes
+    attributes: dict[str, str] = {}
+    delay: float | None = None  # seconds; None: the queue's own
+    group: str | None = None  # FIFO queues: MessageGroupId
+    dedupe_key: str | None = None  # FIFO queues: MessageDeduplicationId; elsewhere an idempotency key
+
+
+class ReceivedMessage(msgspec.Struct, frozen=True):
+    """A message that is ours until `invisible_until_ms`. The claim is fenced: once it has lapsed it settles nothing."""
+
+    queue: str
+    id: str
+    body: bytes
+    attributes: dict[str, str]
+    claim: Any  # opaque: give the message back as it is
+    receives: int
+    sent_ms: int
+    first_received_ms: int
+    invisible_until_ms: int
+    sequence: int  # grows with every message of the engine
+    group: str | None = None
+    dedupe_key: str | None = None
+
+
+class QueueFacts(msgspec.Struct, frozen=True):
+    """What [queues.NAME] says of a queue; times in seconds."""
+
+    name: str
+    fifo: bool
+    visibility_timeout: float
+    dead_letter_queue: str | None
+    max_receive_count: int | None
+
+
+class Queues(Protocol):
+    """The durable named queues of the engine, with SQS's semantics."""
+
+    def facts(self, queue: str) -> QueueFacts: ...
+
+    async def send(self, queue: str, messages: Sequence[QueueMessage]) -> list[str]:
+        """Message ids, in order, once all are on disk. Raises EngineFull, Throttled (the queue is at its limit)."""
+        ...
+
+    async def receive(self, queue: str, limit: int, visibility: float | None = None) -> list[ReceivedMessage]:
+        """At once; [] when nothing is visible. Messages received too often go to the queue's dead letters instead."""
+        ...
+
+    async def wait(self, queue: str) -> None:
+        """Returns when a message may be visible: something was sent, released, or its time came."""
+        ...
+
+    async def delete(self, messages: Sequence[ReceivedMessage]) -> list[bool]:
+        """For each message whether it was still ours; a lapsed claim deletes nothing."""
+        ...
+
+    async def release(self, messages: Sequence[ReceivedMessage], after: float | None = None) -> list[bool]:
+        """Visible again after so many seconds; None: when its visibility timeout ends, as SQS does."""
+        ...
+
+    async def extend(self, messages: Sequence[ReceivedMessage], seconds: float) -> list[bool]: ...
+
+    async def depth(self, queue: str) -> int: ...
+
+
+class Positions(Protocol):
+    """What the host has kept for this source: written with records (Record.position), read back here."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def scan(self, prefix: str = "") -> dict[str, bytes]: ...
+
+    async def put(self, key: str, value: bytes | None) -> None:
+        """For facts that belong to no event: a file that vanished and is not announced, a first start."""
+        ...
+
+
+class TriggerContext(msgspec.Struct, frozen=True):
+    """Everything a trigger may use of its host."""
+
+    function: str
+    function_arn: str
+    source: str  # stable name of this trigger across restarts; positions are kept under it
+    folder: str  # the project's folder: relative paths in settings start here
+    data: str  # the data folder: a source must not announce what is inside
+    region: str
+    account: str
+    clock: Clock
+    log: logging.Logger
+    queues: Queues
+    positions: Positions
+
+
+# --- the contract --------------------------------------------------------------------------------------------------
+
+
+class Trigger(Protocol):
+    """A pulled source. One object per declared trigger; the host calls its methods one at a time, except that `read`
+    runs while earlier batches are still being handled and settled."""
+
+    Settings: ClassVar[
+        type[msgspec.Struct]
+    ]  # the keys of its table in eventfn.toml; see eventfn.units for friendly values
+    Shared: ClassVar[
+        type[msgspec.Struct] | None
+    ]  # the keys of the top-level table with its name ([http]), if it has one
+    traits: ClassVar[Traits]
+
+    def __init__(self, settings: Any, shared: Any, context: TriggerContext) -> None:
+        """No I/O. `settings` is an instance of `Settings`, `shared` of `Shared` (None without one)."""
+        ...
+
+    async def connect(self) -> None:
+        """Called until it succeeds, with back-off, and again after a read that raised ConnectorError.
+
+        Raises ConnectorError when the outside is not there, Backoff(after) to say when to come back.
+        """
+        ...
+
+    async def read(self, limit: int) -> Batch:
+        """Waits until there is something and returns 1 to `limit` records. Pulling is the back-pressure: the host
+        does not read while its hands are full. Safe to cancel: a cancelled read has taken nothing.
+
+        Raises ConnectorError when the connection is gone; the host calls `connect` again.
+        """
+        ...
+
+    async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+        """Called exactly once for each batch that `read` returned, one settlement per record, in its order.
+
+        Raises ConnectorError when the source could not be told; the records then come again by its own rules.
+        """
+        ...
+
+    async def close(self, deadline: float) -> None:
+        """After the drain, within `deadline` seconds; works after half a start too, and twice."""
+        ...
+
+
+class Extends(Protocol):
+    """Optional power: the source gives records on a lease that can be made longer while a function runs."""
+
+    async def extend(self, batch: Batch, seconds: float) -> None: ...
+
+
+class Pending(Protocol):
+    """Optional power: how far behind the source is, for metrics and `status`."""
+
+    async def pending(self) -> int: ...
+
+
+class Encodes(Protocol):
+    """Optional power: an event shape other than {"Records": [...]}."""
+
+    def encode(self, records: Sequence[Record]) -> bytes: ...
+
+
+class Filterable(Protocol):
+    """Optional power: what a filter pattern sees of a record. `data_key` is the key whose value is parsed as JSON
+    where the pattern for it is an object: SQS's "body", Kafka's "value"."""
+
+    data_key: ClassVar[str]
+
+
+# --- sources where a caller waits ----------------------------------------------------------------------------------
+
+
+class Caller(Protocol):
+    """A function, as seen by a source whose callers wait. The hot path: no task, no await."""
+
+    function: str
+    function_arn: str
+
+    def invoke(self, payload: bytes, request_id: str, done: Callable[[Outcome], None]) -> None:
+        """`done` is called exactly once, later or at once, on the loop's thread; it must not raise."""
+        ...
+
+    def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:
+        """The request id, once the event is on disk: 202. With a `dedupe_key` seen before, the id of that event.
+
+        Raises Throttled, EngineFull, PayloadTooLarge, ShuttingDown.
+        """
+        ...
+
+
+class Mounted(msgspec.Struct, frozen=True):
+    """One declared trigger of a listening connector: its settings and the function behind it."""
+
+    settings: Any
+    caller: Caller
+    source: str
+
+
+class ListenContext(msgspec.Struct, frozen=True):
+    folder: str
+    region: str
+    account: str
+    clock: Clock
+    log: logging.Logger
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """What a connector with invocation="listen" is: one object for all its triggers, since they share an address."""
+
+    Settings: ClassVar[type[msgspec.Struct]]
+    Shared: ClassVar[type[msgspec.Struct] | None]
+    traits: ClassVar[Traits]
+
+    def __init__(self, shared: Any, context: ListenContext) -> None: ...
+
+    def check(self, mounted: Sequence[Any]) -> list[tuple[int, str, str]]:
+        """Called by `eventfn check` with the settings of all triggers, before anything starts: (index, key, message)
+        for what is wrong between them: two routes that clash, an open address without authentication. No I/O."""
+        ...
+
+    def mount(self, mounted: Sequence[Mounted]) -> None:
+        """Replaces all routes at once; requests under way finish on the old ones. Called before `open` and on reload."""
+        ...
+
+    async def open(self) -> str:
+        """Binds and serves; returns the address to show, with the real port. Raises ConnectorError (address in use)."""
+        ...
+
+    async def drain(self, deadline: float) -> None:
+        """Accepts nothing new, finishes what is under way within `deadline` seconds."""
+        ...
+
+    async def close(self) -> None: ...

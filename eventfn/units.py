@@ -1,0 +1,79 @@
+"""Friendly values in settings: "6h", "512 MB". Numbers mean Lambda's units: seconds and megabytes.
+
+PURE. What belongs here: the types that a Settings struct of the core or of a connector is annotated with, and how
+their text is read. `Annotated[Duration, Between(1, 900)]` adds bounds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"b": 1, "kb": 1024, "mb": 1024**2, "gb": 1024**3}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(b|kb|mb|gb)\s*", re.IGNORECASE)
+
+
+class Duration(float):
+    """A length of time in seconds: 10, "10s", "1.5m", "6h", "1h30m"."""
+
+    expected = 'a duration such as "10s", "5m" or "6h" (a bare number is seconds)'
+
+    @classmethod
+    def parse(cls, value: Any) -> Duration:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
+            return cls(value)
+        if isinstance(value, str) and value.strip():
+            total, at = 0.0, 0
+            while at < len(value) and (part := _DURATION.match(value, at)):
+                total, at = total + float(part[1]) * _SECONDS[part[2]], part.end()
+            if at == len(value):
+                return cls(total)
+        raise ValueError(cls.expected)
+
+
+class Megabytes(int):
+    """A size in whole megabytes: 256, "256 MB", "1 GB"."""
+
+    expected = 'a size such as "512 MB" or "1 GB" (a bare number is MB)'
+
+    @classmethod
+    def parse(cls, value: Any) -> Megabytes:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return cls(value)
+        size = _bytes(value, cls.expected)
+        if size % _BYTES["mb"]:
+            raise ValueError(f"{cls.expected}, in whole megabytes")
+        return cls(size // _BYTES["mb"])
+
+
+class Bytes(int):
+    """A size in bytes: 65536, "64 KB", "6 MB"."""
+
+    expected = 'a size such as "64 KB" or "6 MB" (a bare number is bytes)'
+
+    @classmethod
+    def parse(cls, value: Any) -> Bytes:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return cls(value)
+        return cls(_bytes(value, cls.expected))
+
+
+def _bytes(value: Any, expected: str) -> int:
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(expected)
+    size = float(found[1]) * _BYTES[found[2].lower()]
+    if size != int(size):
+        raise ValueError(f"{expected}, in whole bytes")
+    return int(size)
+
+
+class Between(msgspec.Struct, frozen=True):
+    """Bounds for a number, a Duration or a size, both included, in that type's unit."""
+
+    low: float
+    high: float

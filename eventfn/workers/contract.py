@@ -1,0 +1,67 @@
+"""What the bus sees of the workers: a pool that runs invocations, and what a pool is told about a function.
+
+PURE: shapes only. `eventfn.workers.pool.WorkerPool` is the real one, `eventfn.testing.InProcessPool` the one for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from eventfn.event import Invocation, Outcome
+from eventfn.functions.model import Function
+
+Done = Callable[[Outcome], None]
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A function whose code is on disk and ready to run: what functions/packages.py makes of a Function."""
+
+    function: Function
+    arn: str
+    version: str  # changes with code or configuration: an environment never serves two versions
+    task_root: str  # folder with the code
+    layer_roots: tuple[str, ...]  # folders shaped as /opt is, in order; requirements are one of them
+    interpreter: str  # absolute path of the real interpreter, never a shim
+    runtime: str  # "python3.11"
+    region: str = "us-east-1"
+
+
+class PoolStats(msgspec.Struct, frozen=True):
+    environments: int
+    idle: int
+    starting: int
+    in_flight: int
+    waiting: int
+
+
+class Pool(Protocol):
+    """Admission has already said yes: a pool never throttles, it waits for an environment. It is called on the loop's
+    thread; `invoke` is the hot path and creates no task when an environment is idle."""
+
+    async def start(self) -> None: ...
+
+    def deploy(self, prepared: Prepared) -> None:
+        """From now on `invoke` of this function's name runs this version. Environments of the version before finish
+        what they run and go. Provisioned environments are started."""
+        ...
+
+    def retire(self, name: str) -> None:
+        """The function is no longer declared: idle environments go now, busy ones when they are done."""
+        ...
+
+    def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
+        """`done` is called exactly once, with the outcome, whatever happens to the environment."""
+        ...
+
+    def stats(self, name: str) -> PoolStats: ...
+
+    async def drain(self, deadline: float) -> None:
+        """Waits until nothing is in flight, at most `deadline` seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Ends every process; what was in flight gets a system error outcome."""
+        ...
