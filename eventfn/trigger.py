@@ -292,7 +292,7 @@ class Listener(Protocol):
         ...
 
     def mount(self, mounted: Sequence[Mounted]) -> None:
-        """Replaces all routes at once; requests under way finish on the old ones. Called before `open` and on reload."""
+        """Replaces all routes at once; requests under way finish on the old ones. Before `open`, and on reload."""
         ...
 
     async def open(self) -> str:

@@ -29,6 +29,13 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     region: str = "us-east-1"
 
 
+class LogSink(Protocol):
+    """Where the lines of functions go. `write` never blocks and never raises; `message` is one log event without its
+    last newline (it may have several lines). `stream` is "YYYY/MM/DD/[<version>]<32 hex>", one per environment."""
+
+    def write(self, function: str, stream: str, timestamp_ms: int, message: str) -> None: ...
+
+
 class PoolStats(msgspec.Struct, frozen=True):
     environments: int
     idle: int
