@@ -10,8 +10,8 @@ import itertools
 class FakeClock:
     """Stands still until `advance`. Sleepers whose time has come are woken in the order of their deadlines.
 
-        clock = FakeClock()
-        await clock.advance(60)      # one minute passes, and whatever it sets off has run
+    clock = FakeClock()
+    await clock.advance(60)      # one minute passes, and whatever it sets off has run
     """
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
