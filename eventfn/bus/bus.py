@@ -1,0 +1,166 @@
+"""The front door: `invoke` (somebody waits) and `submit` (accepted once it is on disk). Both meet at admission.
+
+`invoke` is the hot path: a dict look-up, integers, and on to the pool. No task, no lock, no decoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+
+from eventfn.bus.admission import Admission
+from eventfn.clock import Clock
+from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
+from eventfn.errors import FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.event import MAX_ASYNC_REQUEST, MAX_SYNC_REQUEST, Invocation, Outcome, OutcomeKind, Position
+from eventfn.functions.model import Limits
+from eventfn.observe.metrics import Metrics
+from eventfn.workers.contract import Pool, Prepared
+
+QUEUE_PREFIX = "fn/"  # engine queues of asynchronous events: fn/<function>
+QUEUE_LIMIT_REACHED = "FunctionInvocationRateLimitExceeded"
+
+
+class Bus:
+    """Raises FunctionNotFound, PayloadTooLarge and ShuttingDown before anything has happened."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, Prepared],
+        pool: Pool,
+        engine: Engine,
+        admission: Admission,
+        metrics: Metrics,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._functions = functions
+        self._pool = pool
+        self._engine = engine
+        self._admission = admission
+        self._metrics = metrics
+        self._clock = clock
+        self._limits = limits
+        self._closed = False
+
+    def close(self) -> None:
+        """Nothing new from now on; what is under way goes on."""
+        self._closed = True
+
+    def invoke(
+        self,
+        name: str,
+        payload: bytes,
+        done: Callable[[Outcome], None],
+        *,
+        request_id: str,
+        client_context: str | None = None,
+        trace_id: str | None = None,
+        log_tail: bool = False,
+    ) -> None:
+        """`done` is called exactly once. No capacity is an outcome too: THROTTLED, at once."""
+        prepared = self._functions.get(name)
+        if prepared is None:
+            raise FunctionNotFound(name)
+        if len(payload) > MAX_SYNC_REQUEST:
+            raise PayloadTooLarge(len(payload), MAX_SYNC_REQUEST)
+        if self._closed:
+            raise ShuttingDown("the node is stopping")
+        counters = self._metrics.function(name)
+        share = self._admission.enter(name)
+        if share is None:
+            counters.throttles += 1
+            done(throttled(request_id, self._admission.reason(name)))
+            return
+        counters.invocations += 1
+
+        def finished(outcome: Outcome) -> None:
+            self._admission.leave(share)
+            counters.finished(outcome)
+            done(outcome)
+
+        invocation = Invocation(request_id, name, payload, prepared.arn, client_context, trace_id)
+        self._pool.invoke(invocation, finished, log_tail=log_tail)
+
+    async def call(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        request_id: str | None = None,
+        client_context: str | None = None,
+        trace_id: str | None = None,
+        log_tail: bool = False,
+    ) -> Outcome:
+        """`invoke` for those who can await. Cancelling the caller does not cancel the function, as in Lambda."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Outcome) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        self.invoke(
+            name,
+            payload,
+            done,
+            request_id=request_id or str(uuid.uuid4()),
+            client_context=client_context,
+            trace_id=trace_id,
+            log_tail=log_tail,
+        )
+        return await answer
+
+    async def submit(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        request_id: str | None = None,
+        dedupe_key: str | None = None,
+        position: Position | None = None,
+    ) -> str:
+        """The request id, once the event is on disk; with a `dedupe_key` seen within the idempotency window, the id
+        of the event accepted then. `position` is kept in the same transaction.
+
+        Raises Throttled (the function's queue is at its limit), EngineFull, EngineError: then nothing was kept.
+        """
+        if name not in self._functions:
+            raise FunctionNotFound(name)
+        if len(payload) > MAX_ASYNC_REQUEST:
+            raise PayloadTooLarge(len(payload), MAX_ASYNC_REQUEST)
+        if self._closed:
+            raise ShuttingDown("the node is stopping")
+        now = self._clock.now_ms()
+        send = Send(
+            queue=QUEUE_PREFIX + name,
+            id=request_id or str(uuid.uuid4()),
+            body=payload,
+            dedupe_key=dedupe_key,
+            dedupe_until_ms=now + round(self._limits.idempotency_window * 1000) if dedupe_key else 0,
+            limit=self._limits.queued_events,
+        )
+        operations: list[Operation] = [send]
+        if position is not None:
+            operations.append(Put(position.key, position.value))
+        counters = self._metrics.function(name)
+        try:
+            accepted = (await self._engine.commit(operations, now))[0]
+        except QueueFull as full:
+            counters.throttles += 1
+            raise Throttled(QUEUE_LIMIT_REACHED, retry_after=5) from full
+        assert accepted is not None, "a Send always has an id"
+        counters.events_received += 1
+        return accepted
+
+
+def throttled(request_id: str, reason: str) -> Outcome:
+    payload = b'{"Reason":"%b","Type":"User","message":"Rate Exceeded."}' % reason.encode()
+    return Outcome(
+        OutcomeKind.THROTTLED,
+        payload,
+        request_id,
+        error_type="TooManyRequestsException",
+        error_message=reason,
+        retry_after=1,
+    )

@@ -1,0 +1,150 @@
+"""Delivers the outbox: every record that left a settled event reaches its destination, or the dead letters.
+
+    engine queue out/<destination URI> ─claim─▶ destination.write ─▶ gone | again later | queue:dead-letters
+
+One task per destination that has records, so a destination that is slow or down holds up nobody else's. A record is
+completed after the destination said that it is written: at least once, and once where the destination is idempotent,
+since a record keeps its id over all tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
+from eventfn.bus.lanes import Lane, Lanes
+from eventfn.bus.queues import QUEUE_PREFIX as NAMED_PREFIX
+from eventfn.bus.waiting import wait_for
+from eventfn.clock import Clock
+from eventfn.destination import Delivery, Destination, DestinationContext, OutgoingRecord, RetryAfter, Written
+from eventfn.engine.contract import Complete, Engine, Message, Operation, Release, Send
+from eventfn.errors import Backoff, ConnectorError, EngineError, Fenced
+from eventfn.observe.metrics import Metrics
+from eventfn.rules.lifecycle import backoff_ms
+from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
+
+OUTBOX_PREFIX = "out/"
+ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
+CLOSE_DEADLINE = 5.0  # seconds
+BATCH = 100  # records written at once: a page for a file, ten requests' worth for a queue
+LONGEST_TRY_MS = 24 * 3_600_000  # a record that its destination did not take for a day goes to the dead letters
+
+log = logging.getLogger("eventfn.destinations")
+
+
+class Deliverer:
+    """`open_destination(uri)` makes the destination behind a URI. It raises ConnectorError when there is no such thing
+    any more, since the file was changed while records were on their way: they wait, as for one that is down."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, metrics: Metrics, open_destination: Callable[[str], Destination]
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._metrics = metrics
+        self._open_destination = open_destination
+        self._heartbeat = Heartbeat(engine, clock)
+        self._lanes = Lanes(engine, clock, OUTBOX_PREFIX, self._deliver)
+        self.errors: dict[str, str] = {}  # URI -> why its records wait; gone once one was written
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._heartbeat.run())
+            tasks.create_task(self._lanes.run())
+
+    async def drain(self, deadline: float) -> None:
+        """Starts no new delivery and waits for those under way. The rest is on disk, for the next start."""
+        for lane in self._lanes.drain():
+            await wait_for(lane.ended, self._clock, deadline)
+
+    # --- one destination ---------------------------------------------------------------------------------------------
+
+    async def _deliver(self, lane: Lane) -> None:
+        """Until nothing of it is visible: all written, or the destination is not to be tried again yet."""
+        destination: Destination | None = None
+        working = True
+        try:
+            while working and not self._lanes.draining:
+                lane.poke.clear()
+                now = self._clock.now_ms()
+                messages = await self._engine.claim(lane.queue, BATCH, now + LEASE_MS, now)
+                if not messages:
+                    working = lane.poke.is_set()
+                    continue
+                claims = {message.claim for message in messages}
+                self._heartbeat.claims |= claims
+                answers: Sequence[Delivery]
+                try:
+                    if destination is None:
+                        destination = self._open_destination(lane.name)
+                        await destination.connect()
+                    answers = await destination.write([_outgoing(message) for message in messages])
+                except Exception as error:
+                    if not isinstance(error, ConnectorError):
+                        # A destination that breaks its contract must not lose the record, nor stop the others.
+                        log.exception("%s raised what a destination may not raise", lane.name)
+                    after = error.after if isinstance(error, Backoff) else None
+                    answers = [RetryAfter(str(error) or type(error).__name__, after)] * len(messages)
+                    working = False  # the lane opens again when the first of them is due, with a new connection
+                finally:
+                    self._heartbeat.claims -= claims
+                await self._settle(lane.name, messages, answers)
+        except EngineError as error:
+            # Nothing is lost: a claim that cannot be settled lapses, and the record is delivered again.
+            log.warning("the outbox of %s waits for the engine: %s", lane.name, error)
+            await self._clock.sleep(ENGINE_PAUSE)
+        finally:
+            if destination is not None:
+                await destination.close(CLOSE_DEADLINE)
+
+    async def _settle(self, uri: str, messages: list[Message], answers: Sequence[Delivery]) -> None:
+        now = self._clock.now_ms()
+        commits: list[list[Operation]] = []
+        self.errors.pop(uri, None)
+        for message, answer in zip(messages, answers, strict=True):
+            if isinstance(answer, Written):
+                self._metrics.records_delivered += 1
+                commits.append([Complete(message.claim)])
+                continue
+            self._metrics.delivery_failures += 1
+            self.errors[uri] = answer.reason
+            if isinstance(answer, RetryAfter) and now - message.sent_ms < LONGEST_TRY_MS:
+                after = backoff_ms(message.attempts - 1) if answer.after is None else round(answer.after * 1000)
+                commits.append([Release(message.claim, now + after, error=answer.reason)])
+            else:
+                commits.append([Complete(message.claim), _dead_letter(uri, message, answer.reason)])
+        # A commit each, at once: the engine groups them, and one lapsed claim does not take the others with it.
+        results = await asyncio.gather(
+            *(self._engine.commit(operations, now) for operations in commits), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, Fenced):
+                raise result
+
+
+def _outgoing(message: Message) -> OutgoingRecord:
+    return OutgoingRecord(message.id, message.body, message.attributes, message.attempts)
+
+
+def _dead_letter(uri: str, message: Message, reason: str) -> Send:
+    attributes = message.attributes | {"eventfn.destination": uri, "eventfn.reason": reason[:1024]}
+    return Send(NAMED_PREFIX + BUILT_IN_DEAD_LETTERS.partition(":")[2], message.id, message.body, attributes)
+
+
+def destination_opener(
+    classes: Mapping[str, type[Any]], settings: Mapping[str, Any], context: DestinationContext
+) -> Callable[[str], Destination]:
+    """What `Deliverer` needs, from the plugins: scheme -> class, and the [destinations.SCHEME] settings."""
+
+    def open_destination(uri: str) -> Destination:
+        scheme, _, target = uri.partition(":")
+        if scheme not in classes:
+            raise ConnectorError(f"no destination is installed for '{scheme}:'")
+        destination: Destination = classes[scheme](target, settings.get(scheme), context)
+        return destination
+
+    return open_destination

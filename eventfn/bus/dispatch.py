@@ -1,0 +1,195 @@
+"""Runs what was accepted: claims events from the engine, runs them, writes what the table in rules/lifecycle.py says.
+
+    engine queue fn/<function> ─claim─▶ lane ─admit─▶ pool ─outcome─▶ verdict ─one commit─▶ engine (+ outbox)
+
+Fair between functions by construction: each has a lane of its own with its own bound of events in flight, so one with
+100,000 waiting events takes nothing from another's first. A lane exists only while its function has events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from eventfn.bus.admission import Admission
+from eventfn.bus.bus import QUEUE_PREFIX
+from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
+from eventfn.bus.lanes import Lane, Lanes
+from eventfn.bus.waiting import wait_for
+from eventfn.clock import Clock
+from eventfn.engine.contract import Claim, Complete, Engine, Message, Operation, Release, Send
+from eventfn.errors import EngineError, Fenced
+from eventfn.event import Invocation, Outcome
+from eventfn.functions.model import Function
+from eventfn.observe.metrics import Metrics
+from eventfn.rules import lifecycle, records
+from eventfn.workers.contract import Pool, Prepared
+
+OUTBOX_PREFIX = "out/"  # engine queues of records on their way: out/<destination URI>
+CLAIM_AT_ONCE = 64  # larger claims save nothing: the engine's cost is per commit, and group commit has it already
+ENGINE_PAUSE = 1.0  # seconds before a commit is tried again that the engine could not keep (disk full)
+
+log = logging.getLogger("eventfn.dispatch")
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        functions: Mapping[str, Prepared],
+        pool: Pool,
+        engine: Engine,
+        admission: Admission,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        in_flight_per_function: int,
+    ) -> None:
+        self._functions = functions
+        self._pool = pool
+        self._engine = engine
+        self._admission = admission
+        self._metrics = metrics
+        self._clock = clock
+        self._in_flight_per_function = in_flight_per_function
+        self._heartbeat = Heartbeat(engine, clock)
+        self._lanes = Lanes(engine, clock, QUEUE_PREFIX, self._work)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: asyncio.TaskGroup
+
+    async def run(self) -> None:
+        """Until cancelled. What is in flight then is left to its lease; `drain` first to hand it back."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._heartbeat.run())
+            self._tasks.create_task(self._lanes.run())
+
+    def look_again(self) -> None:
+        """A function was declared, or changed: events that wait for it may run now."""
+        self._lanes.look_again()
+
+    async def drain(self, deadline: float) -> None:
+        """Claims nothing more and waits for what runs, at most `deadline` seconds."""
+        self._lanes.drain()
+        await wait_for(self._idle, self._clock, deadline)
+
+    async def settled(self) -> None:
+        """Returns once nothing is in flight: after the pool was closed, every event has been handed back."""
+        await self._idle.wait()
+
+    # --- one function ------------------------------------------------------------------------------------------------
+
+    async def _work(self, lane: Lane) -> None:
+        while not self._lanes.draining:
+            lane.poke.clear()
+            room = self._room(lane)
+            if room == 0:
+                self._admission.when_room(lane.poke.set)
+                await lane.poke.wait()
+                continue
+            messages = await self._claim(lane.queue, min(room, CLAIM_AT_ONCE))
+            for message in messages:
+                self._start(lane, message)
+            if not messages:
+                # An event in flight keeps the lane, and a poke says that something came while it was looking.
+                if lane.in_flight == 0 and not lane.poke.is_set():
+                    return
+                await self._lanes.until_visible(lane)
+
+    def _room(self, lane: Lane) -> int:
+        free = self._in_flight_per_function - lane.in_flight
+        prepared = self._functions.get(lane.name)
+        # An unknown function, or one with no places at all, needs none: its events are settled without running.
+        if prepared is None or prepared.function.reserved_concurrency == 0:
+            return free
+        return min(free, self._admission.room(lane.name))
+
+    async def _claim(self, queue: str, limit: int) -> list[Message]:
+        while True:
+            now = self._clock.now_ms()
+            try:
+                return await self._engine.claim(queue, limit, now + LEASE_MS, now)
+            except EngineError as error:
+                log.warning("cannot claim events of %s, trying again: %s", queue, error)
+                await self._clock.sleep(ENGINE_PAUSE)
+
+    def _start(self, lane: Lane, message: Message) -> None:
+        lane.in_flight += 1
+        self._heartbeat.claims.add(message.claim)
+        self._idle.clear()
+        event = lifecycle.Accepted(message.id, message.body, message.sent_ms, message.attempts, message.claims)
+        prepared = self._functions.get(lane.name)
+        function = prepared.function if prepared else None
+        now = self._clock.now_ms()
+        verdict = lifecycle.before_running(event, function, now)
+        share = None if verdict or prepared is None else self._admission.enter(lane.name)
+        if prepared is None or verdict is not None:
+            assert verdict is not None, "an unknown function has a verdict"
+            self._settle(lane, message, event, verdict, None, function)
+            return
+        if share is None:  # somebody else took the place since the claim
+            held_back = lifecycle.Verdict(
+                lifecycle.On.HELD_BACK, lifecycle.State.QUEUED, counted=False, visible_ms=now + lifecycle.backoff_ms(0)
+            )
+            self._settle(lane, message, event, held_back, None, function)
+            return
+        counters = self._metrics.function(lane.name)
+        counters.invocations += 1
+
+        def done(outcome: Outcome) -> None:
+            self._admission.leave(share)
+            counters.finished(outcome)
+            after = self._clock.now_ms()
+            # The declaration that counts is the one in force now: a retry policy mended meanwhile applies at once.
+            current = self._functions.get(lane.name, prepared).function
+            verdict = lifecycle.after_running(event, outcome, current, after)
+            if self._lanes.draining and verdict.on is lifecycle.On.HELD_BACK:
+                verdict = lifecycle.handed_back(after)
+            self._settle(lane, message, event, verdict, outcome, current)
+
+        self._pool.invoke(Invocation(event.request_id, lane.name, event.payload, prepared.arn), done)
+
+    # --- one row of the table, one transaction ------------------------------------------------------------------------
+
+    def _settle(
+        self,
+        lane: Lane,
+        message: Message,
+        event: lifecycle.Accepted,
+        verdict: lifecycle.Verdict,
+        outcome: Outcome | None,
+        function: Function | None,
+    ) -> None:
+        now = self._clock.now_ms()
+        operations: list[Operation] = []
+        if verdict.next is lifecycle.State.QUEUED:
+            error = f"{outcome.error_type}: {outcome.error_message}" if outcome and not outcome.ok else None
+            operations.append(Release(message.claim, verdict.visible_ms, verdict.counted, error))
+        else:
+            operations.append(Complete(message.claim))
+            arn = self._functions[lane.name].arn if lane.name in self._functions else lane.name
+            for uri, record in records.leaving(event, verdict, outcome, function, arn, now):
+                operations.append(Send(OUTBOX_PREFIX + uri, record.id, record.payload, record.attributes))
+            if not verdict.success:
+                self._metrics.function(lane.name).events_dropped += 1
+        self._tasks.create_task(self._commit(lane, message.claim, operations))
+
+    async def _commit(self, lane: Lane, claim: Claim, operations: list[Operation]) -> None:
+        """Tries until the engine has kept it or refused it: an outcome is not forgotten because a disk is full."""
+        try:
+            while True:
+                try:
+                    await self._engine.commit(operations, self._clock.now_ms())
+                except Fenced:
+                    log.info("a late answer to %s %d was refused: it was claimed again", claim.queue, claim.sequence)
+                except EngineError as error:
+                    log.warning("cannot keep the outcome of %s %d yet: %s", claim.queue, claim.sequence, error)
+                    await self._clock.sleep(ENGINE_PAUSE)
+                    continue
+                return
+        finally:
+            lane.in_flight -= 1
+            lane.poke.set()
+            self._heartbeat.claims.discard(claim)
+            if not self._heartbeat.claims:
+                self._idle.set()

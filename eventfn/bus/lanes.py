@@ -1,0 +1,87 @@
+"""A task for each engine queue under a prefix that has something visible, for as long as it has.
+
+What belongs here: finding out which queues have work, without polling. What is done with the work: dispatch.py for
+functions' events, destinations.py for the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from eventfn.bus.waiting import wait_for
+from eventfn.clock import Clock
+from eventfn.engine.contract import Engine
+
+
+class Lane:
+    """One queue that is being worked off. `poke` is set when there may be something new to do."""
+
+    def __init__(self, queue: str, name: str) -> None:
+        self.queue = queue
+        self.name = name  # the queue's, without the prefix
+        self.poke = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.in_flight = 0
+        self.error = ""
+
+
+class Lanes:
+    """`work(lane)` runs in a task of its own and returns when nothing of the queue is visible or `draining` is set."""
+
+    def __init__(self, engine: Engine, clock: Clock, prefix: str, work: Callable[[Lane], Awaitable[None]]) -> None:
+        self.draining = False
+        self.open: dict[str, Lane] = {}
+        self._engine = engine
+        self._clock = clock
+        self._prefix = prefix
+        self._work = work
+        self._look_again = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._engine.on_send(self._sent)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._look_again.clear()
+                earliest: int | None = None
+                now = self._clock.now_ms()
+                for queue, visible_ms in (await self._engine.next_visible(self._prefix)).items():
+                    if queue in self.open or self.draining:
+                        continue
+                    if visible_ms <= now:
+                        lane = self.open[queue] = Lane(queue, queue.removeprefix(self._prefix))
+                        tasks.create_task(self._run_lane(lane))
+                    elif earliest is None or visible_ms < earliest:
+                        earliest = visible_ms
+                await wait_for(self._look_again, self._clock, None if earliest is None else (earliest - now) / 1000)
+
+    def drain(self) -> list[Lane]:
+        """No new lanes; those open are told to look. They are returned, to be waited for."""
+        self.draining = True
+        lanes = list(self.open.values())
+        for lane in lanes:
+            lane.poke.set()
+        return lanes
+
+    def look_again(self) -> None:
+        self._look_again.set()
+
+    async def until_visible(self, lane: Lane) -> None:
+        """Waits for a poke, or until the queue's next message is due."""
+        now = self._clock.now_ms()
+        due_ms = (await self._engine.next_visible(lane.queue)).get(lane.queue)
+        await wait_for(lane.poke, self._clock, None if due_ms is None else (due_ms - now) / 1000)
+
+    def _sent(self, queue: str) -> None:
+        if queue.startswith(self._prefix):
+            lane = self.open.get(queue)
+            (self._look_again if lane is None else lane.poke).set()
+
+    async def _run_lane(self, lane: Lane) -> None:
+        try:
+            await self._work(lane)
+        finally:
+            del self.open[lane.queue]
+            lane.ended.set()
+            self._look_again.set()

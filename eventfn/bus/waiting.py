@@ -1,0 +1,22 @@
+"""Waiting for something to happen or for a time to come, whichever is first, on the clock that was passed in."""
+
+from __future__ import annotations
+
+import asyncio
+
+from eventfn.clock import Clock
+
+
+async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) -> None:
+    """Returns when `event` is set or after `seconds` (None: only then), and leaves nothing running behind."""
+    if seconds is None:
+        await event.wait()
+        return
+    waiting = asyncio.ensure_future(event.wait())
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        sleeping.cancel()
+        await asyncio.gather(waiting, sleeping, return_exceptions=True)

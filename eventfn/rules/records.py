@@ -1,0 +1,106 @@
+"""The records that leave when an event is settled: for whom, and in which shape.
+
+PURE. Shapes: Lambda's destination record and its dead letter queue message (contract: Asynchronous invocation).
+"""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+
+from eventfn.destination import OutgoingRecord
+from eventfn.event import Outcome
+from eventfn.functions.model import Function
+from eventfn.rules.lifecycle import Accepted, Verdict
+
+BUILT_IN_DEAD_LETTERS = "queue:dead-letters"  # for functions that declare neither on_failure nor dead_letter_queue
+MAX_ERROR_MESSAGE = 1024  # bytes of the ErrorMessage attribute
+
+
+class _RequestContext(msgspec.Struct, rename="camel"):
+    request_id: str
+    function_arn: str
+    condition: str
+    approximate_invoke_count: int
+
+
+class _ResponseContext(msgspec.Struct, rename="camel", omit_defaults=True):
+    status_code: int | None = None
+    executed_version: str | None = None
+    function_error: str | None = None
+
+
+class _DestinationRecord(msgspec.Struct, rename="camel"):
+    version: str
+    timestamp: str
+    request_context: _RequestContext
+    request_payload: msgspec.Raw
+    response_context: _ResponseContext | msgspec.UnsetType = msgspec.UNSET
+    response_payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def leaving(
+    event: Accepted, verdict: Verdict, outcome: Outcome | None, function: Function | None, arn: str, now: int
+) -> list[tuple[str, OutgoingRecord]]:
+    """(destination URI, record) for each record that leaves with this verdict; [] while the event stays.
+
+    `outcome` is the last attempt's, None when this claim did not run. The ids are the same whenever the same event is
+    settled the same way, so an idempotent destination sees each record once.
+    """
+    if verdict.condition is None:
+        return []
+    name = arn.rsplit(":", 1)[-1]
+    record = _destination_record(event, verdict, outcome, arn, now)
+    attributes = {"eventfn.origin": f"fn:{name}", "eventfn.shape": "record", "RequestID": event.request_id}
+    if verdict.success:
+        if function is None or function.on_success is None:
+            return []
+        return [(function.on_success, OutgoingRecord(f"{event.request_id}-on-success", record, attributes))]
+
+    attributes |= {"ErrorCode": "200" if outcome else "500", "ErrorMessage": _error_message(verdict, outcome)}
+    on_failure = function.on_failure if function else None
+    dead_letter_queue = function.dead_letter_queue if function else None
+    if on_failure is None and dead_letter_queue is None:
+        on_failure = BUILT_IN_DEAD_LETTERS
+    records: list[tuple[str, OutgoingRecord]] = []
+    if on_failure is not None:
+        records.append((on_failure, OutgoingRecord(f"{event.request_id}-on-failure", record, attributes)))
+    if dead_letter_queue is not None:
+        attributes = attributes | {"eventfn.shape": "event"}
+        dead_letter = OutgoingRecord(f"{event.request_id}-dead-letter", event.payload, attributes)
+        records.append((dead_letter_queue, dead_letter))
+    return records
+
+
+def _destination_record(event: Accepted, verdict: Verdict, outcome: Outcome | None, arn: str, now: int) -> bytes:
+    record = _DestinationRecord(
+        version="1.0",
+        timestamp=iso(now),
+        request_context=_RequestContext(
+            request_id=event.request_id,
+            function_arn=f"{arn}:$LATEST",
+            condition=verdict.condition or "",
+            # The claim that only found the event too old, or blocked, ran nothing.
+            approximate_invoke_count=event.attempts if outcome else event.attempts - 1,
+        ),
+        request_payload=msgspec.Raw(event.payload),
+    )
+    if outcome is not None:
+        record.response_context = _ResponseContext(200, "$LATEST", None if outcome.ok else "Unhandled")
+        record.response_payload = msgspec.Raw(outcome.payload or b"null")
+    return _encode(record)
+
+
+def _error_message(verdict: Verdict, outcome: Outcome | None) -> str:
+    text = (outcome.error_message or outcome.error_type or "") if outcome else verdict.on.value
+    return text.encode()[:MAX_ERROR_MESSAGE].decode(errors="ignore")
+
+
+def iso(ms: int) -> str:
+    """2019-11-14T18:16:05.568Z"""
+    moment = datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
