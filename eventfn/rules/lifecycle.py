@@ -25,7 +25,7 @@ import msgspec
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.functions.model import Function
 
-INTERRUPTIONS = 20  # claims beyond the counted attempts after which an event is given up
+INTERRUPTIONS = 20  # nodes that may die over one event, beyond its attempts, before it is given up
 FIRST_BACKOFF_MS = 1_000
 LONGEST_BACKOFF_MS = 300_000
 
@@ -104,7 +104,7 @@ def before_running(event: Accepted, function: Function | None, now: int) -> Verd
         return _settle(On.BLOCKED)
     if now - event.accepted_ms > function.maximum_event_age * 1000:
         return _settle(On.TOO_OLD)
-    if event.claims - event.attempts > INTERRUPTIONS or event.attempts > _allowed(function) + INTERRUPTIONS:
+    if event.attempts > _allowed(function) + INTERRUPTIONS:
         return _settle(On.INTERRUPTED)
     return None
 
