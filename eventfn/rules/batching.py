@@ -1,0 +1,165 @@
+"""Which records make one invocation, and what its outcome says about each of them.
+
+    waiting records ─▶ Gathering ─▶ one batch ─▶ (invoked) ─▶ judge ─▶ one settlement per record
+
+PURE.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Annotated, Generic, Protocol, TypeVar
+
+import msgspec
+
+from eventfn.event import MAX_SYNC_REQUEST, Outcome, Record
+from eventfn.trigger import DONE, RETRY, Settlement
+
+ENVELOPE = len(b'{"Records":[]}')
+MAX_RECORD = MAX_SYNC_REQUEST - ENVELOPE  # the largest record that can be handed to a function at all
+
+
+def effective_lease(lease: float, window: float, timeout: float) -> float:
+    """How long records are to be ours, in seconds, given what the source says: a batch that waits for its window and
+    then runs to its timeout must not lapse on the way. The 30 s are Lambda's."""
+    return window + timeout + 30 if window > 0 and window + timeout > lease else lease
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+class Gathered(Protocol):
+    """Whatever the host remembers of a record on its way to an invocation."""
+
+    @property
+    def record(self) -> Record: ...
+
+
+T = TypeVar("T", bound=Gathered)
+
+
+class Gathering(Generic[T]):
+    """Records that wait for their invocation, in the order in which they came.
+
+    A batch is complete when it has `size` records, when the next record would make it larger than 6 MB, or when
+    `window` seconds have passed since its first record came. Records of one group are never in two batches at once:
+    the caller names the groups that are `busy`.
+    """
+
+    def __init__(self, size: int, window: float) -> None:
+        self._size = size
+        self._window = window
+        self._waiting: deque[tuple[float, T]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def room(self) -> int:
+        """How many more records are of use; none when there is enough for a batch."""
+        return max(self._size - len(self._waiting), 0) if self._bytes < MAX_RECORD else 0
+
+    def add(self, item: T, now: float) -> None:
+        self._waiting.append((now, item))
+        self._bytes += len(item.record.payload) + 1
+
+    def take(self, now: float, busy: Collection[str]) -> list[T]:
+        """The next batch, if one is complete; else []."""
+        chosen, full = self._choose(busy)
+        if not chosen or not (full or now >= self._waiting[chosen[0]][0] + self._window):
+            return []
+        return self._remove(chosen)
+
+    def due(self, busy: Collection[str]) -> float | None:
+        """When the window of the next batch ends; None when no record could be in one."""
+        for came, item in self._waiting:
+            if item.record.group is None or item.record.group not in busy:
+                return came + self._window
+        return None
+
+    def take_group(self, group: str) -> list[T]:
+        """Everything that waits in a group whose earlier record failed."""
+        return self._remove([at for at, (_, item) in enumerate(self._waiting) if item.record.group == group])
+
+    def take_all(self) -> list[T]:
+        return self._remove(range(len(self._waiting)))
+
+    def _choose(self, busy: Collection[str]) -> tuple[list[int], bool]:
+        chosen: list[int] = []
+        size = ENVELOPE
+        for at, (_, item) in enumerate(self._waiting):
+            if item.record.group is not None and item.record.group in busy:
+                continue
+            size += len(item.record.payload) + (1 if chosen else 0)  # the comma
+            if chosen and size > MAX_SYNC_REQUEST:
+                return chosen, True
+            chosen.append(at)
+            if len(chosen) == self._size:
+                return chosen, True
+        return chosen, size >= MAX_SYNC_REQUEST
+
+    def _remove(self, positions: Sequence[int]) -> list[T]:
+        gone = set(positions)
+        taken = [self._waiting[at][1] for at in positions]
+        self._waiting = deque(entry for at, entry in enumerate(self._waiting) if at not in gone)
+        self._bytes -= sum(len(item.record.payload) + 1 for item in taken)
+        return taken
+
+
+# --- what became of a batch -------------------------------------------------------------------------------------------
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One settlement per record, in order. `problem` is for the function's author: why all of them failed although
+    the function returned."""
+
+    settlements: tuple[Settlement, ...]
+    problem: str | None = None
+
+
+def judge(records: Sequence[Record], outcome: Outcome, report_batch_item_failures: bool) -> Verdict:
+    """SQS's rules: a failed batch comes again as a whole; with ReportBatchItemFailures only the records do that the
+    function names, and those behind them in their group. An answer that names records wrongly fails the whole batch:
+    it must not make a record vanish that the function meant to keep."""
+    if not outcome.ok:
+        return Verdict((RETRY,) * len(records))
+    if not report_batch_item_failures:
+        return Verdict((DONE,) * len(records))
+    try:
+        failed = _failures(outcome.payload, {record.id for record in records})
+    except ValueError as error:
+        return Verdict((RETRY,) * len(records), str(error))
+    settlements: list[Settlement] = []
+    blocked: set[str] = set()
+    for record in records:
+        if record.id in failed or record.group in blocked:
+            settlements.append(RETRY)
+            if record.group is not None:
+                blocked.add(record.group)
+        else:
+            settlements.append(DONE)
+    return Verdict(tuple(settlements))
+
+
+class _Failure(msgspec.Struct, frozen=True, rename="camel"):
+    item_identifier: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Response(msgspec.Struct, frozen=True, rename="camel"):
+    batch_item_failures: list[_Failure] | None = None
+
+
+def _failures(payload: bytes, known: set[str]) -> set[str]:
+    """The identifiers that a response reports. Raises ValueError when the whole batch fails by it."""
+    if payload.strip() in (b"null", b'""', b"[]"):
+        return set()
+    try:
+        response = msgspec.json.decode(payload, type=_Response)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"the response is not JSON of batchItemFailures: {error}") from error
+    failed = {failure.item_identifier for failure in response.batch_item_failures or ()}
+    if unknown := failed - known:
+        raise ValueError(f"batchItemFailures names {min(unknown)!r}, which is not in the batch")
+    return failed
