@@ -19,14 +19,7 @@ import msgspec
 from eventfn.declaring import documents
 from eventfn.declaring.checks import Checks
 from eventfn.declaring.documents import Document
-from eventfn.declaring.settings import (
-    INVALID,
-    KeyPath,
-    SettingsReader,
-    did_you_mean,
-    dotted,
-    shown,
-)
+from eventfn.declaring.settings import INVALID, KeyPath, SettingsReader, did_you_mean, dotted, is_list, is_table, shown
 from eventfn.errors import ConfigError, Problem
 from eventfn.functions.model import (
     Admin,
@@ -122,7 +115,7 @@ class _Loading:
 
     def _children(self, name: str) -> list[tuple[str, Any]]:
         table = self._tables.get(name, {})
-        if isinstance(table, Mapping):
+        if is_table(table):
             return list(table.items())
         self._reader.find((name,), f"expected a table, got {shown(table)}")
         return []
@@ -133,7 +126,7 @@ class _Loading:
 
     def _function(self, name: str, table: Any) -> Function | None:
         path = ("functions", name)
-        if not isinstance(table, Mapping):
+        if not is_table(table):
             self._reader.find(path, f"expected a table, got {shown(table)}")
             return None
         function = self._reader.struct(
@@ -156,7 +149,7 @@ class _Loading:
 
     def _triggers(self, function: str, tables: Any) -> tuple[TriggerBinding, ...]:
         path = ("functions", function, "triggers")
-        if not isinstance(tables, list):
+        if not is_list(tables):
             self._reader.find(path, f"expected a list of tables, got {shown(tables)}", f"[[{dotted(path)}]]")
             return ()
         bindings: dict[str, TriggerBinding] = {}
@@ -170,7 +163,7 @@ class _Loading:
         return tuple(bindings.values())
 
     def _trigger(self, function: str, table: Any, path: KeyPath) -> TriggerBinding | None:
-        if not isinstance(table, Mapping):
+        if not is_table(table):
             self._reader.find(path, f"expected a table, got {shown(table)}")
             return None
         if not isinstance(name := table.get("type"), str):
@@ -250,7 +243,7 @@ def _overridden(tables: Mapping[str, Any], overrides: Mapping[KeyPath, str]) -> 
         else:
             name, key = str(path[0]), str(path[1])
             table = changed.get(name, {})
-            if isinstance(table, Mapping):
+            if is_table(table):
                 changed[name] = {**table, key: value}
     return changed
 

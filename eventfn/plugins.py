@@ -42,7 +42,6 @@ class Plugins:
         triggers: Mapping[str, Any] | None = None,
         destinations: Mapping[str, Any] | None = None,
     ) -> None:
-        """Maps names to classes, or to entry points that lead to one (several of a name: an error once it is used)."""
         self._triggers = dict(triggers or {})
         self._destinations = dict(destinations or {})
         self._loaded: dict[tuple[Kind, str], Any] = {}
@@ -77,27 +76,33 @@ class Plugins:
             if name not in known:
                 raise PluginUnusable(f"no {kind} is called '{name}'", did_you_mean(name, known, f"installed {kind}s"))
             found = known[name]
-            if isinstance(found, tuple):
-                found = _imported(kind, name, found)
+            if isinstance(found, _Installed):
+                found = _imported(kind, name, found.candidates)
             _check(kind, name, found)
             self._loaded[kind, name] = found
         return self._loaded[kind, name]
 
 
-def _by_name(found: Iterable[EntryPoint]) -> dict[str, tuple[EntryPoint, ...]]:
-    named: dict[str, tuple[EntryPoint, ...]] = {}
+class _Installed(msgspec.Struct, frozen=True):
+    """A name as pip's metadata has it; several candidates are an error once the name is used."""
+
+    candidates: list[EntryPoint]
+
+
+def _by_name(found: Iterable[EntryPoint]) -> dict[str, _Installed]:
+    named: dict[str, list[EntryPoint]] = {}
     for entry_point in found:
         # An editable install may be listed twice, by its metadata in the source tree and in site-packages.
         if not any(other.value == entry_point.value for other in named.get(entry_point.name, ())):
-            named[entry_point.name] = (*named.get(entry_point.name, ()), entry_point)
-    return named
+            named.setdefault(entry_point.name, []).append(entry_point)
+    return {name: _Installed(candidates) for name, candidates in named.items()}
 
 
-def _imported(kind: Kind, name: str, candidates: tuple[EntryPoint, ...]) -> Any:
+def _imported(kind: Kind, name: str, candidates: list[EntryPoint]) -> Any:
     if len(candidates) > 1:
         packages = " and ".join(sorted(_package(candidate) for candidate in candidates))
         raise PluginUnusable(f"the {kind} '{name}' is provided by {packages}", "uninstall all but one")
-    (entry_point,) = candidates
+    entry_point = candidates[0]
     try:
         return entry_point.load()
     except Exception as error:  # whatever a stranger's module raises while it is imported
@@ -111,19 +116,20 @@ def _package(entry_point: EntryPoint) -> str:
     return f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else entry_point.module
 
 
-def _check(kind: Kind, name: str, found: Any) -> None:
+def _check(kind: Kind, name: str, plugin: object) -> None:
     def refuse(what: str) -> PluginUnusable:
         return PluginUnusable(f"the {kind} '{name}' does not keep eventfn's contract: {what}")
 
-    if not isinstance(found, type):
-        raise refuse(f"{found!r} is not a class")
-    settings = getattr(found, "Settings", None)
+    if not isinstance(plugin, type):
+        raise refuse(f"{plugin!r} is not a class")
+    found: Any = plugin
+    settings: Any = getattr(found, "Settings", None)
     if not _is_struct(settings):
         raise refuse(f"{found.__name__}.Settings must be a msgspec.Struct type")
     if kind == "destination":
         if not isinstance(getattr(found, "idempotent", None), bool):
             raise refuse(f"{found.__name__}.idempotent must be True or False")
-        methods = _DESTINATION_METHODS
+        methods: tuple[str, ...] = _DESTINATION_METHODS
     else:
         shared = getattr(found, "Shared", found)
         if shared is not None and not _is_struct(shared):
@@ -149,5 +155,5 @@ def intake_keys(traits: Traits) -> tuple[str, ...]:
     return Intake.__struct_fields__
 
 
-def _is_struct(found: Any) -> bool:
+def _is_struct(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, msgspec.Struct)

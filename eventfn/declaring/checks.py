@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eventfn.clock import SystemClock
-from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, nearest, shown
+from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins, PluginUnusable
 from eventfn.trigger import ListenContext, Listener
@@ -226,7 +226,7 @@ class Checks:
 
     def _declared_functions(self) -> list[str]:
         written = self._tables.get("functions", {})
-        return list(written) if isinstance(written, Mapping) else []
+        return list(written) if is_table(written) else []
 
     # --- triggers ---
 
@@ -236,7 +236,7 @@ class Checks:
             bound = [t for f in self._project.functions.values() for t in f.triggers if t.type == name]
             if not bound or (name in self._project.shared and self._project.shared[name] is None):
                 continue
-            plugin = self._plugins.trigger(name)
+            plugin: Any = self._plugins.trigger(name)
             if plugin.traits.invocation != "listen":
                 continue
             context = ListenContext(
@@ -246,7 +246,7 @@ class Checks:
                 clock=SystemClock(),
                 log=logging.getLogger(f"eventfn.{name}"),
             )
-            listener: Any = plugin(self._project.shared.get(name), context)
+            listener = plugin(self._project.shared.get(name), context)
             assert isinstance(listener, Listener), "plugins.py holds what listens against this protocol"
             for at, key, message in listener.check([binding.settings for binding in bound]):
                 self._find((*self._trigger_paths[bound[at].source], key), message)

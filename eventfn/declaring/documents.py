@@ -41,14 +41,9 @@ def find(target: Path) -> Document:
 
 def from_toml(file: Path) -> Document:
     """Raises ConfigError with the line of a syntax error."""
+    text = read_text(file)
     try:
-        text = file.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError([Problem(str(file), None, "", f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError([Problem(str(file), line, "", "is not UTF-8 text")]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_syntax_problem(file, text, str(error))]) from None
     lines = TomlLines(text)
@@ -58,6 +53,17 @@ def from_toml(file: Path) -> Document:
         tables=tables,
         where=lambda path: Where(str(file), lines.line(path)),
     )
+
+
+def read_text(file: Path) -> str:
+    """Raises ConfigError."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([Problem(str(file), None, "", f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(str(file), line, "", "is not UTF-8 text")]) from None
 
 
 def _syntax_problem(file: Path, text: str, message: str) -> Problem:

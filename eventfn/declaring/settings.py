@@ -13,8 +13,8 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Collection, Iterable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -60,6 +60,14 @@ def did_you_mean(name: str, known: Collection[str], otherwise: str | None = None
     return f"{otherwise}: {', '.join(sorted(known))}" if otherwise and known else None
 
 
+def is_table(raw: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(raw, Mapping)
+
+
+def is_list(raw: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(raw, (list, tuple))
+
+
 def shown(raw: Any) -> str:
     """A value as a message shows it."""
     if isinstance(raw, bool):
@@ -68,9 +76,9 @@ def shown(raw: Any) -> str:
         return f'"{raw}"' if len(raw) <= 80 else f'"{raw[:77]}..."'
     if raw is None:
         return "nothing"
-    if isinstance(raw, Mapping):
+    if is_table(raw):
         return "a table"
-    if isinstance(raw, (list, tuple)):
+    if is_list(raw):
         return "a list"
     return str(raw)
 
@@ -98,7 +106,7 @@ class SettingsReader:
         Struct reads: known, and skipped here.
         """
         given = given or {}
-        if not isinstance(table, Mapping):
+        if not is_table(table):
             self.find(path, f"expected a table, got {shown(table)}")
             return None
         before = len(self.findings)
@@ -135,7 +143,7 @@ class SettingsReader:
             return self._constrained(kind, raw, path)
         if origin in (Union, types.UnionType):
             return self._one_of(arguments, raw, path)
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if _is_class(kind, msgspec.Struct):
             read = self.struct(kind, raw, path)
             return INVALID if read is None else read
         if origin in (list, set, frozenset) or (origin is tuple and len(arguments) == 2 and arguments[1] is ...):
@@ -180,7 +188,7 @@ class SettingsReader:
         return INVALID
 
     def _list(self, origin: Any, kind: Any, raw: Any, path: KeyPath) -> Any:
-        if not isinstance(raw, (list, tuple)):
+        if not is_list(raw):
             what = described(kind)
             hint = f"in brackets: [{shown(raw)}]" if isinstance(raw, (str, int, float)) else None
             self.find(path, f"expected a list of {what}, got {shown(raw)}", hint)
@@ -189,16 +197,16 @@ class SettingsReader:
         return INVALID if any(value is INVALID for value in values) else origin(values)
 
     def _table(self, kind: Any, raw: Any, path: KeyPath) -> Any:
-        if not isinstance(raw, Mapping):
+        if not is_table(raw):
             self.find(path, f"expected a table, got {shown(raw)}")
             return INVALID
         values = {key: self.value(kind, item, (*path, key)) for key, item in raw.items()}
         return INVALID if any(value is INVALID for value in values.values()) else values
 
     def _any(self, raw: Any, path: KeyPath) -> Any:
-        if isinstance(raw, Mapping):
+        if is_table(raw):
             return self._table(Any, raw, path)
-        if isinstance(raw, (list, tuple)):
+        if is_list(raw):
             return self._list(list, Any, raw, path)
         return self._expanded(raw, path)
 
@@ -241,9 +249,8 @@ class SettingsReader:
         for name in unset:
             self.find(path, f"the environment variable {name} is not set", f'set it, or write "${{{name}:-default}}"')
         if malformed:
-            self.find(
-                path, f'expected "${{NAME}}" or "${{NAME:-default}}", got {shown(raw)}', 'a literal "${" is "$${"'
-            )
+            expected = 'expected "${NAME}" or "${NAME:-default}"'
+            self.find(path, f"{expected}, got {shown(raw)}", 'a literal "${" is written "$${"')
         return INVALID if unset or malformed else text
 
 
@@ -258,7 +265,7 @@ def described(kind: Any) -> str:
         return "one of " + ", ".join(shown(choice) for choice in arguments)
     if origin in (list, tuple, set, frozenset):
         return f"a list of {described(arguments[0])}"
-    if origin is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+    if origin is dict or _is_class(kind, msgspec.Struct):
         return "a table"
     names = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
     return names.get(kind) or str(getattr(kind, "expected", getattr(kind, "__name__", kind)))
@@ -266,7 +273,7 @@ def described(kind: Any) -> str:
 
 def _parsed(kind: Any, value: Any) -> Any:
     """Raises ValueError with what was expected."""
-    if isinstance(kind, type) and issubclass(kind, (Duration, Megabytes, Bytes)):
+    if _is_class(kind, Duration, Megabytes, Bytes):
         return kind.parse(value)
     if get_origin(kind) is Literal:
         # 1 == True: the type has to be that of the choice too.
@@ -283,6 +290,10 @@ def _parsed(kind: Any, value: Any) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as refused:
         raise ValueError(_msgspec_says(refused).removeprefix("expected ")) from None
+
+
+def _is_class(kind: object, *of: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, of)
 
 
 def _number_of_text(text: str) -> Any:
