@@ -1,0 +1,142 @@
+"""The status document: what `GET /status` answers, `eventfn status` shows, and the gauges of the metrics are read from.
+
+PURE: shapes only. Times are epoch milliseconds. The supervisor fills it in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a listener can be reached: ("admin", "127.0.0.1:41234")."""
+
+    name: str
+    address: str
+
+
+class Wall(msgspec.Struct, frozen=True):
+    """One line of the enforcement table. `meaning` says what it stops, or what is open while it is not enforced."""
+
+    wall: str
+    enforced: bool
+    meaning: str
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """Messages of one queue by state, and when the oldest of them was sent (None: it is empty)."""
+
+    visible: int = 0
+    in_flight: int = 0
+    delayed: int = 0
+    oldest_ms: int | None = None
+
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Of one function since the node started. Every attempt of an asynchronous event is an invocation."""
+
+    invocations: int = 0
+    errors: int = 0
+    system_errors: int = 0
+    throttles: int = 0
+    cold_starts: int = 0
+    events_received: int = 0
+    events_dropped: int = 0
+
+
+class LastError(msgspec.Struct, frozen=True):
+    request_id: str
+    error_type: str
+    message: str
+
+
+class Environments(msgspec.Struct, frozen=True):
+    """Of one function, now. `waiting` are requests without an environment yet."""
+
+    total: int = 0
+    idle: int = 0
+    starting: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+
+
+class SourceStatus(msgspec.Struct, frozen=True):
+    """One trigger. `lag` is how many records its source says are waiting; None when it cannot say."""
+
+    type: str
+    source: str
+    settings: str = ""
+    state: Literal["connecting", "running", "down", "disabled", "closed"] = "running"
+    reason: str = ""  # why it is down
+    lag: int | None = None
+    in_flight: int = 0  # records read and not yet settled
+
+
+class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    arn: str
+    handler: str
+    runtime: str
+    memory_size: int  # MB
+    timeout: float  # seconds
+    triggers: list[SourceStatus] = []
+    counts: Counts = Counts()
+    environments: Environments = Environments()
+    events: Depth = Depth()  # asynchronous events waiting
+    log_lines_dropped: int = 0
+    last_error: LastError | None = None
+
+
+class QueueStatus(msgspec.Struct, frozen=True):
+    """A named queue. `dead_letter_for` names the functions and queues whose failures end in it."""
+
+    name: str
+    depth: Depth = Depth()
+    fifo: bool = False
+    dead_letter_for: list[str] = []
+
+
+class OutboxStatus(msgspec.Struct, frozen=True):
+    """Records that wait to be written to one destination."""
+
+    destination: str
+    depth: Depth = Depth()
+    last_error: str | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    version: str
+    python: str
+    pid: int
+    started_ms: int
+    now_ms: int
+    folder: str
+    data: str
+    draining: bool = False
+    addresses: list[Address] = []
+    enforcement: list[Wall] = []
+    functions: list[FunctionStatus] = []
+    queues: list[QueueStatus] = []
+    outbox: list[OutboxStatus] = []
+
+
+def summary(settings: Any) -> str:
+    """The settings of a trigger that differ from their defaults, on one line: "method=GET path=/hello"."""
+    shown = [
+        f"{field.encode_name}={value}"
+        for field in msgspec.structs.fields(settings)
+        if (value := getattr(settings, field.name)) != _default(field)
+    ]
+    return " ".join(shown)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
