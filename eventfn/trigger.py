@@ -214,24 +214,28 @@ class Trigger(Protocol):
         ...
 
 
+@runtime_checkable
 class Extends(Protocol):
     """Optional power: the source gives records on a lease that can be made longer while a function runs."""
 
     async def extend(self, batch: Batch, seconds: float) -> None: ...
 
 
+@runtime_checkable
 class Pending(Protocol):
     """Optional power: how far behind the source is, for metrics and `status`."""
 
     async def pending(self) -> int: ...
 
 
+@runtime_checkable
 class Encodes(Protocol):
     """Optional power: an event shape other than {"Records": [...]}."""
 
     def encode(self, records: Sequence[Record]) -> bytes: ...
 
 
+@runtime_checkable
 class Filterable(Protocol):
     """Optional power: what a filter pattern sees of a record. `data_key` is the key whose value is parsed as JSON
     where the pattern for it is an object: SQS's "body", Kafka's "value"."""

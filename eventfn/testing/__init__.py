@@ -1,5 +1,62 @@
-"""Public: what our tests and our users' tests share. In-memory parts, a fake clock, the conformance suites."""
+"""Public: what our tests and our users' tests share. In-memory parts, a fake clock, the conformance suites.
 
-from eventfn.testing.clock import FakeClock
+Names are loaded when they are asked for: the pytest plugin is imported in every run of pytest beside eventfn, and
+the suites import pytest, which a user of the fake clock alone may not have.
+"""
 
-__all__ = ["FakeClock"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eventfn.testing.clock import FakeClock
+    from eventfn.testing.contexts import (
+        MemoryPositions,
+        NoQueues,
+        Submissions,
+        destination_context,
+        trigger_context,
+    )
+    from eventfn.testing.destinations import DestinationSuite
+    from eventfn.testing.memory import MemoryDestination, MemorySink, MemorySource, MemoryTrigger
+    from eventfn.testing.triggers import TriggerSuite
+    from eventfn.testing.waiting import eventually
+
+__all__ = [
+    "DestinationSuite",
+    "FakeClock",
+    "MemoryDestination",
+    "MemoryPositions",
+    "MemorySink",
+    "MemorySource",
+    "MemoryTrigger",
+    "NoQueues",
+    "Submissions",
+    "TriggerSuite",
+    "destination_context",
+    "eventually",
+    "trigger_context",
+]
+
+_HOMES = {
+    "DestinationSuite": "destinations",
+    "FakeClock": "clock",
+    "MemoryDestination": "memory",
+    "MemoryPositions": "contexts",
+    "MemorySink": "memory",
+    "MemorySource": "memory",
+    "MemoryTrigger": "memory",
+    "NoQueues": "contexts",
+    "Submissions": "contexts",
+    "TriggerSuite": "triggers",
+    "destination_context": "contexts",
+    "eventually": "waiting",
+    "trigger_context": "contexts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,394 @@
+"""The conformance suite for triggers: subclass it, say how to put one event into the source, and run pytest.
+
+    class TestMyTrigger(TriggerSuite):
+        trigger = MyTrigger
+        name = "my"                                     # its `type` in eventfn.toml
+
+        def settings(self):
+            return MyTrigger.Settings(path=str(self.folder / "x"))
+
+        async def put(self, number):
+            ...                                         # one event into the source, told apart by its number
+
+The suite plays the host: it reads, keeps the positions of what it finishes, and settles. Time stands still on
+`self.clock`, a FakeClock that moves on only while a read waits (`pass_time`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from eventfn.errors import ConnectorError
+from eventfn.event import Batch, Record
+from eventfn.testing import lint
+from eventfn.testing.clock import FakeClock
+from eventfn.testing.contexts import MemoryPositions, trigger_context
+from eventfn.trigger import (
+    DONE,
+    Done,
+    Encodes,
+    Extends,
+    Filterable,
+    Pending,
+    Reject,
+    Retry,
+    Settlement,
+    Trigger,
+    TriggerContext,
+)
+
+
+class TriggerSuite:
+    pytestmark = pytest.mark.asyncio
+
+    trigger: ClassVar[type[Any]]
+    name: ClassVar[str]
+    has_sample: ClassVar[bool] = True  # sample.toml and README.md stand beside the package
+    patience: ClassVar[float] = 10.0  # real seconds after which a read that should give something has failed
+
+    folder: Path  # the project's folder, new for every test
+    clock: FakeClock
+    positions: MemoryPositions
+
+    # --- what a subclass says ----------------------------------------------------------------------------------------
+
+    def settings(self) -> Any:
+        """An instance of the trigger's Settings, for the source that `put` fills."""
+        raise NotImplementedError
+
+    def shared(self) -> Any:
+        """An instance of the trigger's Shared, if it has one."""
+        return None
+
+    async def put(self, number: int) -> None:
+        """Puts exactly one event into the source; each number is a different event."""
+        raise NotImplementedError
+
+    def number(self, record: Record) -> int:
+        """The number that `put` was given for this record. Only for sources with the trait `ordered`, whose `put`
+        then puts all events into one group."""
+        raise NotImplementedError
+
+    async def refuse(self) -> None:
+        """Takes the source down: connections break, new ones are refused. Not overridden: it cannot be down."""
+        pytest.skip("this source cannot be down")
+
+    async def accept(self) -> None:
+        """Brings the source up again."""
+
+    async def pass_time(self) -> None:
+        """Called every few milliseconds while a read waits: one second passes on the fake clock."""
+        await self.clock.advance(1)
+
+    @functools.cached_property
+    def context(self) -> TriggerContext:
+        return self.make_context()
+
+    def make_context(self) -> TriggerContext:
+        return trigger_context(self.folder, clock=self.clock, positions=self.positions)
+
+    # --- the host, played by the suite -------------------------------------------------------------------------------
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def host(self, tmp_path: Path) -> AsyncIterator[None]:
+        """A fixture of a subclass that needs the folder or the clock asks for this one."""
+        self.folder = tmp_path
+        self.clock = FakeClock()
+        self.positions = MemoryPositions()
+        self._made: list[Trigger] = []
+        yield
+        for trigger in self._made:
+            await trigger.close(1)
+
+    def make(self) -> Trigger:
+        trigger: Trigger = self.trigger(self.settings(), self.shared(), self.context)
+        self._made.append(trigger)
+        return trigger
+
+    async def opened(self) -> Trigger:
+        trigger = self.make()
+        await trigger.connect()
+        return trigger
+
+    async def read(self, trigger: Trigger, limit: int = 10) -> Batch:
+        """A read that fails the test instead of hanging it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.patience
+        reading = asyncio.ensure_future(trigger.read(limit))
+        try:
+            while not (await asyncio.wait({reading}, timeout=0.01))[0]:
+                assert loop.time() < deadline, f"read() gave nothing within {self.patience:g} s"
+                await self.pass_time()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        batch = reading.result()
+        assert 1 <= len(batch.records) <= limit, f"read({limit}) returned {len(batch.records)} records"
+        return batch
+
+    async def settle(self, trigger: Trigger, batch: Batch, *settlements: Settlement) -> None:
+        """Ends a batch as the host does: positions first, and all Done if nothing else is said."""
+        answers = settlements or (DONE,) * len(batch.records)
+        for record, settlement in zip(batch.records, answers, strict=True):
+            if record.position is not None and isinstance(settlement, Done):
+                await self.positions.put(record.position.key, record.position.value)
+        await trigger.settle(batch, answers)
+
+    async def finish(self, trigger: Trigger, count: int, limit: int = 10) -> list[Record]:
+        """Reads and finishes until `count` different records have come."""
+        records: dict[str, Record] = {}
+        while len(records) < count:
+            batch = await self.read(trigger, limit)
+            records.update((record.id, record) for record in batch.records)
+            await self.settle(trigger, batch)
+        return list(records.values())
+
+    async def take(self, trigger: Trigger, count: int) -> list[Batch]:
+        """Reads, and settles nothing, until `count` different records have come."""
+        batches: list[Batch] = []
+        while len({record.id for batch in batches for record in batch.records}) < count:
+            batches.append(await self.read(trigger))
+        return batches
+
+    async def next_new(self, trigger: Trigger, number: int) -> Record:
+        """Puts one more event in and finishes it: whatever was to come before it has come by then."""
+        await self.put(number)
+        records = await self.finish(trigger, 1)
+        assert len(records) == 1, f"something else came too: {[record.id for record in records]}"
+        return records[0]
+
+    # --- what it says about itself -----------------------------------------------------------------------------------
+
+    async def test_its_settings_can_stand_in_eventfn_toml(self) -> None:
+        lint.check_settings(self.trigger.Settings)
+        if self.trigger.Shared is not None:
+            lint.check_settings(self.trigger.Shared)
+        assert isinstance(self.settings(), self.trigger.Settings)
+
+    async def test_its_traits_agree_with_each_other(self) -> None:
+        traits = self.trigger.traits
+        assert traits.invocation in ("request_response", "event"), "a listener is another contract"
+        assert traits.ack in ("record", "prefix", "none")
+        assert 1 <= traits.default_batch_size <= traits.max_batch_size <= 10_000
+        for verb in ("connect", "read", "settle", "close"):
+            assert inspect.iscoroutinefunction(getattr(self.trigger, verb)), f"{verb} must be `async def`"
+
+    async def test_its_sample_loads(self) -> None:
+        if not self.has_sample:
+            pytest.skip("it is no package of its own")
+        tables = lint.check_sample(self.trigger)
+        mine = [
+            table
+            for function in tables.get("functions", {}).values()
+            for table in function.get("triggers", ())
+            if table["type"] == self.name
+        ]
+        assert mine, f"sample.toml shows no trigger of type {self.name!r}"
+        for table in mine:
+            lint.load_settings(lint.without_host_keys(table), self.trigger.Settings)
+        if self.name in tables and self.trigger.Shared is not None:
+            lint.load_settings(tables[self.name], self.trigger.Shared)
+
+    async def test_making_one_touches_nothing(self) -> None:
+        settings, shared = self.settings(), self.shared()
+        with lint.no_io():
+            self.trigger(settings, shared, self.context)
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def test_it_connects_and_closes(self) -> None:
+        trigger = await self.opened()
+        await trigger.close(5)
+
+    async def test_it_closes_after_half_a_start(self) -> None:
+        await self.make().close(5)
+
+    async def test_it_closes_twice(self) -> None:
+        trigger = await self.opened()
+        await trigger.close(5)
+        await trigger.close(5)
+
+    async def test_a_source_that_is_down_is_a_connector_error_until_it_is_up(self) -> None:
+        await self.refuse()
+        trigger = self.make()
+        with pytest.raises(ConnectorError):
+            await trigger.connect()
+        await self.accept()
+        await trigger.connect()
+        await self.next_new(trigger, 1)
+
+    async def test_it_can_be_connected_again_after_it_lost_its_source(self) -> None:
+        trigger = await self.opened()
+        await self.refuse()
+        with pytest.raises(ConnectorError):
+            await self.read(trigger)
+        await self.accept()
+        await trigger.connect()
+        await self.next_new(trigger, 1)
+
+    # --- what it hands over ------------------------------------------------------------------------------------------
+
+    async def test_a_record_says_what_it_is(self) -> None:
+        trigger = await self.opened()
+        await self.put(1)
+        batch = await self.read(trigger)
+        (record,) = batch.records
+        assert record.id
+        assert isinstance(msgspec.json.decode(record.payload), dict), "one record is one JSON object"
+        assert record.receives >= 1
+        assert record.arrived_ms >= 0
+        if isinstance(trigger, Encodes):
+            msgspec.json.decode(trigger.encode(batch.records))
+        if isinstance(trigger, Filterable):
+            assert trigger.data_key in msgspec.json.decode(record.payload)
+        await self.settle(trigger, batch)
+
+    async def test_every_event_arrives_once_in_batches_within_the_limit(self) -> None:
+        trigger = await self.opened()
+        for number in range(7):
+            await self.put(number)
+        seen: list[str] = []
+        while len(seen) < 7:
+            batch = await self.read(trigger, 3)  # `read` here asserts the limit
+            seen += [record.id for record in batch.records]
+            await self.settle(trigger, batch)
+        assert len(set(seen)) == 7, f"ids came twice: {seen}"
+
+    async def test_the_order_of_a_group_is_kept(self) -> None:
+        if not self.trigger.traits.ordered:
+            pytest.skip("this source promises no order")
+        trigger = await self.opened()
+        for number in range(7):
+            await self.put(number)
+        records = await self.finish(trigger, 7, limit=2)
+        assert len({record.group for record in records}) == 1, "`put` must fill one group"
+        assert [self.number(record) for record in records] == list(range(7))
+
+    async def test_a_cancelled_read_has_taken_nothing(self) -> None:
+        trigger = await self.opened()
+        for turns in range(12):
+            # The event arrives while the read runs, and the cancel hits a different moment each time.
+            reading = asyncio.ensure_future(trigger.read(10))
+            await asyncio.sleep(0)
+            await self.put(turns)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reading.cancel()
+            try:
+                batch = await reading
+            except asyncio.CancelledError:
+                batch = await self.read(trigger)
+            assert len(batch.records) == 1
+            await self.settle(trigger, batch)
+
+    async def test_what_comes_while_nobody_reads_waits_outside(self) -> None:
+        trigger = await self.opened()
+        flood = 400
+        tracemalloc.start()
+        try:
+            for number in range(flood):
+                await self.put(number)
+            held = self._blocks_held()
+        finally:
+            tracemalloc.stop()
+        assert held < flood, f"{held} pieces of memory are held for {flood} events that nobody has read"
+        await self.finish(trigger, flood, limit=100)
+
+    def _blocks_held(self) -> int:
+        package = lint.package_folder(self.trigger)
+        if package == Path(lint.__file__).parent.parent:
+            return 0  # eventfn's own MemoryTrigger, whose "outside" is memory too
+        snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, f"{package}/*")])
+        return sum(statistic.count for statistic in snapshot.statistics("filename"))
+
+    # --- how it settles ----------------------------------------------------------------------------------------------
+
+    async def test_what_is_done_never_comes_again(self) -> None:
+        trigger = await self.opened()
+        first = await self.next_new(trigger, 1)
+        second = await self.next_new(trigger, 2)
+        await trigger.close(5)
+        third = await self.next_new(await self.opened(), 3)
+        assert len({first.id, second.id, third.id}) == 3
+
+    async def test_what_is_to_be_retried_comes_again(self) -> None:
+        if self.trigger.traits.ack == "none":
+            pytest.skip("this source cannot hand anything out again")
+        trigger = await self.opened()
+        await self.put(1)
+        first = await self.read(trigger)
+        await self.settle(trigger, first, Retry(after=0))
+        again = await self.read(trigger)
+        assert [record.id for record in again.records] == [record.id for record in first.records]
+        await self.settle(trigger, again)
+
+    async def test_each_record_of_a_batch_ends_in_its_own_way(self) -> None:
+        if self.trigger.traits.ack != "record":
+            pytest.skip("this source does not settle single records")
+        trigger = await self.opened()
+        for number in range(3):
+            await self.put(number)
+        batches = await self.take(trigger, 3)
+        records = [record for batch in batches for record in batch.records]
+        wanted: dict[str, Settlement] = {
+            records[0].id: DONE,
+            records[1].id: Retry(after=0),
+            records[2].id: Reject("cannot be handled"),
+        }
+        for batch in batches:
+            await self.settle(trigger, batch, *(wanted[record.id] for record in batch.records))
+        again = await self.read(trigger)
+        assert [record.id for record in again.records] == [records[1].id]
+        await self.settle(trigger, again)
+        later = await self.next_new(trigger, 3)
+        assert later.id not in wanted
+
+    async def test_what_was_not_settled_comes_again_after_a_restart(self) -> None:
+        if not self.trigger.traits.replayable:
+            pytest.skip("this source keeps nothing")
+        trigger = await self.opened()
+        await self.put(1)
+        await self.put(2)
+        lost = {record.id for batch in await self.take(trigger, 2) for record in batch.records}
+        await trigger.close(5)
+        again = await self.finish(await self.opened(), 2)
+        assert {record.id for record in again} == lost
+
+    async def test_what_came_while_it_was_closed_arrives(self) -> None:
+        if not self.trigger.traits.replayable:
+            pytest.skip("this source keeps nothing")
+        trigger = await self.opened()
+        await trigger.close(5)
+        await self.put(1)
+        assert len(await self.finish(await self.opened(), 1)) == 1
+
+    async def test_a_lease_can_be_made_longer(self) -> None:
+        trigger = await self.opened()
+        if not isinstance(trigger, Extends):
+            pytest.skip("this source gives no leases")
+        await self.put(1)
+        batch = await self.read(trigger)
+        await trigger.extend(batch, 3600)
+        await self.clock.advance(600)
+        await self.settle(trigger, batch)
+        assert (await self.next_new(trigger, 2)).id != batch.records[0].id
+
+    async def test_it_can_say_how_far_behind_it_is(self) -> None:
+        trigger = await self.opened()
+        if not isinstance(trigger, Pending):
+            pytest.skip("this source cannot say")
+        for number in range(3):
+            await self.put(number)
+        assert await trigger.pending() >= 3
+        await self.finish(trigger, 3)
+        assert await trigger.pending() == 0
