@@ -1,0 +1,282 @@
+"""The embedded engine: SQLite behind one writer thread, which commits for all who wait at once.
+
+    callers ──▶ inbox ──▶ writer thread: BEGIN, each caller's work, COMMIT (one fsync) ──▶ loop: all futures, listeners
+
+One fsync costs as much as hundreds of inserts, so the thread takes whatever has queued up while the last one ran: alone,
+a commit waits for nobody; in a crowd, the crowd shares the fsync. Reads have a thread and a connection of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from eventfn.engine import store
+from eventfn.engine.blobs import BlobFolder
+from eventfn.engine.contract import Conflict, Lease, Message, Operation, QueueFull, QueueStats, Release
+from eventfn.engine.folder import DataFolder
+from eventfn.engine.store import Store, View
+from eventfn.errors import EngineError, EngineFull, EventfnError, Fenced
+
+# Callers that share one transaction: more would save little of the fsync and hold up the first of them.
+_GROUP = 1024
+# Callers whose work may wait for the thread; the next ones wait their turn before they queue up.
+_WAITING = 4 * _GROUP
+
+# The log cannot grow: the write itself fails (FULL), or its shared index cannot be extended (IOERR_SHMSIZE).
+_NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+
+T = TypeVar("T")
+
+
+class _Job:
+    """One caller's work, and where its answer goes: nowhere when nobody waits for it."""
+
+    __slots__ = ("answer", "error", "future", "work")
+
+    def __init__(self, work: Callable[[Store], Any], future: asyncio.Future[Any] | None) -> None:
+        self.work = work
+        self.future = future
+        self.answer: Any = None
+        self.error: BaseException | None = None
+
+
+class SqliteEngine:
+    """See eventfn.engine.contract.Engine. `transactions` counts the commits to disk, each shared by many callers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = DataFolder(folder)
+        self._blobs = BlobFolder(folder / "blobs")
+        self._listeners: list[Callable[[str], None]] = []
+        self._connections: list[sqlite3.Connection] = []
+        self._threads: list[ThreadPoolExecutor] = []
+        self._writer: threading.Thread | None = None
+        self._opened = False
+        self.transactions = 0
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    async def open(self, now: int) -> None:
+        assert not self._opened, "opened twice"
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(_WAITING)
+        # A thread each, so that a large upload holds up no read.
+        self._threads = [ThreadPoolExecutor(1, "eventfn-reads"), ThreadPoolExecutor(1, "eventfn-blobs")]
+        self._reads, self._files = self._threads
+        self._opened = True
+        try:
+            await self._loop.run_in_executor(self._files, self._take, now)
+        except BaseException:
+            await self.close()
+            raise
+
+    def _take(self, now: int) -> None:
+        try:
+            database = self._folder.take(store.create, store.inspect)
+            self._blobs.prepare()
+            for _ in range(2):
+                self._connections.append(store.connect(database))
+            self._store, self._view = Store(self._connections[0]), View(self._connections[1])
+            self._store.begin()
+            self._store.recover(now)
+            self._store.commit()
+        except (sqlite3.Error, OSError) as error:
+            raise _translated(error) from error
+        # A daemon: a loop that was abandoned without `close` must not keep the process, and what is committed is safe.
+        self._writer = threading.Thread(target=self._write, name="eventfn-writer", daemon=True)
+        self._writer.start()
+
+    async def close(self) -> None:
+        self._opened = False
+        # Cancelling the caller must not leave the folder half closed: what was begun here ends by itself.
+        await asyncio.shield(asyncio.to_thread(self._release))
+
+    def _release(self) -> None:
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.shutdown()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._inbox.put(None)
+            writer.join()
+        while self._connections:
+            # The reader goes first: the last one to leave, the writer, brings the log home.
+            self._connections.pop().close()
+        self._folder.let_go()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    async def commit(self, operations: Sequence[Operation], now: int) -> list[str | None]:
+        if not operations:
+            return []
+        kept = tuple(operations)  # the thread reads them later, also when the caller is gone
+        return await (await self._submit(lambda store: store.apply(kept, now)))
+
+    async def claim(
+        self,
+        queue: str,
+        limit: int,
+        until_ms: int,
+        now: int,
+        *,
+        max_claims: int | None = None,
+        dead_letters: str | None = None,
+    ) -> list[Message]:
+        claimed = await self._submit(
+            lambda store: store.claim(queue, limit, until_ms, now, max_claims, dead_letters)
+        )
+        try:
+            return await asyncio.shield(claimed)
+        except asyncio.CancelledError:
+            # Nobody is left to settle what this brings: back it goes, rather than lying claimed until the lease ends.
+            claimed.add_done_callback(lambda done: self._hand_back(done, now))
+            raise
+
+    def _hand_back(self, claimed: asyncio.Future[list[Message]], now: int) -> None:
+        if claimed.cancelled() or claimed.exception() is not None or not self._opened:
+            return
+        if releases := [Release(message.claim, now, count=False) for message in claimed.result()]:
+            # Nobody waits for it: should it fail, the end of the lease does the same.
+            self._inbox.put(_Job(lambda store: store.apply(releases, now), None))
+
+    async def purge(self, queue: str) -> int:
+        return await (await self._submit(lambda store: store.purge(queue)))
+
+    async def acquire(self, name: str, owner: str, until_ms: int, now: int) -> Lease | None:
+        return await (await self._submit(lambda store: store.acquire(name, owner, until_ms, now)))
+
+    async def give_up(self, lease: Lease) -> None:
+        await (await self._submit(lambda store: store.give_up(lease)))
+
+    def on_send(self, listener: Callable[[str], None]) -> None:
+        self._listeners.append(listener)
+
+    async def _submit(self, work: Callable[[Store], T]) -> asyncio.Future[T]:
+        self._must_be_open()
+        await self._room.acquire()
+        try:
+            self._must_be_open()  # it may have been closed while we waited
+        except EngineError:
+            self._room.release()
+            raise
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._inbox.put(_Job(work, future))
+        return future
+
+    def _must_be_open(self) -> None:
+        if not self._opened:
+            raise EngineError(f"The engine of {self._folder.path} is closed")
+
+    # --- the writer thread --------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while (job := self._inbox.get()) is not None:
+            group = [job]
+            last = False
+            while len(group) < _GROUP:
+                try:
+                    job = self._inbox.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    last = True
+                    break
+                group.append(job)
+            touched = self._transact(group)
+            try:
+                self._loop.call_soon_threadsafe(self._tell, group, touched)
+            except RuntimeError:  # the loop was closed without us: nobody is left to be told
+                return
+            if last:
+                return
+
+    def _transact(self, group: list[_Job]) -> set[str]:
+        """One transaction for all of them, or, should it fail, one for each: who broke it then stands alone."""
+        try:
+            self._store.begin()
+            for job in group:
+                try:
+                    job.answer = job.work(self._store)
+                except (Fenced, QueueFull, Conflict) as refusal:
+                    job.error = refusal
+            touched = self._store.commit()
+            self.transactions += 1
+        except Exception as error:
+            self._store.rollback()
+            if len(group) == 1:
+                group[0].error = _translated(error)
+                return set()
+            for job in group:
+                job.error = None
+            return set[str]().union(*[self._transact([job]) for job in group])
+        return touched
+
+    def _tell(self, group: list[_Job], touched: set[str]) -> None:
+        for job in group:
+            if job.future is None:
+                continue
+            self._room.release()
+            if job.future.done():  # its caller was cancelled; what he asked for is done all the same
+                continue
+            if job.error is None:
+                job.future.set_result(job.answer)
+            else:
+                job.future.set_exception(job.error)
+        for queue_name in touched:
+            for listener in self._listeners:
+                listener(queue_name)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def next_visible(self, prefix: str) -> dict[str, int]:
+        return await self._read(self._reads, lambda: self._view.next_visible(prefix))
+
+    async def peek(self, queue: str, limit: int, after: int = 0) -> list[Message]:
+        return await self._read(self._reads, lambda: self._view.peek(queue, limit, after))
+
+    async def stats(self, prefix: str, now: int) -> list[QueueStats]:
+        return await self._read(self._reads, lambda: self._view.stats(prefix, now))
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._read(self._reads, lambda: self._view.get(key))
+
+    async def scan(self, prefix: str) -> dict[str, bytes]:
+        return await self._read(self._reads, lambda: self._view.scan(prefix))
+
+    async def put_blob(self, chunks: Iterable[bytes]) -> str:
+        return await self._read(self._files, lambda: self._blobs.put(chunks))
+
+    async def get_blob(self, digest: str) -> bytes | None:
+        return await self._read(self._files, lambda: self._blobs.get(digest))
+
+    async def _read(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        self._must_be_open()
+        try:
+            return await self._loop.run_in_executor(thread, work)
+        except (sqlite3.Error, OSError) as error:
+            raise _translated(error) from error
+
+
+def _translated(error: Exception) -> Exception:
+    """What a disk can do to us, in eventfn's words; a bug stays as it is."""
+    if isinstance(error, EventfnError):
+        return error
+    if isinstance(error, sqlite3.Error):
+        # The low byte is the primary code; errors of the Python module itself carry none.
+        code = getattr(error, "sqlite_errorcode", None)
+        full = code in _NO_SPACE
+    elif isinstance(error, OSError):
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    else:
+        return error
+    if full:
+        return EngineFull(f"No space left for the data folder: {error}. Free some; what was kept before is intact.")
+    return EngineError(f"The data folder cannot be used: {error}")
