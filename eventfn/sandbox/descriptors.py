@@ -1,0 +1,23 @@
+"""Open files: an environment has its channel and its log pipe, and nothing that anybody else had open."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+CHANNEL = 3
+
+
+def keep_only(*, channel: int, log_pipe: int) -> None:
+    """Descriptor 0 is /dev/null, 1 and 2 are the log pipe, 3 is the channel, and there are no others."""
+    try:
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log_pipe, 1)
+        os.dup2(log_pipe, 2)  # the pipe's number may be 3: it is copied before 3 is taken
+        os.dup2(channel, CHANNEL)
+        os.set_inheritable(CHANNEL, False)  # programs that the function starts do not answer for it
+    except OSError as error:
+        raise OSError(error.errno, f"dup2(channel={channel}, log_pipe={log_pipe}): {error.strerror}") from error
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.closerange(CHANNEL + 1, most if most != resource.RLIM_INFINITY else 2**31 - 1)

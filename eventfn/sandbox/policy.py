@@ -1,0 +1,18 @@
+"""What an environment is allowed, as data. The steps that make it so are in contain.py."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Policy(NamedTuple):
+    supervisor: int  # pid of the parent that it must not outlive
+    channel: int  # descriptor of the channel to the supervisor
+    log_pipe: int  # descriptor that becomes stdout and stderr
+    memory_mb: int  # the function's memory_size
+    name: str  # the function's, for ps and top
+    open_files: int = 1024  # Lambda's ulimit -n
+    locked_memory: int = 65_536  # bytes; what an ordinary user has
+    # RLIMIT_DATA counts what is reserved, not what is used: the zygote's own heap, and 8 MB of stack for each thread.
+    # So the limit stands this much above memory_size; the exact one is a cgroup's to keep.
+    memory_head_room_mb: int = 128

@@ -1,0 +1,66 @@
+"""An environment's life on its own side: settings, walls, import, then one request after the other."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import ssl
+import sys
+import time
+from typing import Any
+
+from eventfn.sandbox import contain, policy
+from eventfn.workers.child import frames, loading, logs, results, serving
+
+
+def main(channel: int, log_pipe: int) -> None:
+    """Never returns to the zygote's code: it ends by os._exit, or by what the function raises to leave."""
+    first = frames.read(channel)
+    if first is None:
+        os._exit(0)
+    settings: dict[str, Any] = json.loads(first[1])
+    contain.contain(
+        policy.Policy(
+            supervisor=settings["supervisor"],
+            channel=channel,
+            log_pipe=log_pipe,
+            memory_mb=settings["memory_mb"],
+            name=settings["function"],
+        )
+    )
+    _forget_the_zygote()
+    logs.set_up()
+    _enter(settings)
+    try:
+        handler = loading.load(settings["handler"])
+        serve = serving.choose(handler, settings)
+    except Exception as error:
+        failure = results.describe(error, "")
+        logs.log_failure(failure)
+        logs.flush()
+        frames.write(frames.CHANNEL, failure.header("init_error"), failure.payload)
+        os._exit(1)
+    frames.write(frames.CHANNEL, b'["ready"]', b"")
+    serve()
+    logs.flush()
+    os._exit(0)
+
+
+def _forget_the_zygote() -> None:
+    # Two clones must not draw the same random numbers, nor the same TLS keys.
+    random.seed()
+    ssl.RAND_add(os.urandom(32), 32)
+    gc.enable()
+
+
+def _enter(settings: dict[str, Any]) -> None:
+    os.environ.clear()
+    os.environ.update(settings["variables"])
+    time.tzset()
+    os.chdir(settings["task_root"])
+    sys.path[:0] = settings["path"]
+    sys.argv = [""]
+    # Code stands in its own folder, where it may change twice in a second: a .pyc made in between would be stale.
+    sys.dont_write_bytecode = True

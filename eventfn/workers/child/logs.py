@@ -1,0 +1,72 @@
+"""What a function writes: stdout and stderr into the log pipe, logging as Lambda's Python client sets it up.
+
+One line is one log event. Lines that belong together (a traceback) are joined with a carriage return, which the
+supervisor turns back into a line feed.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+import time
+
+from eventfn.workers.child.results import Failure
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("aws_request_id", default="")
+
+
+def set_up() -> None:
+    # The zygote's own stream objects stand on other files; each line is written at once, so that a crash loses none.
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    handler = _StdoutHandler()
+    handler.setFormatter(_Formatter())
+    logging.getLogger().addHandler(handler)
+
+
+def flush() -> None:
+    """Before an answer: its lines come before it. A function may have closed or replaced either."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+
+
+def log_failure(failure: Failure) -> None:
+    """An uncaught exception as one event, its indentation kept by no-break spaces."""
+    head = f"[ERROR] {failure.error_type}: {failure.message}" if failure.message else f"[ERROR] {failure.error_type}"
+    lines = [head]
+    if failure.trace:
+        lines.append("Traceback (most recent call last):")
+        lines += [_indented(line) for frame in failure.trace for line in frame.rstrip("\n").split("\n")]
+    try:
+        sys.stdout.write("\r".join(lines).replace("\n", "\r") + "\n")
+    except (OSError, ValueError, AttributeError):
+        pass  # the function closed it: the answer still says what happened
+
+
+def _indented(line: str) -> str:
+    text = line.lstrip(" ")
+    return "\u00a0" * (len(line) - len(text)) + text
+
+
+class _StdoutHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(self.format(record).replace("\n", "\r") + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+class _Formatter(logging.Formatter):
+    converter = time.gmtime
+
+    def __init__(self) -> None:
+        form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"
+        super().__init__(form, "%Y-%m-%dT%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.aws_request_id = request_id.get()
+        return super().format(record)

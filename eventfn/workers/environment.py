@@ -1,0 +1,423 @@
+"""One environment's life: starting, initialising, then idle and busy in turn, ending. Its processes, its channel, its
+log and its deadlines, and nobody else's.
+
+    start ──▶ ready ──▶ run … answer ──▶ run … ──▶ kill ──▶ gone
+      └── InitFailed       └── timed out, exited, broke the protocol: the request gets a function error, then gone
+
+The process lives in real time, whatever clock the pool was given: deadlines are the loop's timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import uuid
+
+from pathlib import Path
+from typing import Protocol, cast
+
+import msgspec
+
+from eventfn.clock import Clock
+from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.workers import failures, lines, wire
+from eventfn.workers.contract import Done, LogSink, Prepared
+from eventfn.workers.failures import Failure
+from eventfn.workers.logpipe import LogPipe
+from eventfn.workers.runtimes import python
+from eventfn.workers.zygote import Zygote
+
+TAIL = 4096  # bytes of log that a caller may ask for
+_LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
+
+
+class InitFailed(Exception):
+    """The environment could not be made ready, by the function's own fault."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.text)
+
+
+class Request(msgspec.Struct):
+    """An invocation in the hands of an environment, or waiting for one."""
+
+    invocation: Invocation
+    done: Done
+    tail: bytearray | None
+    started: float = 0.0
+    deadline: float = 0.0  # on the loop's clock
+    resent: bool = False
+
+
+class Owner(Protocol):
+    """Whoever keeps the environment: told when it can take a request, and when it is gone."""
+
+    def freed(self, environment: Environment) -> None: ...
+
+    def gone(self, environment: Environment, undelivered: list[Request]) -> None: ...
+
+    def finished(self, request: Request, outcome: Outcome) -> None: ...
+
+
+class Environment(asyncio.Protocol):
+    def __init__(self, prepared: Prepared, owner: Owner, clock: Clock, sink: LogSink, *, provisioned: bool) -> None:
+        self.prepared = prepared
+        self.provisioned = provisioned
+        self.capacity: int = prepared.function.concurrency_per_environment
+        self.requests: dict[int, Request] = {}
+        self.idle_since = 0.0
+        self.pid = 0
+        self.ended = False  # takes no more requests
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._owner = owner
+        self._clock = clock
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self._name = prepared.function.name
+        self._stream = lines.log_stream(clock.now_ms(), "$LATEST", uuid.uuid4().hex)
+        self._number = 0
+        self._peak_kb = 0
+        self._init_ms: float | None = None
+        self._reader = wire.Reader()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._cancelled: dict[int, asyncio.TimerHandle] = {}  # timed out, and not yet let go of by the handler
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
+        self._cause: Failure | None = None  # why it was killed, when that was not its own doing
+        self._undelivered = False
+        self._pidfd = -1
+        self._exit_code: int | None = None
+        self._channel_open = False
+        self._logs: LogPipe
+        self._transport: asyncio.Transport
+
+    # --- starting --------------------------------------------------------------------------------------------------
+
+    async def start(self, zygote: Zygote, init_timeout: float) -> None:
+        """Until it can take a request. Raises InitFailed, ZygoteDied, OSError; the caller kills it then."""
+        began = self._clock.monotonic()
+        self._log(lines.init_start(*python.version_and_arn(self.prepared)))
+        try:
+            await self._clone(zygote)
+            async with asyncio.timeout(init_timeout):
+                await self._ready
+        except TimeoutError:
+            failure = failures.timed_out(init_timeout)
+            self._log(lines.init_report(init_timeout * 1000, "timeout", None))
+            raise InitFailed(failure) from None
+        except InitFailed as error:
+            milliseconds = (self._clock.monotonic() - began) * 1000
+            self._log(lines.init_report(milliseconds, "error", error.failure.error_type))
+            raise
+        self._init_ms = (self._clock.monotonic() - began) * 1000
+        self.idle_since = self._clock.monotonic()
+
+    async def _clone(self, zygote: Zygote) -> None:
+        ours, theirs = socket.socketpair()
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.pid = await zygote.clone(theirs.fileno(), log_write)
+            self._pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            ours.close()
+            os.close(log_read)
+            raise
+        finally:
+            theirs.close()
+            os.close(log_write)
+        self._logs = LogPipe(log_read, self._log)
+        self._loop.add_reader(self._pidfd, self._exited)
+        ours.setblocking(False)
+        # The transport is set by connection_made.
+        await self._loop.create_unix_connection(lambda: self, sock=ours)
+        settings = python.settings(self.prepared, self._stream, provisioned=self.provisioned)
+        self._transport.write(wire.encode_settings(settings))
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        return self._init_ms is not None or self._number > 0
+
+    @property
+    def full(self) -> bool:
+        # A request that was cancelled and has not let go still takes its place.
+        return len(self.requests) + len(self._cancelled) >= self.capacity
+
+    def run(self, request: Request) -> None:
+        """The hot path out: one START line, one frame."""
+        invocation, function = request.invocation, self.prepared.function
+        self._number = number = self._number + 1
+        self.requests[number] = request
+        self._log(lines.start(invocation.request_id, "$LATEST"))
+        request.started = self._clock.monotonic()
+        timeout: float = function.timeout
+        request.deadline = self._loop.time() + timeout
+        if self._deadline_timer is None:
+            self._deadline_timer = self._loop.call_at(request.deadline, self._check_deadlines)
+        header = wire.Invoke(
+            number,
+            invocation.request_id,
+            int(timeout * 1000),
+            invocation.invoked_arn,
+            invocation.client_context,
+            invocation.trace_id,
+        )
+        self._transport.write(wire.encode(header, invocation.payload))
+
+    def _finish(self, number: int, peak_kb: int) -> tuple[Request, float]:
+        request = self.requests.pop(number)
+        self._peak_kb = max(self._peak_kb, peak_kb)
+        return request, (self._clock.monotonic() - request.started) * 1000
+
+    def _answered(self, header: wire.Result | wire.Error, payload: bytes) -> None:
+        """The hot path back: the function's lines, then END and REPORT, then the outcome."""
+        number = header.number
+        if number not in self.requests:
+            self._let_go(number)
+            return
+        self._logs.drain()
+        if self.capacity == 1:
+            self._logs.finish_line()
+        request, milliseconds = self._finish(number, header.peak_kb)
+        if isinstance(header, wire.Result):
+            outcome = self._outcome(request, milliseconds, OutcomeKind.SUCCESS, payload, None, None, "")
+        else:
+            # The function reported it: REPORT has no status then, as in Lambda.
+            kind = OutcomeKind.FUNCTION_ERROR
+            outcome = self._outcome(request, milliseconds, kind, payload, header.error_type, header.message, "")
+        self._freed()
+        self._owner.finished(request, outcome)
+
+    def _outcome(
+        self,
+        request: Request,
+        milliseconds: float,
+        kind: OutcomeKind,
+        payload: bytes,
+        error_type: str | None,
+        message: str | None,
+        suffix: str,
+    ) -> Outcome:
+        request_id, init_ms = request.invocation.request_id, self._init_ms
+        self._init_ms = None  # only the first request of an environment is a cold start
+        used_mb = -(-self._peak_kb // 1024)
+        memory_mb = self.prepared.function.memory_size
+        end, report = (
+            lines.end(request_id),
+            lines.report(request_id, milliseconds, memory_mb, used_mb, init_ms, suffix),
+        )
+        now_ms = self._clock.now_ms()
+        self._sink.write(self._name, self._stream, now_ms, end)
+        self._sink.write(self._name, self._stream, now_ms, report)
+        tail = b""
+        if request.tail is not None:
+            tail = (bytes(request.tail) + f"{end}\n{report}\n".encode())[-TAIL:]
+        return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail)
+
+    def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
+        """The request ends by what happened to its environment."""
+        request, ran = self._finish(number, 0)
+        request_id = request.invocation.request_id
+        outcome = self._outcome(
+            request,
+            ran if milliseconds is None else milliseconds,
+            OutcomeKind.FUNCTION_ERROR,
+            failure.body(request_id),
+            failure.error_type,
+            failure.message(request_id),
+            status or f"Status: error\tError Type: {failure.error_type}",
+        )
+        self._owner.finished(request, outcome)
+
+    def refuse(self, request: Request, failure: Failure) -> None:
+        """The init that this request waited for failed: it gets the init's error, in this environment's log."""
+        self._number += 1
+        self.requests[self._number] = request
+        self._log(lines.start(request.invocation.request_id, "$LATEST"))
+        request.started = self._clock.monotonic()
+        self._fail(self._number, failure)
+
+    def _freed(self) -> None:
+        if not self.requests:
+            self.idle_since = self._clock.monotonic()
+        if not self.ended:
+            self._owner.freed(self)
+
+    # --- deadlines -------------------------------------------------------------------------------------------------
+
+    def _check_deadlines(self) -> None:
+        """One timer for all requests, set again only when it fires: a request that is answered in time costs none."""
+        self._deadline_timer = None
+        now = self._loop.time()
+        for number, request in list(self.requests.items()):
+            if request.deadline <= now:
+                self._timed_out(number, request)
+        if self.requests and not self.ended:
+            first = min(request.deadline for request in self.requests.values())
+            self._deadline_timer = self._loop.call_at(first, self._check_deadlines)
+
+    def _timed_out(self, number: int, request: Request) -> None:
+        seconds: float = self.prepared.function.timeout
+        self._logs.drain()
+        self._log(lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
+        self._peak_kb = max(self._peak_kb, _peak_kb(self.pid))
+        if self.capacity == 1:
+            self.kill()
+        else:
+            # The others of this environment live on, if the handler gives the event loop back.
+            self._transport.write(wire.encode(wire.Cancel(number)))
+            self._cancelled[number] = self._loop.call_later(_LAST_WORDS, self._kept_hold)
+        self._fail(number, failures.timed_out(seconds), seconds * 1000, "Status: timeout")
+
+    def _let_go(self, number: int) -> None:
+        timer = self._cancelled.pop(number, None)
+        if timer is None:
+            self._break_protocol(f"an answer to request {number}, which is not in flight")
+            return
+        timer.cancel()
+        self._freed()
+
+    def _kept_hold(self) -> None:
+        self._cause = failures.sibling_timed_out()
+        self.kill()
+
+    # --- the channel -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self._channel_open = True
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            answers = self._reader.feed(data)
+        except wire.ResponseTooLarge:
+            self._cause = failures.response_too_large()
+            self.kill()
+            return
+        except wire.ProtocolError as error:
+            self._break_protocol(str(error))
+            return
+        for header, payload in answers:
+            if isinstance(header, (wire.Result, wire.Error)):
+                self._answered(header, payload)
+            elif self._ready.done():
+                self._break_protocol("it is ready twice")
+            elif isinstance(header, wire.Ready):
+                self._ready.set_result(None)
+            else:
+                failure = Failure(header.error_type, header.message, payload)
+                self._ready.set_exception(InitFailed(failure))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._channel_open = False
+        # A broken pipe or a reset channel: the process died before it had read its request to the end, so the
+        # handler never saw it, and another environment may have it.
+        self._undelivered = exc is not None
+        if self._exit_code is not None:
+            self._end()
+        elif not self.ended and self._end_timer is None:
+            # Mostly the process is on its way out, with its own exit status. If the function closed the channel
+            # and lives on, it is ended.
+            self._end_timer = self._loop.call_later(_LAST_WORDS, self._closed_its_channel)
+
+    def _closed_its_channel(self) -> None:
+        self._cause = failures.broke_protocol("it closed its channel")
+        self.kill()
+
+    def _break_protocol(self, what: str) -> None:
+        self._cause = failures.broke_protocol(what)
+        self.kill()
+
+    # --- ending ----------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """SIGKILL to all of it. `gone` is done once the process is waited for."""
+        self.ended = True
+        if self._pidfd < 0:
+            if not self.gone.done():
+                self.gone.set_result(None)
+            return
+        if self._exit_code is None:
+            self._kill_group()
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _kill_group(self) -> None:
+        # Its number cannot be another group's: the leader has not been waited for yet.
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass  # not yet a group of its own
+
+    def _exited(self) -> None:
+        """The pidfd is readable: the process has ended."""
+        self._kill_group()  # children that it left behind
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        try:
+            _, status, usage = os.wait4(self.pid, 0)
+        except ChildProcessError:  # somebody waited for every child of this process
+            status, usage = signal.SIGKILL, resource.struct_rusage([0] * 16)
+        self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
+        self._exit_code = os.waitstatus_to_exitcode(status)
+        self.ended = True
+        if not self._channel_open:
+            self._end()
+        elif self._end_timer is None:
+            # Its last answer may still be in the channel, which then ends; unless a daemon of it holds it open.
+            self._end_timer = self._loop.call_later(_LAST_WORDS, self._end)
+
+    def _end(self) -> None:
+        if self.gone.done():
+            return
+        assert self._exit_code is not None
+        for timer in (self._deadline_timer, self._end_timer, *self._cancelled.values()):
+            if timer is not None:
+                timer.cancel()
+        if self._channel_open:
+            self._transport.abort()
+        self._logs.close()
+        memory_mb = self.prepared.function.memory_size
+        failure = self._cause or failures.exited(self._exit_code, self._peak_kb, memory_mb)
+        if not self._ready.done():
+            self._ready.set_exception(InitFailed(failure))
+            self._ready.exception()  # also when nobody waits for it any more
+        undelivered: list[Request] = []
+        if self._undelivered and self.capacity == 1 and self._cause is None:
+            undelivered = [request for request in self.requests.values() if not request.resent]
+        if undelivered:
+            self.requests.clear()
+        for number, request in list(self.requests.items()):
+            if self._cause is None:
+                self._log(f"{failure.message(request.invocation.request_id)}\n{failure.error_type}")
+            self._fail(number, failure)
+        self.gone.set_result(None)
+        self._owner.gone(self, undelivered)
+
+    def abandon(self) -> list[Request]:
+        """What it was working on, taken away from it: the pool is closing."""
+        requests = list(self.requests.values())
+        self.requests.clear()
+        return requests
+
+    def _log(self, message: str) -> None:
+        self._sink.write(self._name, self._stream, self._clock.now_ms(), message)
+        for request in self.requests.values():
+            if request.tail is not None:
+                request.tail += message.encode() + b"\n"
+                if len(request.tail) > 2 * TAIL:
+                    del request.tail[:-TAIL]
+
+
+def _peak_kb(pid: int) -> int:
+    """The most memory that the process ever held, in KB; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    _, _, after = status.partition("VmHWM:")
+    return int(after.split(maxsplit=1)[0]) if after else 0

@@ -1,0 +1,69 @@
+"""What it is called when an environment fails its request: Lambda's error types and texts. PURE.
+
+Source: contract/invocation.md, section 2.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import msgspec
+
+from eventfn.event import MAX_SYNC_RESPONSE
+
+EXIT_ERROR = "Runtime.ExitError"
+OUT_OF_MEMORY = "Runtime.OutOfMemory"
+TIMED_OUT = "Sandbox.Timedout"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A failure that the function could not report itself. `text` is without the request's id."""
+
+    error_type: str
+    text: str
+    payload: bytes | None = None  # the error object, when the environment sent one
+
+    def message(self, request_id: str) -> str:
+        return (
+            f"RequestId: {request_id} Error: {self.text}" if self.payload is None and self._names_request else self.text
+        )
+
+    @property
+    def _names_request(self) -> bool:
+        return not self.error_type.startswith("Function.")
+
+    def body(self, request_id: str) -> bytes:
+        """The error object."""
+        if self.payload is not None:
+            return self.payload
+        return msgspec.json.encode({"errorType": self.error_type, "errorMessage": self.message(request_id)})
+
+
+def timed_out(seconds: float) -> Failure:
+    return Failure(TIMED_OUT, f"Task timed out after {seconds:.2f} seconds")
+
+
+def sibling_timed_out() -> Failure:
+    text = "Runtime ended: another request of this environment timed out and did not give the event loop back"
+    return Failure(EXIT_ERROR, text)
+
+
+def broke_protocol(what: str) -> Failure:
+    return Failure(EXIT_ERROR, f"Runtime sent what is not a response: {what}")
+
+
+def response_too_large() -> Failure:
+    text = f"Response payload size exceeded maximum allowed payload size ({MAX_SYNC_RESPONSE} bytes)."
+    return Failure("Function.ResponseSizeTooLarge", text)
+
+
+def exited(code: int, peak_kb: int, memory_mb: int) -> Failure:
+    """From an exit code as os.waitstatus_to_exitcode gives it. A kill at the memory limit is the kernel's, for lack
+    of memory: nothing else tells it from another SIGKILL."""
+    if code == 0:
+        return Failure(EXIT_ERROR, "Runtime exited without providing a reason")
+    if code > 0:
+        return Failure(EXIT_ERROR, f"Runtime exited with error: exit status {code}")
+    no_memory = -code == signal.SIGKILL and peak_kb >= memory_mb * 1024
+    name = (signal.strsignal(-code) or f"signal {-code}").lower()
+    return Failure(OUT_OF_MEMORY if no_memory else EXIT_ERROR, f"Runtime exited with error: signal: {name}")

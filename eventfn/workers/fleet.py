@@ -1,0 +1,153 @@
+"""All environments of one version of one function: who is free, who waits, how many more are wanted.
+
+Free ones are a stack: the one that was used last is used next, so the rest grow old and are reaped. Waiting
+invocations are a queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from eventfn.event import Outcome
+from eventfn.workers.contract import Prepared
+from eventfn.workers.environment import Environment, Request
+from eventfn.workers.failures import Failure
+
+
+class Host(Protocol):
+    """The pool, as a fleet sees it."""
+
+    def wants(self, fleet: Fleet) -> None:
+        """The fleet would have more environments."""
+        ...
+
+    def finished(self, request: Request, outcome: Outcome) -> None: ...
+
+    def empty(self, fleet: Fleet) -> None:
+        """A retired fleet has nothing left."""
+        ...
+
+
+class Fleet:
+    def __init__(self, prepared: Prepared, host: Host) -> None:
+        self.prepared = prepared
+        self.name = prepared.function.name
+        self.environments: set[Environment] = set()
+        self.waiting: deque[Request] = deque()
+        self.starting = 0
+        self.provisioning = 0  # of those starting, the ones that nobody waits for
+        self.failures = 0  # failed inits in a row
+        self.retired = False
+        self.held_back = False  # no provisioned starts for now, after failed ones
+        self._host = host
+        self._free: list[Environment] = []
+        self._capacity: int = prepared.function.concurrency_per_environment
+        self._was_ready = False
+
+    # --- the hot path ----------------------------------------------------------------------------------------------
+
+    def take(self, request: Request) -> None:
+        if not self._free:
+            self.waiting.append(request)
+            self._host.wants(self)
+            return
+        environment = self._free[-1]
+        environment.run(request)
+        if environment.full:
+            self._free.pop()
+
+    def freed(self, environment: Environment) -> None:
+        """It can take one more."""
+        if self.waiting:
+            environment.run(self.waiting.popleft())
+            if environment.full:
+                return
+        if self.retired and not self.waiting:
+            if not environment.requests:
+                environment.kill()
+            return
+        if not self._free or (environment is not self._free[-1] and environment not in self._free):
+            self._free.append(environment)
+
+    def finished(self, request: Request, outcome: Outcome) -> None:
+        self._host.finished(request, outcome)
+
+    # --- how many --------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> int:
+        return sum(1 for environment in self._free if not environment.requests)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(len(environment.requests) for environment in self.environments)
+
+    def wanted(self) -> int:
+        """Environments to start now, beyond those starting."""
+        for_waiting = -(-len(self.waiting) // self._capacity) - self.starting
+        return max(for_waiting, self.provisioned_wanted())
+
+    def provisioned_wanted(self) -> int:
+        if self.retired or self.held_back:
+            return 0
+        present = sum(1 for environment in self.environments if not environment.ended)
+        return self.prepared.function.provisioned_concurrency - present - self.starting
+
+    # --- what happens to environments ------------------------------------------------------------------------------
+
+    def ready(self, environment: Environment) -> None:
+        self.failures = 0
+        self._was_ready = True
+        self.environments.add(environment)
+        while self.waiting and not environment.full:
+            environment.run(self.waiting.popleft())
+        if not environment.full:
+            self.freed(environment)
+
+    def failed(self, environment: Environment, failure: Failure) -> None:
+        """An init failed, and with it the requests that waited for it. Where no init has ever worked that is all of
+        them: the next ones would fail alike, one slow init after the other."""
+        self.failures += 1
+        count = min(self._capacity, len(self.waiting)) if self._was_ready else len(self.waiting)
+        for request in [self.waiting.popleft() for _ in range(count)]:
+            environment.refuse(request, failure)
+
+    def gone(self, environment: Environment, undelivered: list[Request]) -> None:
+        self.environments.discard(environment)
+        if environment in self._free:
+            self._free.remove(environment)
+        for request in reversed(undelivered):
+            request.resent = True
+            self.waiting.appendleft(request)
+        if self.waiting or self.provisioned_wanted() > 0:
+            self._host.wants(self)
+        self.check_empty()
+
+    def reap(self, now: float, idle_timeout: float) -> float | None:
+        """Ends what has been idle for too long, the longest idle first, down to the provisioned ones. When the next
+        one is due, on the same clock."""
+        spare = len(self.environments) - self.prepared.function.provisioned_concurrency
+        due: float | None = None
+        idle = sorted((item for item in self._free if not item.requests), key=lambda item: item.idle_since)
+        for environment in idle[: max(spare, 0)]:
+            if environment.idle_since + idle_timeout <= now:
+                self._free.remove(environment)
+                environment.kill()
+            else:
+                due = environment.idle_since + idle_timeout
+                break
+        return due
+
+    def retire(self) -> None:
+        """Idle environments go now, busy ones when they are done."""
+        self.retired = True
+        free, self._free = self._free, []
+        for environment in free:
+            if not environment.requests:
+                environment.kill()
+        self.check_empty()
+
+    def check_empty(self) -> None:
+        if self.retired and not self.environments and not self.waiting and not self.starting:
+            self._host.empty(self)

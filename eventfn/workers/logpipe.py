@@ -1,0 +1,69 @@
+"""What a function prints: bytes of a pipe cut into lines, with bounds on everything.
+
+A turn of the loop reads at most what a pipe holds, so a function that floods its log is slowed down by its own full
+pipe and nobody waits for it long; a line longer than 256 KB is cut, as in CloudWatch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+MAX_LINE = 262_144
+_PIPE = 65_536  # what a pipe holds
+
+
+class LogPipe:
+    def __init__(self, descriptor: int, write: Callable[[str], None]) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._write = write
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(descriptor, self.drain)
+
+    def drain(self) -> None:
+        """Writes the lines that are in the pipe now. Called before an answer is passed on, so they come first."""
+        if self._descriptor < 0:
+            return
+        try:
+            data = os.read(self._descriptor, _PIPE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._end()
+            return
+        lines = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            self._line(line)
+        while len(rest) >= MAX_LINE:
+            self._line(rest[:MAX_LINE])
+            rest = rest[MAX_LINE:]
+        self._rest = rest
+
+    def finish_line(self) -> None:
+        """What was printed without a line end is an event too, once its request is over."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._line(rest)
+
+    def close(self) -> None:
+        """The processes are gone: what they left in the pipe is written."""
+        self.drain()
+        self.finish_line()
+        self._end()
+
+    def _line(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace")
+        for at in range(0, len(text), MAX_LINE) if len(text) > MAX_LINE else (0,):
+            part = text[at : at + MAX_LINE]
+            # A carriage return joins lines of one event (child/logs.py).
+            self._write(part.rstrip("\r").replace("\r", "\n") if "\r" in part else part)
+
+    def _end(self) -> None:
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1

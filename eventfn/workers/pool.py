@@ -1,0 +1,278 @@
+"""The pool: every function's environments, the zygotes that they come from, and how many start at once.
+
+An invocation takes the function's most recently used free environment, or waits for one to be free or started. What
+starts is bounded to twice the cores, in turn between functions, so that one function's thousand cold starts do not
+keep another's first waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Coroutine
+
+from eventfn.clock import Clock
+from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.functions import model
+from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
+from eventfn.workers.environment import Environment, InitFailed, Request
+from eventfn.workers.fleet import Fleet
+from eventfn.workers.zygote import Zygote, ZygoteDied
+
+_SLOT_SECONDS = (
+    1.0  # a start gives its turn on after this: by then it waits for something, mostly, and does not compute
+)
+_ZYGOTE_ATTEMPTS = 3  # for one start
+_BACK_OFF = (1.0, 60.0)  # seconds between provisioned starts that fail: first, most
+
+
+class WorkerPool:
+    """Implements workers.contract.Pool."""
+
+    def __init__(self, settings: model.Workers, clock: Clock, logs: LogSink) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._logs = logs
+        self._fleets: dict[str, Fleet] = {}
+        self._retired: set[Fleet] = set()
+        self._environments: set[Environment] = set()  # every one that has a process
+        self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
+        self._old_zygotes: list[Zygote] = []
+        self._wanting: deque[Fleet] = deque()
+        self._slots = 2 * (os.cpu_count() or 1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
+        self._quiet = asyncio.Event()
+        self._closed = False
+
+    async def start(self) -> None:
+        self._own(self._reap())
+
+    # --- what is deployed ------------------------------------------------------------------------------------------
+
+    def deploy(self, prepared: Prepared) -> None:
+        name = prepared.function.name
+        old = self._fleets.get(name)
+        if old is not None and old.prepared == prepared:
+            return
+        new = self._fleets[name] = Fleet(prepared, self)
+        if old is not None:
+            new.waiting, old.waiting = old.waiting, new.waiting  # nobody's request is lost between two versions
+            self._retire(old)
+        self._own(self._warm_zygote(prepared.interpreter))
+        self.wants(new)
+
+    def retire(self, name: str) -> None:
+        fleet = self._fleets.pop(name, None)
+        if fleet is not None:
+            self._retire(fleet)
+
+    def _retire(self, fleet: Fleet) -> None:
+        self._retired.add(fleet)
+        fleet.retire()
+
+    def empty(self, fleet: Fleet) -> None:
+        self._retired.discard(fleet)
+
+    # --- the hot path ----------------------------------------------------------------------------------------------
+
+    def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
+        fleet = self._fleets.get(invocation.function)
+        request = Request(invocation, done, bytearray() if log_tail else None)
+        self._in_flight += 1
+        if fleet is None or self._closed:
+            why = "the workers are closed" if self._closed else f"Function not found: {invocation.function}"
+            self._refuse(request, why)
+            return
+        fleet.take(request)
+
+    def finished(self, request: Request, outcome: Outcome) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._quiet.set()
+        request.done(outcome)
+
+    def _refuse(self, request: Request, why: str) -> None:
+        self.finished(request, Outcome(OutcomeKind.SYSTEM_ERROR, b"", request.invocation.request_id, None, why))
+
+    def stats(self, name: str) -> PoolStats:
+        fleets = [
+            fleet for fleet in (self._fleets.get(name), *self._retired) if fleet is not None and fleet.name == name
+        ]
+        return PoolStats(
+            environments=sum(len(fleet.environments) for fleet in fleets),
+            idle=sum(fleet.idle for fleet in fleets),
+            starting=sum(fleet.starting for fleet in fleets),
+            in_flight=sum(fleet.in_flight for fleet in fleets),
+            waiting=sum(len(fleet.waiting) for fleet in fleets),
+        )
+
+    # --- starting environments -------------------------------------------------------------------------------------
+
+    def wants(self, fleet: Fleet) -> None:
+        if fleet not in self._wanting:
+            self._wanting.append(fleet)
+        self._start_some()
+
+    def _start_some(self) -> None:
+        while self._slots and self._wanting and not self._closed:
+            fleet = self._wanting.popleft()
+            wanted = fleet.wanted()
+            if wanted <= 0:
+                continue
+            provisioned = fleet.provisioned_wanted() > 0
+            self._slots -= 1
+            fleet.starting += 1
+            self._own(self._start(fleet, provisioned))
+            if wanted > 1:
+                self._wanting.append(fleet)  # behind the others
+
+    def slot_free(self) -> None:
+        self._slots += 1
+        self._start_some()
+
+    async def _start(self, fleet: Fleet, provisioned: bool) -> None:
+        slot = _Slot(self)
+        timer = asyncio.get_running_loop().call_later(_SLOT_SECONDS, slot.give_back)
+        try:
+            environment = await self._started(fleet, provisioned)
+        finally:
+            timer.cancel()
+            fleet.starting -= 1
+            slot.give_back()
+        if environment is not None:
+            fleet.ready(environment)
+        if fleet.wanted() > 0:
+            self.wants(fleet)
+        fleet.check_empty()
+
+    async def _started(self, fleet: Fleet, provisioned: bool) -> Environment | None:
+        """A ready environment; None when there is none and whoever waited for it knows."""
+        why = ""
+        for _ in range(_ZYGOTE_ATTEMPTS):
+            environment = Environment(fleet.prepared, fleet, self._clock, self._logs, provisioned=provisioned)
+            self._environments.add(environment)
+            environment.gone.add_done_callback(lambda _, gone=environment: self._environments.discard(gone))
+            try:
+                zygote = await self._zygote(fleet.prepared.interpreter)
+                await environment.start(zygote, self._settings.init_timeout)
+            except InitFailed as error:
+                fleet.failed(environment, error.failure)
+                if provisioned:
+                    self._hold_back(fleet)
+                return None
+            except (ZygoteDied, OSError) as error:
+                why = str(error)
+            except Exception as error:  # ours: said once, to those who wait, and not tried again without end
+                logging.getLogger(__name__).exception("eventfn bug: starting an environment of %s", fleet.name)
+                why = f"EventfnBug: {error!r}"
+                break
+            else:
+                return environment
+            finally:
+                if not environment.ready:
+                    environment.kill()
+        # Nothing ran, and it is not the function's fault.
+        for request in [fleet.waiting.popleft() for _ in range(len(fleet.waiting))]:
+            self._refuse(request, f"no environment could be started: {why}")
+        self._hold_back(fleet)
+        return None
+
+    def _hold_back(self, fleet: Fleet) -> None:
+        """Nobody waits for a provisioned environment, so only time keeps a crashing init from spinning."""
+        if not fleet.held_back and fleet.prepared.function.provisioned_concurrency:
+            fleet.held_back = True
+            self._own(self._let_go(fleet, min(_BACK_OFF[0] * 2 ** (fleet.failures - 1), _BACK_OFF[1])))
+
+    async def _let_go(self, fleet: Fleet, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        fleet.held_back = False
+        self.wants(fleet)
+
+    # --- zygotes ---------------------------------------------------------------------------------------------------
+
+    async def _zygote(self, interpreter: str) -> Zygote:
+        """A living zygote of this interpreter, one start for all who wait. Raises ZygoteDied, OSError."""
+        task = self._zygotes.get(interpreter)
+        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().dead):
+            task = None
+        if task is None:
+            task = self._zygotes[interpreter] = asyncio.create_task(self._start_zygote(interpreter))
+        return await asyncio.shield(task)
+
+    async def _start_zygote(self, interpreter: str) -> Zygote:
+        zygote = Zygote(interpreter)
+        self._old_zygotes.append(zygote)
+        for old in [old for old in self._old_zygotes if old.dead]:
+            old.reap_strays()
+        await zygote.started()
+        return zygote
+
+    async def _warm_zygote(self, interpreter: str) -> None:
+        try:
+            await self._zygote(interpreter)
+        except (ZygoteDied, OSError):
+            pass  # whoever needs it tries again, and is told
+
+    # --- ending ----------------------------------------------------------------------------------------------------
+
+    async def _reap(self) -> None:
+        while True:
+            now, wait = self._clock.monotonic(), float(self._settings.idle_timeout)
+            for fleet in (*self._fleets.values(), *self._retired):
+                due = fleet.reap(now, self._settings.idle_timeout)
+                wait = wait if due is None else min(wait, due - now)
+            await self._clock.sleep(max(wait, 0.001))
+
+    async def drain(self, deadline: float) -> None:
+        self._quiet.clear()
+        if not self._in_flight:
+            return
+        quiet = asyncio.create_task(self._quiet.wait())
+        late = asyncio.create_task(self._clock.sleep(deadline))
+        try:
+            await asyncio.wait((quiet, late), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            quiet.cancel()
+            late.cancel()
+            await asyncio.gather(quiet, late, return_exceptions=True)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        tasks = [*self._tasks, *self._zygotes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        environments = list(self._environments)
+        for environment in environments:
+            for request in environment.abandon():
+                self._refuse(request, "the workers were closed while it ran")
+            environment.kill()
+        for fleet in (*self._fleets.values(), *self._retired):
+            while fleet.waiting:
+                self._refuse(fleet.waiting.popleft(), "the workers were closed before it ran")
+        await asyncio.gather(*(environment.gone for environment in environments))
+        for zygote in self._old_zygotes:
+            zygote.close()
+            zygote.reap_strays()
+
+    def _own(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Slot:
+    """The right to start an environment, given back once."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool: WorkerPool | None = pool
+
+    def give_back(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.slot_free()

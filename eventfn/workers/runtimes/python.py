@@ -1,0 +1,114 @@
+"""Python: `runtime = "python3.12"` is the real interpreter of that version, never a shim and never a venv's link."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import msgspec
+
+from eventfn.errors import ConfigError, Problem
+from eventfn.functions.model import Function
+from eventfn.workers.contract import Prepared
+from eventfn.workers.wire import Settings
+
+# A shim (pyenv) costs 94 ms at every start, and a venv's link shows the venv's packages: both say where they lead.
+_ASK = "import json,sys,platform;print(json.dumps([getattr(sys,'_base_executable',sys.executable),platform.python_version()]))"
+
+
+class Interpreter(msgspec.Struct, frozen=True):
+    path: str
+    version: str  # "3.12.4"
+
+    @property
+    def runtime(self) -> str:
+        return "python" + self.version.rpartition(".")[0]
+
+
+def find(function: Function) -> Interpreter:
+    """The interpreter for the function's runtime. Raises ConfigError. Blocks for tens of milliseconds per candidate."""
+    if function.runtime is None:
+        return _ask(sys.executable) or _missing(function, f"{sys.executable}, which runs eventfn, does not answer")
+    if not re.fullmatch(r"python3\.\d+", function.runtime):
+        return _missing(function, f'expected "python3.N", got {function.runtime!r}')
+    for folder in [os.path.dirname(sys.executable), *os.get_exec_path()]:  # noqa: PTH120 - entries of PATH are strings
+        candidate = shutil.which(function.runtime, path=folder)
+        found = _ask(candidate) if candidate else None
+        if found is not None and found.runtime == function.runtime:
+            return found
+    return _missing(function, f"no {function.runtime} is on PATH: install it, or leave `runtime` out")
+
+
+def _ask(executable: str) -> Interpreter | None:
+    try:
+        asked = subprocess.run([executable, "-I", "-c", _ASK], capture_output=True, timeout=10, check=True)
+        path, version = msgspec.json.decode(asked.stdout, type=tuple[str, str])
+    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError):
+        return None  # a shim of a version that is not installed, most often: the next folder may have it
+    return Interpreter(os.path.realpath(path), version)
+
+
+def _missing(function: Function, message: str) -> Interpreter:
+    where = function.where
+    raise ConfigError([Problem(where.file, where.line, f"functions.{function.name}.runtime", message)])
+
+
+def settings(prepared: Prepared, stream: str, *, provisioned: bool) -> Settings:
+    """What a Python environment is told about itself."""
+    function = prepared.function
+    # Later layers overwrite earlier ones in Lambda's /opt, so they are looked at first.
+    layers = prepared.layer_roots[::-1]
+    return Settings(
+        supervisor=os.getpid(),
+        function=function.name,
+        handler=function.handler,
+        concurrency=function.concurrency_per_environment,
+        memory_mb=int(function.memory_size),  # the plain number: a Megabytes has no JSON
+        task_root=prepared.task_root,
+        path=[
+            prepared.task_root,
+            *(f"{layer}/python/lib/{prepared.runtime}/site-packages" for layer in layers),
+            *(f"{layer}/python" for layer in layers),
+        ],
+        variables=_variables(prepared, layers, stream, provisioned),
+    )
+
+
+def _variables(prepared: Prepared, layers: tuple[str, ...], stream: str, provisioned: bool) -> dict[str, str]:
+    function, root = prepared.function, prepared.task_root
+    folders = [os.path.dirname(prepared.interpreter), "/usr/local/bin", "/usr/bin", "/bin"]  # noqa: PTH120
+    libraries = [root, f"{root}/lib", *(f"{layer}/lib" for layer in layers)]
+    settable = {
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PATH": ":".join(folders + [f"{layer}/bin" for layer in layers]),
+        "LD_LIBRARY_PATH": ":".join(libraries),  # for programs that the function starts
+        "PWD": root,
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+    }
+    reserved = {
+        "_HANDLER": function.handler,
+        "AWS_REGION": prepared.region,
+        "AWS_DEFAULT_REGION": prepared.region,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{prepared.runtime}",
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(int(function.memory_size)),
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "LAMBDA_TASK_ROOT": root,
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    }
+    return settable | function.environment | reserved
+
+
+def version_and_arn(prepared: Prepared) -> tuple[str, str]:
+    """What INIT_START says of the runtime."""
+    digest = hashlib.sha256(f"{prepared.interpreter} {prepared.runtime}".encode()).hexdigest()
+    version = prepared.runtime.replace("python", "python:")
+    return version, f"arn:aws:lambda:{prepared.region}::runtime:{digest}"
