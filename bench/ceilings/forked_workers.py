@@ -1,0 +1,113 @@
+"""The physical limit of the design: httptools, a socketpair to each of two forked workers, json in the worker.
+
+No admission, no logs, no function model, no limits: an HTTP request in, its body through a worker, an answer out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+
+import httptools
+import uvloop
+
+WORKERS = 2
+
+
+def work(channel: socket.socket) -> None:
+    stream = channel.makefile("rwb")
+    while header := stream.read(4):
+        event = json.loads(stream.read(struct.unpack("!I", header)[0]))
+        answer = json.dumps(event).encode()
+        stream.write(struct.pack("!I", len(answer)) + answer)
+        stream.flush()
+
+
+class Worker(asyncio.Protocol):
+    def __init__(self, pool: list[Worker], waiting: list[tuple[Front, bytes]]) -> None:
+        self._pool = pool
+        self._waiting = waiting
+        self._buffer = b""
+        self._front: Front | None = None
+        self._transport: asyncio.WriteTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def send(self, front: Front, body: bytes) -> None:
+        self._front = front
+        self._transport.writelines([struct.pack("!I", len(body)), body])
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) < 4:
+            return
+        end = 4 + struct.unpack_from("!I", self._buffer)[0]
+        if len(self._buffer) < end:
+            return
+        answer, self._buffer = self._buffer[4:end], self._buffer[end:]
+        assert self._front is not None
+        self._front.answer(answer)
+        if self._waiting:
+            self.send(*self._waiting.pop(0))
+        else:
+            self._pool.append(self)
+
+
+class Front(asyncio.Protocol):
+    def __init__(self, pool: list[Worker], waiting: list[tuple[Front, bytes]]) -> None:
+        self._pool = pool
+        self._waiting = waiting
+        self._parser = httptools.HttpRequestParser(self)
+        self._body: list[bytes] = []
+        self._transport: asyncio.WriteTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        body, self._body = b"".join(self._body), []
+        if self._pool:
+            self._pool.pop().send(self, body)
+        else:
+            self._waiting.append((self, body))
+
+    def answer(self, body: bytes) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        self._transport.writelines([head, body])
+
+
+async def main(channels: list[socket.socket]) -> None:
+    loop = asyncio.get_running_loop()
+    pool: list[Worker] = []
+    waiting: list[tuple[Front, bytes]] = []
+    for channel in channels:
+        _, worker = await loop.create_connection(lambda: Worker(pool, waiting), sock=channel)
+        pool.append(worker)
+    server = await loop.create_server(lambda: Front(pool, waiting), "127.0.0.1", 0)
+    print(f"listening {server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+channels: list[socket.socket] = []
+for _ in range(WORKERS):
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        for channel in [*channels, ours]:
+            channel.close()
+        work(theirs)
+        os._exit(0)
+    theirs.close()
+    channels.append(ours)
+uvloop.run(main(channels))

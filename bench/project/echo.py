@@ -1,0 +1,6 @@
+def http(event, context):
+    return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": event["body"]}
+
+
+def sink(event, context):
+    return None

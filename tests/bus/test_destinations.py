@@ -1,0 +1,174 @@
+"""The outbox: every record reaches its destination or the dead letters, and a bad destination holds up nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from eventfn.bus.destinations import Deliverer
+from eventfn.destination import WRITTEN, Delivery, OutgoingRecord, Rejected, RetryAfter
+from eventfn.engine.contract import Send
+from eventfn.engine.memory import MemoryEngine
+from eventfn.errors import Backoff, ConnectorError
+from eventfn.observe.metrics import Metrics
+from eventfn.testing import FakeClock
+
+Write = Callable[[Sequence[OutgoingRecord]], list[Delivery]]
+
+
+class Scripted:
+    Settings: ClassVar[type[msgspec.Struct]] = msgspec.Struct
+    idempotent: ClassVar[bool] = True
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self.connects = 0
+        self.closed = 0
+        self.ids: list[str] = []
+
+    @classmethod
+    def check(cls, target: str, settings: Any) -> str | None:
+        return None
+
+    async def connect(self) -> None:
+        self.connects += 1
+
+    async def write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        self.ids += [record.id for record in records]
+        return self._write(records)
+
+    async def close(self, deadline: float) -> None:
+        self.closed += 1
+
+
+def written(records: Sequence[OutgoingRecord]) -> list[Delivery]:
+    return [WRITTEN] * len(records)
+
+
+class Outbox:
+    def __init__(self, destinations: dict[str, Scripted]) -> None:
+        self.clock = FakeClock()
+        self.engine = MemoryEngine()
+        self.metrics = Metrics()
+        self.deliverer = Deliverer(self.engine, self.clock, self.metrics, self._open)
+        self._destinations = destinations
+
+    def _open(self, uri: str) -> Scripted:
+        if uri not in self._destinations:
+            raise ConnectorError("not installed")
+        return self._destinations[uri]
+
+    async def put(self, uri: str, *ids: str) -> None:
+        await self.engine.commit([Send(f"out/{uri}", one, b"{}") for one in ids], self.clock.now_ms())
+
+    async def left(self, queue: str) -> list[str]:
+        return [message.id for message in await self.engine.peek(queue, 1000)]
+
+
+@contextlib.asynccontextmanager
+async def outbox(**writes: Write) -> AsyncIterator[tuple[Outbox, dict[str, Scripted]]]:
+    destinations = {f"{scheme}:x": Scripted(write) for scheme, write in writes.items()}
+    made = Outbox(destinations)
+    await made.engine.open(made.clock.now_ms())
+    task = asyncio.create_task(made.deliverer.run())
+    try:
+        yield made, destinations
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await made.engine.close()
+
+
+async def test_records_are_written_in_order_and_gone() -> None:
+    async with outbox(a=written) as (out, made):
+        await out.put("a:x", "1", "2", "3")
+        await out.clock.advance(1)
+
+        assert made["a:x"].ids == ["1", "2", "3"]
+        assert await out.left("out/a:x") == []
+        assert made["a:x"].closed == 1
+        assert out.deliverer.errors == {}
+
+
+async def test_what_is_not_taken_now_comes_again_with_the_same_id() -> None:
+    answers: list[list[Delivery]] = [[RetryAfter("busy")], [RetryAfter("busy", 7)], [WRITTEN]]
+    async with outbox(a=lambda _: answers.pop(0)) as (out, made):
+        await out.put("a:x", "1")
+        tries = []
+        for seconds in (0.5, 1, 6, 1):
+            await out.clock.advance(seconds)
+            tries.append(len(made["a:x"].ids))
+
+        assert tries == [1, 2, 2, 3]
+        assert set(made["a:x"].ids) == {"1"}
+        assert await out.left("out/a:x") == []
+        assert out.metrics.delivery_failures == 2
+
+
+async def test_what_is_refused_for_good_is_in_the_dead_letters_with_the_reason() -> None:
+    async with outbox(a=lambda records: [Rejected("410 Gone"), WRITTEN]) as (out, _):
+        await out.put("a:x", "1", "2")
+        await out.clock.advance(1)
+
+        (letter,) = await out.engine.peek("q/dead-letters", 10)
+        assert (letter.id, letter.attributes["eventfn.reason"]) == ("1", "410 Gone")
+        assert await out.left("out/a:x") == []
+
+
+async def test_a_destination_that_is_down_for_a_day_gives_up() -> None:
+    def down(records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        raise ConnectorError("connection refused")
+
+    async with outbox(a=down) as (out, _):
+        await out.put("a:x", "1")
+        await out.clock.advance(3600)
+        assert await out.left("out/a:x") == ["1"]
+        assert out.deliverer.errors == {"a:x": "connection refused"}
+
+        await out.clock.advance(86_400)
+
+        assert await out.left("out/a:x") == []
+        assert await out.left("q/dead-letters") == ["1"]
+
+
+@pytest.mark.parametrize("trouble", [ConnectorError("down"), Backoff(60, "later"), ValueError("a bug of the plugin")])
+async def test_one_bad_destination_holds_up_nobody_else(trouble: Exception) -> None:
+    def bad(records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        raise trouble
+
+    async with outbox(bad=bad, good=written) as (out, made):
+        await out.put("bad:x", "1")
+        await out.put("gone:x", "1")
+        await out.put("good:x", "2")
+        await out.clock.advance(1)
+
+        assert made["good:x"].ids == ["2"]
+        assert await out.left("out/bad:x") == ["1"]
+        assert await out.left("out/gone:x") == ["1"]
+
+
+async def test_a_drain_waits_for_the_write_under_way() -> None:
+    async with outbox(a=written) as (out, made):
+        release = asyncio.Event()
+        write = made["a:x"].write
+
+        async def slow(records: Sequence[OutgoingRecord]) -> list[Delivery]:
+            await release.wait()
+            return await write(records)
+
+        made["a:x"].write = slow  # type: ignore[method-assign]  # this one object is slow
+        await out.put("a:x", "1")
+        await out.clock.advance(1)
+        draining = asyncio.create_task(out.deliverer.drain(10))
+        await out.clock.advance(1)
+        assert not draining.done()
+        release.set()
+        await draining
+
+        assert await out.left("out/a:x") == []
