@@ -1,0 +1,504 @@
+"""The bytes of one connection: requests in, answers out, in order. The hot path: no task, no timer, no future.
+
+httptools parses; head.py judges what it lets through. One request of a connection is with its function at a time;
+those that a client has pipelined behind it wait here, parsed, and nothing more is read until they have had their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import cast
+
+import httptools
+
+from eventfn.errors import EngineError, PayloadTooLarge, Refused, Throttled
+from eventfn.event import Outcome
+from eventfn_http import responses
+from eventfn_http.events import PeerText, event
+from eventfn_http.head import Head, Refusal, read_head
+from eventfn_http.responses import Response
+from eventfn_http.server import FOREVER, SWEEP, Route, Server
+
+# What is being read. IDLE: nothing of the next request has come. DEAF: what still comes is thrown away.
+IDLE, HEAD, BODY, DEAF = range(4)
+
+_LINGER = 5.0  # seconds that a refused client has to read why; closing under its upload would take that from it
+_LARGE = 64 * 1024  # from here copying a body behind its head costs more than a second buffer
+_LONGEST_KEY = 255
+
+
+class Request:
+    """One request on its way: first its head, then what to do with it, then its body."""
+
+    __slots__ = ("body", "head", "keep_alive", "parameters", "response", "route")
+
+    def __init__(self, head: Head | None, keep_alive: bool, response: Response | None = None) -> None:
+        self.head = head  # None: it could not be understood
+        self.keep_alive = keep_alive
+        self.response = response  # settled without a function: not found, not allowed, refused
+        self.route: Route | None = None
+        self.parameters: dict[str, str] = {}
+        self.body: bytes = b""
+
+
+class Connection(asyncio.Protocol):
+    """Deadlines are on the server's clock: `read_deadline` for what the client must send, `write_deadline` for what it
+    must take. FOREVER while it owes nothing."""
+
+    __slots__ = (
+        "_answered",
+        "_blocked",
+        "_bound",
+        "_busy",
+        "_chunks",
+        "_current",
+        "_fed",
+        "_head_lines",
+        "_owes_continue",
+        "_parser",
+        "_paused",
+        "_peer",
+        "_reading",
+        "_received",
+        "_request_id",
+        "_server",
+        "_serving",
+        "_target",
+        "_transport",
+        "_unsent",
+        "_waiting",
+        "read_deadline",
+        "write_deadline",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self.read_deadline = self.write_deadline = FOREVER
+
+    # --- the loop's callbacks --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self._peer = PeerText(peer[0] if peer else "", str(here[1]) if here else "")
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading = IDLE
+        self._target = b""
+        self._head_lines: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
+        self._received = 0  # bytes of this body
+        self._fed = 0  # bytes since the last request ended: what this one has, framing and all
+        self._bound = 0  # no head that ends in these bytes can be longer
+        self._current: Request | None = None  # the one being read, from its head on
+        self._busy: Request | None = None  # the one being answered
+        self._request_id = ""
+        self._waiting: deque[Request] = deque()
+        self._serving = False
+        self._owes_continue = False
+        self._paused = False  # reading
+        self._blocked = False  # writing: the client does not take what it is sent
+        self._unsent = 0
+        self._answered = self._outcome
+        if not self._server.admit(self):
+            self._refuse(503, "Too many connections")
+        else:
+            self.read_deadline = self._due(self._server.limits.header_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reading == DEAF:
+            return
+        size = len(data)
+        self._fed += size
+        if self._reading == HEAD:
+            self._bound += size
+        else:
+            self._bound = size
+            if self._reading == IDLE:
+                self._begin()
+        try:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._without_upgrade(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            self._failed(error.__context__)
+        except httptools.HttpParserError as error:
+            # What follows a last request (connection: close) is nobody's: that one is answered all the same.
+            if self._reading != DEAF:
+                self._refuse(400, str(error))
+        else:
+            limits = self._server.limits
+            if self._reading == HEAD:
+                if self._fed > limits.max_request_line + limits.max_header_bytes:
+                    self._refuse(431, "The headers are too large")
+            elif self._reading == BODY and self._fed - self._received > limits.max_body + limits.max_header_bytes:
+                self._refuse(413, "The chunks' framing is larger than any body may be")
+
+    def eof_received(self) -> bool:
+        """A client that has said all it has to say still gets its answers."""
+        if self._reading == DEAF or (self._busy is None and not self._waiting):
+            return self._busy is not None
+        self._reading = DEAF
+        last = self._waiting[-1] if self._waiting else self._busy
+        assert last is not None
+        last.keep_alive = False
+        self.read_deadline = FOREVER
+        return True
+
+    def pause_writing(self) -> None:
+        assert self._transport is not None
+        self._blocked = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self.write_deadline = self._due(self._server.limits.write_timeout)
+        self._regulate()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._transport is not None and not self._transport.is_closing():
+            self.write_deadline = FOREVER
+        self._serve_waiting()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """In the middle of a request too: its function runs on, and its answer finds nobody."""
+        self._server.forget(self)
+        self._transport = None
+        self._reading = DEAF
+        self._waiting.clear()
+        self.read_deadline = self.write_deadline = FOREVER
+        del self._parser, self._answered  # each holds this connection: nothing is left for the garbage collector
+
+    # --- the parser's callbacks ------------------------------------------------------------------------------------
+
+    def on_url(self, part: bytes) -> None:
+        if self._reading == IDLE:
+            self._begin()
+        self._target += part
+        if len(self._target) > self._server.limits.max_request_line:
+            raise Refusal(414, "The request's target is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading == HEAD:  # a trailer otherwise: nothing that comes after the body changes what was decided
+            self._head_lines.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if parser.should_upgrade():
+            return
+        server = self._server
+        limits = server.limits
+        lines = self._head_lines
+        if (
+            self._bound > limits.max_header_bytes
+            and sum(len(n) + len(v) + 4 for n, v in lines) > limits.max_header_bytes
+        ):
+            raise Refusal(431, "The headers are too large")
+        head = read_head(parser.get_method(), self._target, parser.get_http_version(), lines)
+        request = self._current = Request(head, parser.should_keep_alive())
+        found = server.routes.find(head.method, head.path)
+        if isinstance(found, tuple):
+            route, request.parameters = found
+            if route.guarded and not self._allowed(head):
+                request.response = responses.UNAUTHORIZED
+            else:
+                request.route = route
+        else:
+            request.response = responses.unrouted(found)
+        if head.length > limits.max_body:
+            raise Refusal(413, f"The body may have {limits.max_body} bytes")
+        if head.length or head.chunked:
+            self._reading = BODY
+            self.read_deadline = self._due(limits.body_timeout)
+            if head.expects_continue:
+                self._continue(request)
+
+    def on_body(self, part: bytes) -> None:
+        self._received += len(part)
+        if self._received > self._server.limits.max_body:
+            raise Refusal(413, f"The body may have {self._server.limits.max_body} bytes")
+        if self._current is not None and self._current.response is None:
+            self._chunks.append(part)
+
+    def on_message_complete(self) -> None:
+        request = self._current
+        if request is None:  # an upgrade that is ignored: it is told again
+            return
+        chunks = self._chunks
+        if chunks:
+            request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._chunks = []
+        self._received = 0
+        self._current = None
+        self._target = b""
+        self._head_lines = []
+        self._fed = 0
+        self.read_deadline = FOREVER
+        self._reading = IDLE if request.keep_alive else DEAF
+        self._owes_continue = False
+        self._take(request)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._reading = HEAD
+        self.read_deadline = self._due(self._server.limits.header_timeout)
+
+    def _allowed(self, head: Head) -> bool:
+        carrier = self._server.tokens.presented(head.headers)
+        if carrier is None:
+            return False
+        del head.headers[carrier]  # it opens other routes too, and those are none of this function's business
+        return True
+
+    def _without_upgrade(self, rest: memoryview) -> None:
+        """RFC 9110 section 7.8 lets a server ignore Upgrade. httptools cannot: it stops behind the head. So the same
+        head is parsed again without it, and whatever followed as the body that it always was."""
+        while True:
+            method, version = self._parser.get_method(), self._parser.get_http_version()
+            if method == b"CONNECT":
+                self._refuse(501, "The method CONNECT is not supported")
+                return
+            lines = [b"%b %b HTTP/%b\r\n" % (method, self._target, version.encode())]
+            lines += [b"%b: %b\r\n" % line for line in self._head_lines if line[0].lower() != b"upgrade"]
+            self._parser = httptools.HttpRequestParser(self)
+            self._target = b""
+            self._head_lines = []
+            self._parser.feed_data(b"".join((*lines, b"\r\n")))
+            try:
+                self._parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:  # the next request, pipelined, asks for one too
+                rest = rest[upgrade.args[0] :]
+
+    def _continue(self, request: Request) -> None:
+        if request.response is not None:  # RFC 9110 section 10.1.1: the final answer instead, and no body
+            raise Final(request)
+        if self._busy is not None or self._waiting:
+            self._owes_continue = True
+        elif self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _failed(self, cause: BaseException | None) -> None:
+        """A callback of the parser raised: its way to stop."""
+        if isinstance(cause, Refusal):
+            self._refuse(cause.status, cause.message)
+        elif isinstance(cause, Final):
+            self._last(cause.request)
+        else:
+            self._server.log.error("a request could not be read", exc_info=cause)
+            self._refuse(500, "Internal Server Error")
+
+    def _refuse(self, status: int, text: str) -> None:
+        """The last answer of this connection, behind those that are still owed."""
+        self._last(Request(self._current and self._current.head, False, responses.message(status, text)))
+
+    def _last(self, request: Request) -> None:
+        request.keep_alive = False
+        self._reading = DEAF
+        self._current = None
+        self._chunks = []
+        self.read_deadline = FOREVER
+        self._take(request)
+
+    def _regulate(self) -> None:
+        """Nothing is read while answers are not taken or requests wait for their turn."""
+        transport = self._transport
+        pause = self._blocked or bool(self._waiting)
+        if transport is None or pause == self._paused or transport.is_closing():
+            return
+        self._paused = pause
+        if pause:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+        if self._reading == DEAF:
+            return
+        limits = self._server.limits
+        if pause or (self._reading == IDLE and self._busy is not None):
+            self.read_deadline = FOREVER
+        else:
+            self.read_deadline = self._due(
+                (limits.keep_alive_timeout, limits.header_timeout, limits.body_timeout)[self._reading]
+            )
+
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    def _take(self, request: Request) -> None:
+        if self._busy is not None or self._waiting or self._blocked:
+            self._waiting.append(request)
+            self._regulate()
+        else:
+            self._serve(request)
+
+    def _serve(self, request: Request) -> None:
+        self._busy = request
+        server = self._server
+        self._request_id = request_id = server.request_id()
+        now_ms = server.now_ms()
+        if request.response is not None:
+            self._answer(request.response)
+            return
+        route, head = request.route, request.head
+        assert route is not None
+        assert head is not None
+        try:
+            payload = event(
+                route.text, self._peer, head, request.parameters, request.body, request_id, server.log_time, now_ms
+            )
+            request.body = b""
+            if route.durable:
+                server.spawn(self._submit(route, head, payload, request_id))
+            else:
+                route.caller.invoke(payload, request_id, self._answered)
+        except Exception as error:
+            server.log.error("request %s to %s failed", request_id, route.key, exc_info=error)
+            self._answer(responses.SERVICE_UNAVAILABLE)
+
+    def _serve_waiting(self) -> None:
+        if self._serving:  # an answer that came at once: the loop below goes on
+            return
+        self._serving = True
+        while self._waiting and self._busy is None and not self._blocked and self._transport is not None:
+            self._serve(self._waiting.popleft())
+        self._serving = False
+        self._regulate()
+
+    def _outcome(self, outcome: Outcome) -> None:
+        if self._transport is not None:
+            self._answer(responses.respond(outcome))
+
+    async def _submit(self, route: Route, head: Head, payload: bytes, request_id: str) -> None:
+        self._answer(await submitted(route, head, payload, request_id, self._server))
+
+    def _answer(self, response: Response) -> None:
+        transport, request = self._transport, self._busy
+        if transport is None or request is None:
+            return
+        server = self._server
+        head = request.head
+        body = response.body if response.has_body else b""
+        keep_alive = request.keep_alive and not server.draining
+        parts = [
+            responses.status_line(response.status),
+            server.date_line,
+            b"x-amzn-RequestId: ",
+            self._request_id.encode(),
+            b"\r\n",
+            response.lines,
+        ]
+        if response.has_body:
+            parts.append(b"content-length: %d\r\n" % len(body))
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif head is not None and head.version == "1.0":
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        if body and (head is None or head.method != "HEAD"):
+            if len(body) >= _LARGE:
+                transport.writelines((b"".join(parts), body))
+                parts = []
+            else:
+                parts.append(body)
+        if parts:
+            transport.write(b"".join(parts))
+        self._busy = None
+        if not keep_alive:
+            self._finish(transport, request)
+            return
+        if self._waiting:
+            self._serve_waiting()
+        elif self._reading == IDLE and not self._blocked:
+            self.read_deadline = server.now + server.limits.keep_alive_timeout + SWEEP
+        elif self._owes_continue:
+            self._owes_continue = False
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _finish(self, transport: asyncio.Transport, request: Request) -> None:
+        """No more is read as requests. A refused client may still be sending: it gets the time to stop and read."""
+        self._reading = DEAF
+        self._waiting.clear()
+        if request.response is None:
+            self._close(transport)
+            return
+        self._regulate()
+        transport.write_eof()
+        self._unsent = transport.get_write_buffer_size()
+        self.read_deadline = self._due(self._server.limits.write_timeout if self._unsent else _LINGER)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Once all is sent; a client that does not take it has write_timeout."""
+        self._reading = DEAF
+        self.read_deadline = FOREVER
+        self._unsent = transport.get_write_buffer_size()
+        self.write_deadline = self._due(self._server.limits.write_timeout)
+        transport.close()
+
+    # --- the server's calls ----------------------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """Called by the sweep once a deadline has passed."""
+        transport = self._transport
+        if transport is None:
+            return
+        now = self._server.now
+        if self.write_deadline <= now:
+            if not self._progress(transport):
+                transport.abort()
+                return
+            self.write_deadline = self._due(self._server.limits.write_timeout)
+        if self.read_deadline > now:
+            return
+        if self._reading == IDLE:
+            self._close(transport)
+        elif self._reading != DEAF:
+            self._refuse(408, "The request did not arrive in time")
+        elif self._progress(transport):
+            self.read_deadline = self._due(self._server.limits.write_timeout)
+        else:
+            transport.abort()
+
+    def _progress(self, transport: asyncio.Transport) -> bool:
+        """The client has taken some of what it is sent since the last look, and there is more."""
+        left = transport.get_write_buffer_size()
+        before, self._unsent = self._unsent, left
+        return 0 < left < before
+
+    def drain(self) -> None:
+        if self._transport is not None and self._reading == IDLE and self._busy is None and not self._waiting:
+            self._close(self._transport)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _due(self, seconds: float) -> float:
+        # The server's `now` is up to one sweep old: without adding it, a deadline could pass early.
+        return self._server.now + seconds + SWEEP
+
+
+class Final(Exception):
+    """The answer is known before the body has come, and the client waits with it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+async def submitted(route: Route, head: Head, payload: bytes, request_id: str, server: Server) -> Response:
+    """The answer of an asynchronous route: 202 once the event is on disk."""
+    key = head.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+        return responses.message(400, f"Idempotency-Key is expected to have 1 to {_LONGEST_KEY} characters")
+    # Named after the route: a client's keys never meet those of another route or of another source.
+    dedupe_key = None if key is None else f"http:{route.key}:{key}"
+    try:
+        return responses.accepted(await route.caller.submit(payload, request_id, dedupe_key))
+    except Throttled as refused:
+        return responses.throttled(refused.retry_after)
+    except PayloadTooLarge as refused:
+        return responses.message(413, str(refused))
+    except (Refused, EngineError):
+        return responses.SERVICE_UNAVAILABLE
+    except Exception as error:
+        server.log.error("request %s to %s could not be kept", request_id, route.key, exc_info=error)
+        return responses.SERVICE_UNAVAILABLE

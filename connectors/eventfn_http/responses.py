@@ -1,0 +1,180 @@
+"""How an invocation ended, as an HTTP response. PURE.
+
+The mapping is Lambda's for function URLs in BUFFERED mode (AWS Lambda developer guide, "Invoking Lambda function
+URLs": response payloads). The payload is decoded only where the mapping has to look: one pass over an object, none
+over anything else.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from eventfn.event import Outcome, OutcomeKind
+
+_STATUS_LINES = {code: f"HTTP/1.1 {code} \r\n".encode() for code in range(200, 600)}
+_STATUS_LINES.update({status: f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus})
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5: what no header value may hold
+# How the answer is framed and how long the connection lives is ours to say: a handler's word would break it.
+_OURS = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade"))
+
+JSON = b"content-type: application/json\r\n"
+TEXT = b"content-type: text/plain; charset=utf-8\r\n"
+
+
+class Response(msgspec.Struct, frozen=True):
+    """`lines` are complete header lines, checked, without those that belong to the connection."""
+
+    status: int
+    lines: bytes
+    body: bytes
+
+    @property
+    def has_body(self) -> bool:
+        """RFC 9110 sections 15.3.5 and 15.4.5."""
+        return self.status not in (204, 304)
+
+
+class _Answer(msgspec.Struct):
+    """What a handler may return for an HTTP request; without statusCode it is just a JSON object."""
+
+    statusCode: int | str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815 - Lambda's names
+    headers: dict[str, str | int | float | bool | None] | None = None
+    cookies: list[str] | None = None
+    body: msgspec.Raw = msgspec.Raw()
+    isBase64Encoded: bool = False  # noqa: N815
+
+
+class _Probe(msgspec.Struct):
+    statusCode: Any = msgspec.UNSET  # noqa: N815
+
+
+class _Invalid(ValueError):
+    """The handler returned what cannot be an HTTP response."""
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_probe = msgspec.json.Decoder(_Probe).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def message(status: int, text: str, lines: bytes = b"") -> Response:
+    """An answer of ours, in API Gateway's shape: {"message": text}."""
+    return Response(status, JSON + lines, msgspec.json.encode({"message": text}))
+
+
+INTERNAL_SERVER_ERROR = Response(502, TEXT, b"Internal Server Error")
+SERVICE_UNAVAILABLE = message(503, "Service Unavailable")
+UNAUTHORIZED = message(401, "Unauthorized", b"www-authenticate: Bearer\r\n")
+NOT_FOUND = message(404, "Not Found")
+
+
+def unrouted(allowed: Sequence[str]) -> Response:
+    """No route for this path and method; `allowed` are the methods that the path does answer."""
+    if not allowed:
+        return NOT_FOUND
+    return message(405, "Method Not Allowed", f"allow: {', '.join(allowed)}\r\n".encode())
+
+
+def throttled(retry_after: int | None) -> Response:
+    return message(429, "Too Many Requests", b"retry-after: %d\r\n" % (1 if retry_after is None else retry_after))
+
+
+def accepted(request_id: str) -> Response:
+    """An asynchronous route's answer, once the event is on disk."""
+    return Response(202, JSON, msgspec.json.encode({"requestId": request_id}))
+
+
+def respond(outcome: Outcome) -> Response:
+    """The answer to whoever waits for this outcome."""
+    kind = outcome.kind
+    if kind is OutcomeKind.SUCCESS:
+        try:
+            return _mapped(outcome.payload)
+        except (_Invalid, msgspec.DecodeError, UnicodeError):
+            return INTERNAL_SERVER_ERROR
+    if kind is OutcomeKind.FUNCTION_ERROR:
+        return INTERNAL_SERVER_ERROR
+    if kind is OutcomeKind.THROTTLED:
+        return throttled(outcome.retry_after)
+    return SERVICE_UNAVAILABLE
+
+
+def _mapped(payload: bytes) -> Response:
+    first = payload.lstrip()[:1] if payload[:1].isspace() else payload[:1]
+    if first == b'"':
+        return Response(200, JSON, _decode_text(payload).encode())
+    if first != b"{":
+        return Response(200, JSON, msgspec.json.format(payload, indent=-1))
+    try:
+        answer = _decode_answer(payload)
+    except msgspec.ValidationError:
+        if _decode_probe(payload).statusCode is not msgspec.UNSET:
+            raise
+        answer = _Answer()  # an object of the handler's own that happens to have a key such as "body"
+    if answer.statusCode is msgspec.UNSET:
+        return Response(200, JSON, msgspec.json.format(payload, indent=-1))
+    return Response(_status(answer.statusCode), _lines(answer), _content(answer))
+
+
+def _status(code: int | str | msgspec.UnsetType | None) -> int:
+    """A final status: an interim one (1xx) would leave the caller waiting for the real one."""
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
+        code = int(code)
+    if isinstance(code, int) and 200 <= code <= 599:
+        return code
+    raise _Invalid(code)
+
+
+def _content(answer: _Answer) -> bytes:
+    raw = memoryview(answer.body)
+    if not raw or raw == b"null":
+        return b""
+    if raw[:1] != b'"':
+        return msgspec.json.format(bytes(raw), indent=-1)
+    text = _decode_text(raw)
+    if not answer.isBase64Encoded:
+        return text.encode()
+    try:
+        return binascii.a2b_base64(text)
+    except ValueError as error:
+        raise _Invalid("isBase64Encoded") from error
+
+
+def _lines(answer: _Answer) -> bytes:
+    headers = answer.headers
+    if not headers and not answer.cookies:
+        return JSON
+    lines: list[str] = []
+    typed = False
+    for name, value in (headers or {}).items():
+        lower = name.lower()
+        if not _TOKEN.fullmatch(name):
+            raise _Invalid(name)
+        if value is None or lower in _OURS:
+            continue
+        typed = typed or lower == "content-type"
+        lines.append(f"{name}: {_checked(value)}\r\n")
+    for cookie in answer.cookies or ():
+        lines.append(f"set-cookie: {_checked(cookie)}\r\n")
+    encoded = "".join(lines).encode()
+    return encoded if typed else JSON + encoded
+
+
+def _checked(value: str | int | float | bool) -> str:
+    """Raises _Invalid for a line break or another control character: it would end the header and begin another."""
+    if not isinstance(value, str):
+        return ("true" if value else "false") if isinstance(value, bool) else str(value)
+    if _FORBIDDEN.search(value):
+        raise _Invalid(value)
+    return value
+
+
+def status_line(status: int) -> bytes:
+    return _STATUS_LINES[status]
