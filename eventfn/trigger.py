@@ -216,7 +216,13 @@ class Trigger(Protocol):
 
 @runtime_checkable
 class Extends(Protocol):
-    """Optional power: the source gives records on a lease that can be made longer while a function runs."""
+    """Optional power: the source gives records on a lease that can be made longer while a function runs. The host
+    does so every third of it, for what is not settled yet."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds that records are ours after a read; known before the first `connect`."""
+        ...
 
     async def extend(self, batch: Batch, seconds: float) -> None: ...
 

@@ -1,0 +1,326 @@
+"""The hard loop of a pulled source whose records functions are invoked with, once for all connectors.
+
+    read ─▶ filter ─▶ gather ─▶ invoke (at most maximum_concurrency at once) ─▶ judge ─┐
+     ▲                                                                                │ when all records of one
+     └───────────────────────────── settle, exactly once for each read ◀──────────────┘ read have come to an end
+
+What belongs here: who waits for whom. What is decided about records stands in rules/filters.py and rules/batching.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from eventfn.bus.source import Delays, Jitter, Source, SourceStatus
+from eventfn.bus.waiting import wait_for
+from eventfn.clock import Clock
+from eventfn.errors import EventfnError, Throttled
+from eventfn.event import Batch, Outcome, OutcomeKind, Record
+from eventfn.functions.model import Function, TriggerBinding
+from eventfn.rules.batching import MAX_RECORD, Gathering, effective_lease, judge
+from eventfn.rules.filters import compile_criteria
+from eventfn.trigger import DONE, RETRY, Encodes, Reject, Retry, Settlement, Trigger
+
+DEFAULT_CONCURRENCY = 5  # batches in flight: what Lambda starts an SQS source with
+HAND_BACK = Retry(after=0)  # to another node, or to this one after its restart
+LAST_WORD = 5.0  # seconds that a source has to take what is handed back when a drain's time is over
+
+Invoke = Callable[[str, bytes], Awaitable[Outcome]]  # (function, event)
+
+
+class _Read:
+    """One batch as it was read, until every record of it has its settlement."""
+
+    def __init__(self, batch: Batch, at: float) -> None:
+        self.batch = batch
+        self.at = at  # when it was read, or its lease last extended
+        self.settlements: dict[int, Settlement] = {}
+        self.failed_groups: set[str] = set()
+
+    @property
+    def ended(self) -> bool:
+        return len(self.settlements) == len(self.batch.records)
+
+
+class _Waiting(msgspec.Struct, frozen=True, eq=False):
+    """One record on its way: which read it came with, and at which place."""
+
+    record: Record
+    read: _Read
+    place: int
+
+
+class _Flight:
+    """One invocation that runs, or waits for a place to run."""
+
+    def __init__(self, items: Sequence[_Waiting]) -> None:
+        self.items = items
+        self.records = [item.record for item in items]
+        self.groups = {record.group for record in self.records if record.group is not None}
+        self.throttled = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Intake:
+    """The host of one trigger with invocation="request_response". `run` it once; `drain` ends it."""
+
+    def __init__(
+        self,
+        function: Function,
+        binding: TriggerBinding,
+        trigger: Trigger,
+        invoke: Invoke,
+        clock: Clock,
+        *,
+        log: logging.Logger,
+        jitter: Jitter = random.random,
+    ) -> None:
+        settings = binding.intake
+        self._function = function.name
+        self._trigger = trigger
+        self._invoke = invoke
+        self._clock = clock
+        self._log = log
+        self._jitter = jitter
+        self._source = Source(trigger, clock, log, jitter)
+        self._criteria = compile_criteria(settings.filter_criteria, getattr(trigger, "data_key", None))
+        self._report_failures = settings.report_batch_item_failures
+        self._concurrency = settings.maximum_concurrency or DEFAULT_CONCURRENCY
+        window = float(settings.maximum_batching_window)
+        self._gathering: Gathering[_Waiting] = Gathering(
+            settings.batch_size or trigger.traits.default_batch_size, window
+        )
+        self._lease = (
+            None if self._source.lease is None else effective_lease(self._source.lease, window, function.timeout)
+        )
+        self._system_errors = Delays(jitter)
+
+        self._open: set[_Read] = set()  # read and not settled
+        self._flights: set[_Flight] = set()
+        self._settling: set[asyncio.Task[None]] = set()
+        self._busy: set[str] = set()  # groups in flight
+        self._tasks: asyncio.TaskGroup
+        self._idle = asyncio.Event()  # nothing is open
+        self._idle.set()
+        self._may_read = asyncio.Event()
+        self._may_start = asyncio.Event()
+        self._place_freed = asyncio.Event()  # replaced each time it was set
+        self._draining = asyncio.Event()
+        self._drain_seconds = 0.0
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    @property
+    def status(self) -> SourceStatus:
+        self._source.status.batches_in_flight = len(self._flights)
+        return self._source.status
+
+    async def pending(self) -> int | None:
+        """How many records wait in the source; None when it cannot say."""
+        return await self._source.pending()
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until drained, or cancelled: then what is unsettled comes again by the source's own rules."""
+        self._ended.clear()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                loops = {self._tasks.create_task(loop) for loop in (self._read(), self._start_batches())}
+                keeping = self._tasks.create_task(self._keep_leases())
+                await self._draining.wait()
+                await _cancel(loops)
+                self._hand_back(self._gathering.take_all())
+                for flight in [flight for flight in self._flights if flight.throttled]:
+                    self._give_up(flight)
+                await wait_for(self._idle, self._clock, self._drain_seconds)
+                for flight in list(self._flights):
+                    self._give_up(flight)
+                await wait_for(self._idle, self._clock, LAST_WORD)
+                await _cancel({keeping, *self._settling})
+        finally:
+            await self._source.close(LAST_WORD)
+            self._ended.set()
+
+    async def drain(self, deadline: float) -> None:
+        """Stops reading, lets functions finish what they have for at most `deadline` seconds, hands back the rest."""
+        self._drain_seconds = deadline
+        self._draining.set()
+        await self._ended.wait()
+
+    # --- read and filter ---------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            # A batch is read only while it could start at once: what is not read is not on a lease.
+            self._may_read.clear()
+            if self._has_place and self._gathering.room:
+                batch = await self._source.read(self._gathering.room)
+                read = self._take(batch)
+                if self._lease is not None and self._source.lease is not None and self._lease > self._source.lease:
+                    await self._source.extend(read.batch, self._lease)
+            else:
+                await self._may_read.wait()
+
+    def _take(self, batch: Batch) -> _Read:
+        now = self._clock.monotonic()
+        read = _Read(batch, now)
+        self._open.add(read)
+        self._idle.clear()
+        for place, record in enumerate(batch.records):
+            waiting = _Waiting(record, read, place)
+            settlement = self._screen(record)
+            if settlement is None:
+                self._gathering.add(waiting, now)
+            else:
+                self._end(waiting, settlement)
+        self._look_again()
+        return read
+
+    def _screen(self, record: Record) -> Settlement | None:
+        """How a record ends without being handed to the function; None when it is to be."""
+        try:
+            if not self._criteria.matches(record.payload):
+                self._source.status.records_filtered += 1
+                return DONE
+        except ValueError as error:
+            self._log.error("record %s is rejected: %s", record.id, error)
+            return Reject(str(error))
+        if len(record.payload) > MAX_RECORD:
+            reason = f"{len(record.payload)} bytes are more than a function can be invoked with ({MAX_RECORD})"
+            self._log.error("record %s is rejected: %s", record.id, reason)
+            return Reject(reason)
+        if record.group is not None and any(record.group in read.failed_groups for read in self._open):
+            return RETRY  # an earlier one of its group is on its way back to the source
+        return None
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _has_place(self) -> bool:
+        # While one batch waits for the function to have room, another would only wait beside it.
+        return len(self._flights) < self._concurrency and not any(flight.throttled for flight in self._flights)
+
+    async def _start_batches(self) -> None:
+        while True:
+            self._may_start.clear()
+            now = self._clock.monotonic()
+            while self._has_place and (items := self._gathering.take(now, self._busy)):
+                flight = _Flight(items)
+                self._flights.add(flight)
+                self._busy |= flight.groups
+                flight.task = self._tasks.create_task(self._fly(flight))
+            self._may_read.set()
+            due = self._gathering.due(self._busy) if self._has_place else None
+            await wait_for(self._may_start, self._clock, None if due is None else due - now)
+
+    async def _fly(self, flight: _Flight) -> None:
+        payload = self._encode(flight.records)
+        delays = Delays(self._jitter)
+        while (outcome := await self._outcome(payload)).kind is OutcomeKind.THROTTLED:
+            if self._draining.is_set():
+                self._land(flight, (HAND_BACK,) * len(flight.items))
+                return
+            # It is kept here and not given back: its records were not at fault, so they must not come nearer to
+            # the dead letters. A batch of ours that ends has freed a place, which is tried for at once.
+            flight.throttled = True
+            await wait_for(self._place_freed, self._clock, max(delays.next(), outcome.retry_after or 0))
+        flight.throttled = False
+        verdict = judge(flight.records, outcome, self._report_failures)
+        settlements = verdict.settlements
+        if verdict.problem is not None:
+            self._log.warning(
+                "%s: all %d records of a batch come again, because %s",
+                self._function,
+                len(flight.records),
+                verdict.problem,
+            )
+        if outcome.kind is OutcomeKind.SYSTEM_ERROR:
+            self._log.warning("%s: a batch could not be run: %s", self._function, outcome.error_message)
+            settlements = (Retry(after=self._system_errors.next()),) * len(flight.records)
+        else:
+            self._system_errors.reset()
+        self._land(flight, settlements)
+
+    async def _outcome(self, payload: bytes) -> Outcome:
+        try:
+            return await self._invoke(self._function, payload)
+        except Throttled as error:
+            return Outcome(OutcomeKind.THROTTLED, b"", retry_after=error.retry_after)
+        except EventfnError as error:
+            return Outcome(OutcomeKind.SYSTEM_ERROR, b"", error_message=str(error))
+
+    def _encode(self, records: Sequence[Record]) -> bytes:
+        if hasattr(self._trigger, "encode"):
+            return cast(Encodes, self._trigger).encode(records)
+        return b'{"Records":[' + b",".join(record.payload for record in records) + b"]}"
+
+    def _land(self, flight: _Flight, settlements: Sequence[Settlement]) -> None:
+        self._flights.discard(flight)
+        self._busy -= flight.groups
+        for item, settlement in zip(flight.items, settlements, strict=True):
+            if settlement is not DONE and item.record.group is not None:
+                item.read.failed_groups.add(item.record.group)
+                # Those that wait behind it would overtake it.
+                for behind in self._gathering.take_group(item.record.group):
+                    self._end(behind, settlement)
+            self._end(item, settlement)
+        self._place_freed.set()
+        self._place_freed = asyncio.Event()
+        self._look_again()
+
+    def _give_up(self, flight: _Flight) -> None:
+        assert flight.task is not None
+        flight.task.cancel()
+        self._land(flight, (HAND_BACK,) * len(flight.items))
+
+    def _hand_back(self, items: Sequence[_Waiting]) -> None:
+        for item in items:
+            self._end(item, HAND_BACK)
+
+    def _look_again(self) -> None:
+        self._may_read.set()
+        self._may_start.set()
+
+    # --- settle and keep ---------------------------------------------------------------------------------------------
+
+    def _end(self, item: _Waiting, settlement: Settlement) -> None:
+        read = item.read
+        read.settlements[item.place] = settlement
+        if read.ended:
+            task = self._tasks.create_task(self._settle(read))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, read: _Read) -> None:
+        try:
+            await self._source.settle(read.batch, [read.settlements[place] for place in range(len(read.settlements))])
+        finally:
+            self._open.discard(read)
+            if not self._open:
+                self._idle.set()
+
+    async def _keep_leases(self) -> None:
+        """Extends what has used up a third of its lease. What a function is done with sooner is never extended, so it
+        comes again exactly when the source says."""
+        if not self._lease:
+            return
+        while True:
+            await self._clock.sleep(self._lease / 3)
+            now = self._clock.monotonic()
+            for read in [read for read in self._open if now - read.at >= self._lease / 3]:
+                if not read.ended:
+                    read.at = now
+                    await self._source.extend(read.batch, self._lease)
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,141 @@
+"""A pulled source as its hosts see it: it is there, or it is being connected to again.
+
+What belongs here: connecting, back-off, and what `status` says of a source. What is done with its records: intake.py
+(functions are invoked with batches) and announce.py (each record becomes a durable event).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import msgspec
+
+from eventfn.clock import Clock
+from eventfn.errors import Backoff, ConnectorError, EventfnError
+from eventfn.event import Batch
+from eventfn.trigger import Done, Extends, Pending, Reject, Settlement, Trigger
+
+FIRST_DELAY = 1.0  # seconds, doubled with every failure in a row ...
+LONGEST_DELAY = 60.0  # ... up to this
+
+Jitter = Callable[[], float]  # 0 to 1
+
+
+class SourceStatus(msgspec.Struct, kw_only=True):
+    """What `status` and the metrics say of a source; counts since the start."""
+
+    connected: bool = False
+    last_error: str | None = None  # of the source; None again after a read
+    records_read: int = 0
+    records_filtered: int = 0
+    records_done: int = 0  # the filtered ones included
+    records_retried: int = 0
+    records_rejected: int = 0
+    batches_in_flight: int = 0  # invocations that run
+
+
+class Delays:
+    """How long to wait after each failure in a row: doubling, with the upper half of each delay left to chance, so
+    that those who failed together do not come back together."""
+
+    def __init__(self, jitter: Jitter) -> None:
+        self._jitter = jitter
+        self._next = FIRST_DELAY
+
+    def next(self) -> float:
+        delay, self._next = self._next, min(self._next * 2, LONGEST_DELAY)
+        return delay * (1 + self._jitter()) / 2
+
+    def reset(self) -> None:
+        self._next = FIRST_DELAY
+
+
+class Source:
+    """Its methods raise nothing of the source's: a stranger's connector that breaks takes down nobody else."""
+
+    def __init__(self, trigger: Trigger, clock: Clock, log: logging.Logger, jitter: Jitter) -> None:
+        self.status = SourceStatus()
+        self.lease = cast(Extends, trigger).lease if hasattr(trigger, "extend") else None  # seconds
+        self._trigger = trigger
+        self._clock = clock
+        self._log = log
+        self._delays = Delays(jitter)
+        # The contract: one method at a time, except that `read` runs beside the others.
+        self._one_at_a_time = asyncio.Lock()
+
+    async def read(self, limit: int) -> Batch:
+        """Waits for records as long as it takes, also for the source to be there at all. Safe to cancel."""
+        while True:
+            try:
+                if not self.status.connected:
+                    async with self._one_at_a_time:
+                        await self._trigger.connect()
+                    self.status.connected = True
+                batch = await self._trigger.read(limit)
+                if not batch.records:
+                    raise ConnectorError("read() returned no record, which its contract forbids")
+            except Exception as error:
+                self.status.connected = False
+                self._note("cannot read", error)
+                own = self._delays.next()
+                await self._clock.sleep(error.after if isinstance(error, Backoff) else own)
+                continue
+            self._delays.reset()  # not after connecting: one that connects and then fails at once would spin
+            self.status.last_error = None
+            self.status.records_read += len(batch.records)
+            return batch
+
+    async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+        """If the source cannot be told, the records come again by its own rules."""
+        for settlement in settlements:
+            self._count(settlement)
+        try:
+            async with self._one_at_a_time:
+                await self._trigger.settle(batch, settlements)
+        except Exception as error:
+            self._note(f"cannot settle {len(settlements)} records, which will come again", error)
+
+    async def extend(self, batch: Batch, seconds: float) -> None:
+        try:
+            async with self._one_at_a_time:
+                await cast(Extends, self._trigger).extend(batch, seconds)
+        except Exception as error:
+            self._note("cannot keep records that a function works on", error)
+
+    async def pending(self) -> int | None:
+        """How far behind the source is; None when it cannot say."""
+        if not hasattr(self._trigger, "pending") or not self.status.connected:
+            return None
+        try:
+            async with self._one_at_a_time:
+                return await cast(Pending, self._trigger).pending()
+        except Exception as error:
+            self._note("cannot say how much is waiting", error)
+            return None
+
+    async def close(self, deadline: float) -> None:
+        try:
+            async with self._one_at_a_time:
+                await self._trigger.close(deadline)
+        except Exception as error:
+            self._note("cannot close", error)
+        self.status.connected = False
+
+    def _count(self, settlement: Settlement) -> None:
+        match settlement:
+            case Done():
+                self.status.records_done += 1
+            case Reject():
+                self.status.records_rejected += 1
+            case _:
+                self.status.records_retried += 1
+
+    def _note(self, what: str, error: Exception) -> None:
+        self.status.last_error = f"{what}: {error or type(error).__name__}"
+        if isinstance(error, EventfnError):
+            self._log.warning("%s", self.status.last_error)
+        else:
+            self._log.exception("%s: the connector raised what its contract does not allow", what)
