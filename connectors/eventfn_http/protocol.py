@@ -18,6 +18,7 @@ from eventfn_http import responses
 from eventfn_http.events import PeerText, event
 from eventfn_http.head import Head, Refusal, read_head
 from eventfn_http.responses import Response
+from eventfn_http.routes import Match
 from eventfn_http.server import FOREVER, SWEEP, Route, Server
 
 # What is being read. IDLE: nothing of the next request has come. DEAF: what still comes is thrown away.
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
             self.write_deadline = FOREVER
         self._serve_waiting()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """In the middle of a request too: its function runs on, and its answer finds nobody."""
         self._server.forget(self)
         self._transport = None
@@ -189,16 +190,14 @@ class Connection(asyncio.Protocol):
         server = self._server
         limits = server.limits
         lines = self._head_lines
-        if (
-            self._bound > limits.max_header_bytes
-            and sum(len(n) + len(v) + 4 for n, v in lines) > limits.max_header_bytes
-        ):
+        most = limits.max_header_bytes
+        if self._bound > most and sum(len(name) + len(value) + 4 for name, value in lines) > most:
             raise Refusal(431, "The headers are too large")
         head = read_head(parser.get_method(), self._target, parser.get_http_version(), lines)
         request = self._current = Request(head, parser.should_keep_alive())
         found = server.routes.find(head.method, head.path)
-        if isinstance(found, tuple):
-            route, request.parameters = found
+        if isinstance(found, Match):
+            route, request.parameters = found.target, found.parameters
             if route.guarded and not self._allowed(head):
                 request.response = responses.UNAUTHORIZED
             else:
@@ -291,7 +290,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, text: str) -> None:
         """The last answer of this connection, behind those that are still owed."""
-        self._last(Request(self._current and self._current.head, False, responses.message(status, text)))
+        self._last(Request(self._current.head if self._current else None, False, responses.message(status, text)))
 
     def _last(self, request: Request) -> None:
         request.keep_alive = False
@@ -314,13 +313,12 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         if self._reading == DEAF:
             return
-        limits = self._server.limits
         if pause or (self._reading == IDLE and self._busy is not None):
             self.read_deadline = FOREVER
         else:
-            self.read_deadline = self._due(
-                (limits.keep_alive_timeout, limits.header_timeout, limits.body_timeout)[self._reading]
-            )
+            limits = self._server.limits
+            timeouts = {IDLE: limits.keep_alive_timeout, HEAD: limits.header_timeout, BODY: limits.body_timeout}
+            self.read_deadline = self._due(timeouts[self._reading])
 
     # --- answering -------------------------------------------------------------------------------------------------
 

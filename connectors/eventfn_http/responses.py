@@ -133,11 +133,11 @@ def _status(code: int | str | msgspec.UnsetType | None) -> int:
 
 
 def _content(answer: _Answer) -> bytes:
-    raw = memoryview(answer.body)
+    raw = bytes(answer.body)
     if not raw or raw == b"null":
         return b""
     if raw[:1] != b'"':
-        return msgspec.json.format(bytes(raw), indent=-1)
+        return msgspec.json.format(raw, indent=-1)
     text = _decode_text(raw)
     if not answer.isBase64Encoded:
         return text.encode()

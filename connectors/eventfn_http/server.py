@@ -60,7 +60,7 @@ class Server:
         self.routes: RouteTable[Route] = RouteTable()
         self.draining = False
         self.now = clock.monotonic()  # as of the last sweep: setting a deadline costs no call of the clock
-        self.second = -1
+        self._second = -1
         self.date_line = b""  # a whole header line, for the current second
         self.log_time = b""  # the same second, as events have it
         self._clock = clock
@@ -78,8 +78,8 @@ class Server:
         """The time; `date_line` and `log_time` are of this very second afterwards."""
         now = self._clock.now_ms()
         second = now // 1000
-        if second != self.second:
-            self.second = second
+        if second != self._second:
+            self._second = second
             self.date_line = b"date: %b\r\n" % http_date(second)
             self.log_time = common_log_time(second)
         return now
