@@ -1,0 +1,84 @@
+"""What the admin listener needs of a node. The supervisor is the real one; tests have a fake.
+
+PURE: shapes only. Whoever calls the listener decodes the same shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from eventfn.event import Outcome
+from eventfn.observe.metrics import Metrics
+from eventfn.observe.status import QueueStatus, Status
+from eventfn.trigger import QueueMessage
+
+
+class PeekedMessage(msgspec.Struct, frozen=True):
+    """A message as it lies in its queue. `body` is text; bytes that are no UTF-8 come as base64, and `encoding` says
+    so. `error` is why it is here, or what its last receive failed with."""
+
+    id: str
+    sequence: int
+    body: str
+    attributes: dict[str, str]
+    receives: int
+    sent_ms: int
+    visible_ms: int
+    group: str | None = None
+    error: str | None = None
+    encoding: str = "utf-8"
+
+
+class Node(Protocol):
+    """Methods raise what their counterparts of the bus do: Refused and its kinds, EngineError and its kinds."""
+
+    metrics: Metrics
+
+    @property
+    def draining(self) -> bool: ...
+
+    def function_names(self) -> Sequence[str]: ...
+
+    def function_arn(self, name: str) -> str:
+        """Unqualified; of a function that is not declared too, for the error's text."""
+        ...
+
+    async def invoke(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        request_id: str,
+        log_tail: bool,
+        client_context: str | None,
+        trace_id: str | None,
+    ) -> Outcome:
+        """Cancelling it does not cancel the function, as in Lambda."""
+        ...
+
+    async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
+        """The id of the event that is on disk: with a `dedupe_key` seen before, of that earlier event."""
+        ...
+
+    async def queues(self) -> Sequence[QueueStatus]:
+        """The named queues: those declared, those that something names, those that hold messages."""
+        ...
+
+    async def peek(self, queue: str, limit: int, after: int) -> Sequence[PeekedMessage]:
+        """In order of sequence, from the one behind `after`; takes nothing."""
+        ...
+
+    async def send(self, queue: str, message: QueueMessage) -> str:
+        """The message's id, once it is on disk."""
+        ...
+
+    async def redrive(self, queue: str, limit: int | None) -> int:
+        """Sends messages back to where they came from (attribute eventfn.origin); how many."""
+        ...
+
+    async def purge(self, queue: str) -> int: ...
+
+    async def status(self) -> Status: ...
