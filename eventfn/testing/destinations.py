@@ -24,6 +24,7 @@ import pytest_asyncio
 
 from eventfn.destination import Delivery, Destination, DestinationContext, OutgoingRecord, Rejected, RetryAfter, Written
 from eventfn.errors import ConnectorError
+from eventfn.plugins import Plugins
 from eventfn.testing import lint
 from eventfn.testing.clock import FakeClock
 from eventfn.testing.contexts import destination_context
@@ -103,18 +104,20 @@ class DestinationSuite:
 
     # --- what it says about itself -----------------------------------------------------------------------------------
 
-    async def test_its_settings_can_stand_in_eventfn_toml(self) -> None:
-        lint.check_settings(self.destination.Settings)
-        assert isinstance(self.settings(), self.destination.Settings)
-        assert isinstance(self.destination.idempotent, bool)
+    async def test_the_host_takes_it(self) -> None:
+        assert Plugins(destinations={self.scheme: self.destination}).destination(self.scheme) is self.destination
         for verb in ("connect", "write", "close"):
             assert inspect.iscoroutinefunction(getattr(self.destination, verb)), f"{verb} must be `async def`"
+
+    async def test_its_settings_can_stand_in_eventfn_toml(self) -> None:
+        lint.check_keys(self.destination.Settings)
+        assert isinstance(self.settings(), self.destination.Settings)
 
     async def test_its_sample_loads(self) -> None:
         if not self.has_sample:
             pytest.skip("it is no package of its own")
         tables = lint.check_sample(self.destination)
-        settings = lint.load_settings(tables.get("destinations", {}).get(self.scheme, {}), self.destination.Settings)
+        settings = lint.load_settings(self.destination.Settings, tables.get("destinations", {}).get(self.scheme, {}))
         uris = [
             uri
             for function in tables.get("functions", {}).values()

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import keyword
+import re
 import sys
 import tomllib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from eventfn.functions.model import Intake
-from eventfn.units import Bytes, Duration, Megabytes
-
-_HOST_KEYS = {"type", *Intake.__struct_fields__}
+from eventfn.declaring.settings import SettingsReader, dotted
 
 # Audit events (docs.python.org/3/library/audit_events.html) that mean a disk, a network or a process was touched.
 _TOUCHES = ("open", "os.", "shutil.", "socket.", "subprocess.", "sqlite3.connect", "tempfile.")
@@ -25,36 +22,26 @@ _watched: list[list[str]] = []
 _hooked = False
 
 
-def _friendly(wanted: type, value: Any) -> Any:
-    if issubclass(wanted, Duration | Megabytes | Bytes):
-        return wanted.parse(value)
-    raise TypeError(f"{wanted} is not a type that a setting can have")
+class _Variables(dict[str, str]):
+    """Where a sample says "${SECRET}" the variable is set."""
+
+    def get(self, key: str, default: Any = None) -> str:
+        return f"sample of {key}"
 
 
-def without_host_keys(table: dict[str, Any]) -> dict[str, Any]:
-    """What of a trigger's table is the connector's own."""
-    return {key: value for key, value in table.items() if key not in _HOST_KEYS}
+def load_settings(settings: type[msgspec.Struct], table: Mapping[str, Any], host_keys: Sequence[str] = ()) -> Any:
+    """The settings that a table of eventfn.toml makes. AssertionError with all that is wrong in it."""
+    reader = SettingsReader(_Variables())
+    loaded = reader.struct(settings, table, (), elsewhere=host_keys)
+    wrong = "; ".join(f"{dotted(finding.path)}: {finding.message}" for finding in reader.findings)
+    assert not wrong, f"{settings.__qualname__}: {wrong}"
+    return loaded
 
 
-def load_settings(table: dict[str, Any], settings: type[msgspec.Struct]) -> Any:
-    """The settings that a table of eventfn.toml makes. Raises msgspec.ValidationError for a value of the wrong kind,
-    KeyError for a key that the settings do not have."""
-    known = {field.encode_name for field in msgspec.structs.fields(settings)}
-    if unknown := set(table) - known:
-        raise KeyError(f"{settings.__qualname__} has no {sorted(unknown)}, only {sorted(known)}")
-    return msgspec.convert(table, settings, dec_hook=_friendly)
-
-
-def check_settings(settings: type[msgspec.Struct]) -> None:
-    """AssertionError unless it can be the settings of a connector."""
-    assert inspect.isclass(settings), f"{settings} is not a class"
-    assert issubclass(settings, msgspec.Struct), f"{settings} is not a msgspec.Struct"
-    assert settings.__struct_config__.frozen, f"{settings.__qualname__} is shared by the whole host: make it frozen"
+def check_keys(settings: type[msgspec.Struct]) -> None:
+    """AssertionError unless all its keys are written as the keys of eventfn.toml are."""
     for field in msgspec.structs.fields(settings):
-        name = field.encode_name
-        assert name == name.lower(), f"{name}: settings are written in snake_case"
-        assert name.isidentifier() or keyword.iskeyword(name), f"{name}: is not a bare key of TOML in snake_case"
-        assert name not in _HOST_KEYS, f"{name}: is a key of the host's own in the table of a trigger"
+        assert re.fullmatch("[a-z][a-z0-9_]*", field.encode_name), f"{field.encode_name}: expected a key in snake_case"
 
 
 def package_folder(connector: type) -> Path:
