@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventfn.declaring import documents
 from eventfn.declaring.checks import Checks
 from eventfn.declaring.documents import Document
+from eventfn.declaring.finding import find
 from eventfn.declaring.settings import INVALID, KeyPath, SettingsReader, did_you_mean, dotted, is_list, is_table, shown
+from eventfn.declaring.trigger_checks import TriggerChecks
 from eventfn.errors import ConfigError, Problem
 from eventfn.functions.model import (
     Admin,
@@ -54,7 +55,7 @@ def load(
     `data`, `http` and `admin` are the command line's and win over the file: the data folder, and the addresses of
     [http] and [admin]. Raises ConfigError with every mistake, in the order of the file.
     """
-    document = documents.find(Path(target))
+    document = find(Path(target))
     given = {
         ("data",): str(Path(data).absolute()) if data is not None else None,
         ("http", "listen"): http,
@@ -99,7 +100,8 @@ class _Loading:
             admin=admin or Admin(),
             aws=aws or Aws(),
         )
-        Checks(project, self._plugins, self._reader, self._tables, self._trigger_paths).run()
+        Checks(project, self._plugins, self._reader, self._tables).run()
+        TriggerChecks(project, self._plugins, self._reader, self._trigger_paths).run()
         if self._reader.findings:
             raise ConfigError(self._problems())
         return project

@@ -1,24 +1,21 @@
 """The rules between two settings, and between a setting and what is on disk. `eventfn check` is these and the types.
 
 Belongs here: what can be known without starting, installing or connecting. Does not: a rule about one value (its
-type), what only the function's own interpreter can say (does the module import?).
+type), triggers (trigger_checks.py), what only the function's own interpreter can say (does the module import?).
 """
 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eventfn.clock import SystemClock
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins, PluginUnusable
-from eventfn.trigger import ListenContext, Listener
 
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _QUEUE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,80}")
@@ -26,7 +23,6 @@ _VARIABLE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _RUNTIME = re.compile(r"python3\.\d{1,2}")
 _ENVIRONMENT_LIMIT = 4096  # Lambda's quota, names and values together
 _LAYER_LIMIT = 5
-_FIFO_BATCH_LIMIT = 10
 
 # Lambda's list: what the environment sets itself.
 _RESERVED_VARIABLES = {
@@ -52,24 +48,16 @@ _RESERVED_VARIABLES = {
 
 
 class Checks:
-    """All rules over one project; what they find goes to `reader.findings` beside the mistakes of types.
+    """The rules over one project; what they find goes to `reader.findings` beside the mistakes of types.
 
     Some of the project may be defaults in place of what is wrong; `tables` says what was written.
     """
 
-    def __init__(
-        self,
-        project: Project,
-        plugins: Plugins,
-        reader: SettingsReader,
-        tables: Mapping[str, Any],
-        trigger_paths: Mapping[str, KeyPath],
-    ) -> None:
+    def __init__(self, project: Project, plugins: Plugins, reader: SettingsReader, tables: Mapping[str, Any]) -> None:
         self._project = project
         self._plugins = plugins
         self._reader = reader
         self._tables = tables
-        self._trigger_paths = trigger_paths
 
     def run(self) -> None:
         self._admin()
@@ -84,7 +72,6 @@ class Checks:
                 if (uri := getattr(function, key)) is not None:
                     self._destination(uri, (*path, key))
         self._reserved_concurrency()
-        self._listeners()
 
     def _find(self, path: KeyPath, message: str, hint: str | None = None) -> None:
         self._reader.find(path, message, hint)
@@ -227,29 +214,6 @@ class Checks:
     def _declared_functions(self) -> list[str]:
         written = self._tables.get("functions", {})
         return list(written) if is_table(written) else []
-
-    # --- triggers ---
-
-    def _listeners(self) -> None:
-        """Connectors that listen see all their triggers at once: what clashes is a matter of all of them."""
-        for name in self._plugins.trigger_names:
-            bound = [t for f in self._project.functions.values() for t in f.triggers if t.type == name]
-            if not bound or (name in self._project.shared and self._project.shared[name] is None):
-                continue
-            plugin: Any = self._plugins.trigger(name)
-            if plugin.traits.invocation != "listen":
-                continue
-            context = ListenContext(
-                folder=self._project.folder,
-                region=self._project.aws.region,
-                account=self._project.aws.account,
-                clock=SystemClock(),
-                log=logging.getLogger(f"eventfn.{name}"),
-            )
-            listener = plugin(self._project.shared.get(name), context)
-            assert isinstance(listener, Listener), "plugins.py holds what listens against this protocol"
-            for at, key, message in listener.check([binding.settings for binding in bound]):
-                self._find((*self._trigger_paths[bound[at].source], key), message)
 
 
 def _host(address: str) -> str | None:

@@ -25,6 +25,8 @@ StructType = TypeVar("StructType", bound=msgspec.Struct)
 
 INVALID: Final = object()  # stands for a value that could not be read; the finding says why
 
+NO_PLAIN_VALUE: Final = "<python>"  # the only key of a table that stands for a Python object with no form in a file
+
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\$\{")
 
 
@@ -77,7 +79,7 @@ def shown(raw: Any) -> str:
     if raw is None:
         return "nothing"
     if is_table(raw):
-        return "a table"
+        return f"a Python object of type {raw[NO_PLAIN_VALUE]}" if NO_PLAIN_VALUE in raw else "a table"
     if is_list(raw):
         return "a list"
     return str(raw)
