@@ -158,8 +158,7 @@ async def test_a_file_that_another_process_holds_is_tried_again_later(path: Path
 WRITER = r"""
 import sys
 from pathlib import Path
-from eventfn_file.append import append
-from eventfn_file.destination import FileSettings, FileInUse
+from eventfn_file.append import FileInUse, append
 path, name = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
 number = 0
@@ -191,6 +190,7 @@ def test_no_line_is_torn_or_lost_when_writers_are_killed(path: Path) -> None:
             writer.send_signal(signal.SIGKILL)
             out, _ = writer.communicate()
             promised[name] = max([int(line) for line in out.split() if line.isdigit()], default=0)
+        assert promised[names[0]] + promised[names[1]] > 0
     append(path, [])
     seen = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
     for name, count in promised.items():
