@@ -165,7 +165,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {}}, "Empty objects are not allowed"),
     ({"a": "x"}, '"a" must be an object or an array'),
     ({"a": {"b": 1}}, '"b" must be an object or an array'),
-    ({"a.b": 1}, '"b" must be an object or an array'),
+    ({"a.b": 1}, '"a.b" must be an object or an array'),
     ({"a": []}, "Empty arrays are not allowed"),
     ({"a": [["x"]]}, "Match value must be String, number, true, false, or null"),
     ({"a": [{"like": "x"}]}, "Unrecognized match type like"),
