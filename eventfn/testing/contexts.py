@@ -68,6 +68,7 @@ class Submissions:
 
     def __init__(self, functions: Sequence[str] = ("hello",)) -> None:
         self.functions = list(functions)
+        self.refusal: Exception | None = None  # what submit raises while it is set: Throttled, EngineFull ...
         self.events: list[tuple[str, bytes]] = []  # (function, payload), in order
         self._requests: dict[tuple[str, str], str] = {}
 
@@ -75,6 +76,8 @@ class Submissions:
         return self.functions
 
     async def submit(self, function: str, payload: bytes, dedupe_key: str) -> str:
+        if self.refusal is not None:
+            raise self.refusal
         if function not in self.functions:
             raise FunctionNotFound(function)
         known = self._requests.get((function, dedupe_key))
