@@ -1,0 +1,129 @@
+"""A declared function -> code on disk, ready to run: zips unpacked, requirements installed, one version number.
+
+Belongs here: what a function's code and layers are, and when they are others. Does not: how a zip is unpacked
+(archives.py), how pip is run (requirements.py), environments (workers/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from eventfn.errors import ConfigError, Problem
+from eventfn.functions import archives, requirements
+from eventfn.functions.model import Function, Project, Where
+from eventfn.workers.contract import Prepared
+from eventfn.workers.runtimes import python
+
+_NO_CODE = {"__pycache__", "node_modules"}  # and hidden folders, virtual environments, the data folder
+_PYTHON_CODE = (".py", ".so")
+
+
+async def prepare(function: Function, project: Project, progress: Callable[[str], None]) -> Prepared:
+    """Everything that an environment of the function needs, in place or in the data folder.
+
+    `progress` gets lines while something takes its time. A second call with nothing changed installs nothing and
+    gives the same version. Raises ConfigError.
+    """
+    interpreter = await asyncio.to_thread(python.find, function)
+    data = Path(project.data)
+    task_root, layer_roots = await asyncio.to_thread(_unpacked, function, data)
+    if function.requirements is not None:
+        installed = await _installed(function, interpreter, data / "layers", progress)
+        # First, so that a layer may replace a module of it: in /opt a later layer overwrites an earlier one.
+        layer_roots = (str(installed), *layer_roots)
+    return Prepared(
+        function=function,
+        arn=project.function_arn(function.name),
+        version=await asyncio.to_thread(_version, function, project, interpreter, task_root, layer_roots),
+        task_root=task_root,
+        layer_roots=layer_roots,
+        interpreter=interpreter.path,
+        runtime=interpreter.runtime,
+        region=project.aws.region,
+    )
+
+
+def _unpacked(function: Function, data: Path) -> tuple[str, tuple[str, ...]]:
+    """Task root and layer roots. Folders are used where they are."""
+    room = archives.MAX_UNPACKED
+    roots: list[str] = []
+    declared = [("code", function.code), *(("layers", layer) for layer in function.layers)]
+    for key, path in declared:
+        if Path(path).is_dir():
+            roots.append(path)
+            continue
+        try:
+            room -= archives.unpacked_size(Path(path))
+            if room < 0:
+                limit = archives.MAX_UNPACKED // 1024**2
+                raise archives.BadArchive(f"with it, code and layers unpack to more than {limit} MB")
+            roots.append(str(archives.unpack(Path(path), data / key)))
+        except archives.BadArchive as error:
+            raise _problem(function, key, f"{path} cannot be used: {error}") from error
+        except OSError as error:
+            raise _problem(function, key, f"{path} cannot be unpacked: {error}") from error
+    return roots[0], tuple(roots[1:])
+
+
+async def _installed(
+    function: Function, interpreter: python.Interpreter, layers: Path, progress: Callable[[str], None]
+) -> Path:
+    assert function.requirements is not None
+    file = Path(function.requirements)
+    try:
+        return await requirements.install(file, interpreter, layers, lambda line: progress(f"{function.name}: {line}"))
+    except requirements.InstallFailed as error:
+        raise _problem(function, "requirements", f"{file}: {error}") from error
+    except OSError as error:
+        raise _problem(function, "requirements", f"{file} cannot be installed: {error}") from error
+
+
+def _problem(function: Function, key: str, message: str) -> ConfigError:
+    where = function.where
+    return ConfigError([Problem(where.file, where.line, f"functions.{function.name}.{key}", message)])
+
+
+def _version(
+    function: Function,
+    project: Project,
+    interpreter: python.Interpreter,
+    task_root: str,
+    layer_roots: tuple[str, ...],
+) -> str:
+    """16 hex digits. Where it is declared and what triggers it make no other version."""
+    configuration = msgspec.structs.replace(function, triggers=(), where=Where(""), description="")
+    found = hashlib.sha256(msgspec.json.encode((configuration, interpreter, task_root, layer_roots)))
+    # A folder of its own is code altogether. The project's folder is also where events and results lie, and a file
+    # that a function writes there must not make a new version of it.
+    everything = task_root != project.folder
+    for root, suffixes in ((task_root, () if everything else _PYTHON_CODE), *((layer, ()) for layer in layer_roots)):
+        for line in sorted(_files(root, suffixes, project.data)):
+            found.update(line.encode(errors="surrogateescape"))
+    return found.hexdigest()[:16]
+
+
+def _files(folder: str, suffixes: tuple[str, ...], data: str) -> Iterator[str]:
+    """Path, size and time of every file in a folder that is code."""
+    waiting = [folder]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except FileNotFoundError:
+            continue  # removed while we look; what removed it is about to be seen as well
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                hidden = entry.name.startswith(".") or entry.name in _NO_CODE or entry.path == data
+                if not hidden and not os.path.exists(f"{entry.path}/pyvenv.cfg"):  # noqa: PTH110 - thousands of them
+                    waiting.append(entry.path)
+            elif entry.name.endswith(suffixes) if suffixes else True:
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue  # a link that leads nowhere, or gone
+                yield f"{entry.path}\0{status.st_size}\0{status.st_mtime_ns}\n"
