@@ -29,7 +29,7 @@ class BlobFolder:
         digest = hashlib.sha256()
         descriptor, draft = tempfile.mkstemp(suffix=_UNFINISHED, dir=self._path)
         try:
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 for chunk in chunks:
                     digest.update(chunk)
                     file.write(chunk)

@@ -120,7 +120,7 @@ class DataFolder:
             sync_folder(self.path.parent)
 
     def _seize(self) -> None:
-        # flock and not a pid file: the kernel lets go of it however the process ends. Inherited by no child (O_CLOEXEC).
+        # flock and not a pid file: the kernel lets go of it however the process ends. No child inherits it (O_CLOEXEC).
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -72,7 +71,7 @@ class MemoryEngine:
             raise
         finally:
             self._undo.clear()
-        await self._tell()
+        self._tell()
         return result
 
     async def claim(
@@ -98,6 +97,9 @@ class MemoryEngine:
             if message.visible_ms > now or (message.group is not None and message.group in closed):
                 continue
             if max_claims is not None and dead_letters is not None and message.claims >= max_claims:
+                if any(message.group == ahead.group is not None for ahead in claimed):
+                    closed.add(message.group)  # its turn comes when those ahead of it are settled
+                    continue
                 self._bury(message, dead_letters, {}, now)
                 continue
             claims = message.claims + 1
@@ -113,7 +115,7 @@ class MemoryEngine:
                 )
             )
         self._undo.clear()
-        await self._tell()
+        self._tell()
         return claimed
 
     async def next_visible(self, prefix: str) -> dict[str, int]:
@@ -304,9 +306,8 @@ class MemoryEngine:
         else:
             table[key] = value
 
-    async def _tell(self) -> None:
+    def _tell(self) -> None:
         touched, self._touched = self._touched, set()
-        await asyncio.sleep(0)  # as behind a disk: what waits for a commit lets the others run
         for queue in touched:
             for listener in self._listeners:
                 listener(queue)

@@ -2,8 +2,9 @@
 
     callers ──▶ inbox ──▶ writer thread: BEGIN, each caller's work, COMMIT (one fsync) ──▶ loop: all futures, listeners
 
-One fsync costs as much as hundreds of inserts, so the thread takes whatever has queued up while the last one ran: alone,
-a commit waits for nobody; in a crowd, the crowd shares the fsync. Reads have a thread and a connection of their own.
+One fsync costs as much as hundreds of inserts, so the thread takes whatever has queued up while the last one ran:
+alone, a commit waits for nobody; in a crowd, the crowd shares the fsync. Reads have a thread and a connection of their
+own.
 """
 
 from __future__ import annotations
@@ -130,9 +131,7 @@ class SqliteEngine:
         max_claims: int | None = None,
         dead_letters: str | None = None,
     ) -> list[Message]:
-        claimed = await self._submit(
-            lambda store: store.claim(queue, limit, until_ms, now, max_claims, dead_letters)
-        )
+        claimed = await self._submit(lambda store: store.claim(queue, limit, until_ms, now, max_claims, dead_letters))
         try:
             return await asyncio.shield(claimed)
         except asyncio.CancelledError:

@@ -4,8 +4,9 @@ Belongs here: every SQL statement. Does not: threads, futures, grouping of commi
 
 One index serves claiming, waiting and counting, by the one column that says when a message has its turn:
 
-    turn_ms = 0       now: claimed in order of sequence           NULL  never, before the one ahead of it in its group goes
-    turn_ms = t > 0   at t: it is delayed, or claimed until t, or the head of a group that is busy until t
+    0       now: it is claimed in order of sequence
+    t > 0   at t: it is delayed, or claimed until t, or the head of a group that is busy until t
+    NULL    not before the one ahead of it in its group is gone
 
 Of a group only the head - its lowest sequence - ever has a turn, so a claim never looks at those behind it.
 """
@@ -223,8 +224,10 @@ class Store:
         if send.limit is not None and self._totals.get(send.queue, 0) >= send.limit:
             raise QueueFull(send.queue, send.limit)
         if send.dedupe_key is not None and send.dedupe_until_ms > now:
-            # Two that have lapsed go for each that comes: the table stays as small as its windows, without a sweeper.
-            self._run("DELETE FROM dedupe WHERE rowid IN (SELECT rowid FROM dedupe WHERE until_ms <= ? LIMIT 2)", (now,))
+            # Two that have lapsed go for each that comes: the table stays as small as its windows.
+            self._run(
+                "DELETE FROM dedupe WHERE rowid IN (SELECT rowid FROM dedupe WHERE until_ms <= ? LIMIT 2)", (now,)
+            )
             self._run(
                 "INSERT OR REPLACE INTO dedupe (queue, key, id, until_ms) VALUES (?, ?, ?, ?)",
                 (send.queue, send.dedupe_key, send.id, send.dedupe_until_ms),
@@ -236,13 +239,15 @@ class Store:
 
     def _insert(self, queue: str, visible: int, now: int, group: str | None, *rest: Any) -> None:
         turn: int | None = visible if visible > now else 0
-        if group is not None and self._run(
-            "SELECT 1 FROM message WHERE queue = ? AND grp = ? LIMIT 1", (queue, group)
-        ).fetchone():
+        if (
+            group is not None
+            and self._run("SELECT 1 FROM message WHERE queue = ? AND grp = ? LIMIT 1", (queue, group)).fetchone()
+        ):
             turn = None
         self._run(
-            "INSERT INTO message (queue, turn_ms, visible_ms, sent_ms, grp, id, dedupe_key, last_error, attributes, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO message "
+            "(queue, turn_ms, visible_ms, sent_ms, grp, id, dedupe_key, last_error, attributes, body) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (queue, turn, visible, now, group, *rest),
         )
         self._note(queue, 1)
@@ -273,8 +278,8 @@ class Store:
         group = self._held(release.claim)
         visible = release.visible_ms or now
         self._run(
-            "UPDATE message SET fence = 0, visible_ms = ?, attempts = attempts - ?, last_error = coalesce(?, last_error)"
-            " WHERE sequence = ?",
+            "UPDATE message SET fence = 0, visible_ms = ?, attempts = attempts - ?, "
+            "last_error = coalesce(?, last_error) WHERE sequence = ?",
             (visible, 0 if release.count else 1, release.error, release.claim.sequence),
         )
         self._turn(release.claim, group, visible, now)
@@ -318,7 +323,8 @@ class Store:
     def _bury(self, sequence: int, target: str, added: dict[str, str], now: int) -> None:
         """To the end of another queue as a new message: its own sequence, no attempts, sent now."""
         queue, group, identity, key, error, packed, body = self._run(
-            "SELECT queue, grp, id, dedupe_key, last_error, attributes, body FROM message WHERE sequence = ?", (sequence,)
+            "SELECT queue, grp, id, dedupe_key, last_error, attributes, body FROM message WHERE sequence = ?",
+            (sequence,),
         ).fetchone()
         self._run("DELETE FROM message WHERE sequence = ?", (sequence,))
         self._note(queue, -1)
