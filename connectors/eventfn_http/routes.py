@@ -126,18 +126,25 @@ class RouteTable(Generic[Target]):
         """
         methods = self._exact.get(path)
         if methods is not None:
-            found = methods.get(method)
+            found = _answering(methods, method)
             if found is not None:
                 return found.match
         allowed: set[str] = set()
         for methods, values in _walk(self._root, path.split("/")[1:], 0, ()):
-            found = methods.get(method) or (methods.get("GET") if method == "HEAD" else None) or methods.get(ANY)
+            found = _answering(methods, method)
             if found is not None:
                 return Match(found.match.target, dict(zip(found.names, map(unquote, values), strict=True)))
             allowed.update(methods)
         if "GET" in allowed:
             allowed.add("HEAD")
         return sorted(allowed)
+
+
+def _answering(methods: dict[str, _Answer[Target]], method: str) -> _Answer[Target] | None:
+    found = methods.get(method)
+    if found is None and method == "HEAD":
+        found = methods.get("GET")
+    return methods.get(ANY) if found is None else found
 
 
 def _walk(

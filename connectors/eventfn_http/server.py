@@ -60,7 +60,7 @@ class Server:
         self.routes: RouteTable[Route] = RouteTable()
         self.draining = False
         self.now = clock.monotonic()  # as of the last sweep: setting a deadline costs no call of the clock
-        self._second = -1
+        self._second: int = -1
         self.date_line = b""  # a whole header line, for the current second
         self.log_time = b""  # the same second, as events have it
         self._clock = clock
