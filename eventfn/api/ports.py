@@ -1,6 +1,6 @@
 """What the admin listener needs of a node. The supervisor is the real one; tests have a fake.
 
-PURE: shapes only. Whoever calls the listener decodes the same shapes.
+PURE: shapes only.
 """
 
 from __future__ import annotations
@@ -8,34 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
+from eventfn.bus.queues import Redriven
+from eventfn.engine.contract import Message
 from eventfn.event import Outcome
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import QueueStatus, Status
 from eventfn.trigger import QueueMessage
 
 
-class PeekedMessage(msgspec.Struct, frozen=True):
-    """A message as it lies in its queue. `body` is text; bytes that are no UTF-8 come as base64, and `encoding` says
-    so. `error` is why it is here, or what its last receive failed with."""
-
-    id: str
-    sequence: int
-    body: str
-    attributes: dict[str, str]
-    receives: int
-    sent_ms: int
-    visible_ms: int
-    group: str | None = None
-    error: str | None = None
-    encoding: str = "utf-8"
-
-
 class Node(Protocol):
     """Methods raise what their counterparts of the bus do: Refused and its kinds, EngineError and its kinds."""
 
-    metrics: Metrics
+    @property
+    def metrics(self) -> Metrics: ...
 
     @property
     def draining(self) -> bool: ...
@@ -67,7 +52,7 @@ class Node(Protocol):
         """The named queues: those declared, those that something names, those that hold messages."""
         ...
 
-    async def peek(self, queue: str, limit: int, after: int) -> Sequence[PeekedMessage]:
+    async def peek(self, queue: str, limit: int, after: int) -> Sequence[Message]:
         """In order of sequence, from the one behind `after`; takes nothing."""
         ...
 
@@ -75,10 +60,12 @@ class Node(Protocol):
         """The message's id, once it is on disk."""
         ...
 
-    async def redrive(self, queue: str, limit: int | None) -> int:
-        """Sends messages back to where they came from (attribute eventfn.origin); how many."""
+    async def redrive(self, queue: str, limit: int | None) -> Redriven:
+        """Sends visible messages back to where they came from."""
         ...
 
-    async def purge(self, queue: str) -> int: ...
+    async def purge(self, queue: str) -> int:
+        """Drops every message; how many."""
+        ...
 
     async def status(self) -> Status: ...

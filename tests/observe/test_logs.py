@@ -1,4 +1,4 @@
-"""The log store against real files: what is written is read, rotated, followed, bounded, and a full disk loses only lines."""
+"""The log store against real files: written, read, rotated, followed, bounded; a full disk loses lines and no more."""
 
 from __future__ import annotations
 

@@ -1,0 +1,116 @@
+"""The admin listener, assembled: who may ask, what can be asked, how an error is told, start and end.
+
+Every request carries `Authorization: Bearer <token>`, except those of PUBLIC, which tell nothing about events.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import uuid
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from eventfn.api.answers import REQUEST_ID
+from eventfn.api.errors import ApiError, errors
+from eventfn.api.invocations import Invocations
+from eventfn.api.ports import Node
+from eventfn.api.queues import Queues
+from eventfn.api.status import StatusPages
+from eventfn.errors import ConnectorError
+from eventfn.event import MAX_SYNC_REQUEST
+
+PUBLIC = frozenset({"/healthz", "/metrics"})
+CLOSE_SECONDS = 1.0  # the node has drained by then: what is left is an answer on its way
+
+
+def application(node: Node, token: str, *, loopback: bool = True) -> web.Application:
+    """`loopback`: it listens on a loopback address, so only loopback names are right in a Host header."""
+    app = web.Application(
+        client_max_size=MAX_SYNC_REQUEST,
+        middlewares=[_name_the_request, errors, _check_host(loopback), _check_token(token)],
+    )
+    for resource in (Invocations(node), Queues(node), StatusPages(node)):
+        app.add_routes(resource.routes())
+    return app
+
+
+class AdminServer:
+    def __init__(self, node: Node, listen: str, token: str) -> None:
+        """`listen` is "host:port", as the configuration has checked it; port 0 takes any free one."""
+        self._host, _, port = listen.rpartition(":")
+        self._host = self._host.strip("[]")
+        self._port = int(port)
+        self._app = application(node, token, loopback=is_loopback(self._host))
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> str:
+        """Listens, and returns the address with the real port. Raises ConnectorError (address in use)."""
+        runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
+        await runner.setup()
+        self._runner = runner
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError as error:
+            await self.close()
+            raise ConnectorError(
+                f"admin.listen: cannot listen on {self._host}:{self._port}: {error.strerror or error}; "
+                "choose another with --admin (port 0: any free one)"
+            ) from error
+        host, port = runner.addresses[0][:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def close(self) -> None:
+        """Takes no new request and gives those under way CLOSE_SECONDS. Works without a start, and twice."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# --- what every request passes, from the outside in -------------------------------------------------------------------
+
+
+@web.middleware
+async def _name_the_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    answer = await handler(request)
+    answer.headers.setdefault(REQUEST_ID, str(uuid.uuid4()))  # an invocation has said its own
+    return answer
+
+
+def _check_host(loopback: bool) -> Middleware:
+    """A web page that has its own name resolved to 127.0.0.1 must not get to read from here (DNS rebinding). On any
+    other address the operator has opened it on purpose, under names that only he knows."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        if loopback and not is_loopback(name.strip("[]").lower()):
+            raise ApiError(403, "AccessDeniedException", {"Message": "the Host header must name a loopback address"})
+        return await handler(request)
+
+    return check
+
+
+def _check_token(token: str) -> Middleware:
+    expected = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if request.path not in PUBLIC and not hmac.compare_digest(given, expected):
+            message = "this needs the header 'Authorization: Bearer <token>', with the token in <data>/node.json"
+            raise ApiError(403, "AccessDeniedException", {"Message": message})
+        return await handler(request)
+
+    return check

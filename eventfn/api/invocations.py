@@ -1,0 +1,139 @@
+"""Lambda's Invoke: POST /2015-03-31/functions/{name}/invocations (RequestResponse, Event, DryRun)."""
+
+from __future__ import annotations
+
+import base64
+import re
+import uuid
+
+import msgspec
+from aiohttp import web
+
+from eventfn.api.answers import REQUEST_ID
+from eventfn.api.errors import ApiError, did_you_mean, invalid_content, invalid_parameter, not_found, too_many
+from eventfn.api.ports import Node
+from eventfn.errors import PayloadTooLarge
+from eventfn.event import MAX_ASYNC_REQUEST, Outcome, OutcomeKind
+
+LATEST = "$LATEST"
+MAX_CLIENT_CONTEXT = 3583  # bytes of base64
+MAX_LOG_TAIL = 4096  # bytes
+IDEMPOTENCY_KEY = "Idempotency-Key"  # ours, for Event: within the window an event with this key is accepted once
+DURATION = "X-Eventfn-Duration-Ms"  # ours: Lambda tells the duration in the log only
+
+# The forms in which Lambda takes a function: name, name:qualifier, account:function:name[:qualifier], the whole ARN.
+_NAMED = re.compile(
+    r"(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?(?:\d{12}:)?(?:function:)?"
+    r"(?P<name>[A-Za-z0-9_.-]+)(?::(?P<qualifier>[A-Za-z0-9$_-]+))?"
+)
+
+
+class Invocations:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/2015-03-31/functions/{name}/invocations", self._invoke)]
+
+    async def _invoke(self, request: web.Request) -> web.Response:
+        name = _function(request, self._node)
+        match request.headers.get("X-Amz-Invocation-Type", "RequestResponse"):
+            case "RequestResponse":
+                return await self._request_response(request, name)
+            case "Event":
+                return await self._event(request, name)
+            case "DryRun":
+                return web.Response(status=204)
+            case other:
+                raise invalid_parameter(
+                    f"1 validation error detected: Value '{other}' at 'invocationType' failed to satisfy constraint: "
+                    "Member must satisfy enum value set: [Event, RequestResponse, DryRun]"
+                )
+
+    async def _request_response(self, request: web.Request, name: str) -> web.Response:
+        request_id, trace_id = str(uuid.uuid4()), request.headers.get("X-Amzn-Trace-Id")
+        outcome = await self._node.invoke(
+            name,
+            _json(await request.read()),
+            request_id=request_id,
+            log_tail=request.headers.get("X-Amz-Log-Type") == "Tail",
+            client_context=_client_context(request),
+            trace_id=trace_id,
+        )
+        if outcome.kind not in (OutcomeKind.SUCCESS, OutcomeKind.FUNCTION_ERROR):
+            raise _nothing_ran(outcome)
+        headers = {
+            REQUEST_ID: request_id,
+            "X-Amz-Executed-Version": LATEST,
+            "x-amzn-Remapped-Content-Length": "0",
+            DURATION: f"{outcome.duration_ms:.2f}",
+        }
+        if not outcome.ok:
+            headers["X-Amz-Function-Error"] = "Unhandled"
+        if outcome.log_tail:
+            headers["X-Amz-Log-Result"] = base64.b64encode(outcome.log_tail[-MAX_LOG_TAIL:]).decode()
+        if trace_id is not None:
+            headers["X-Amzn-Trace-Id"] = trace_id
+        return web.Response(body=outcome.payload, headers=headers, content_type="application/json")
+
+    async def _event(self, request: web.Request, name: str) -> web.Response:
+        body = await request.read()
+        if len(body) > MAX_ASYNC_REQUEST:
+            raise PayloadTooLarge(len(body), MAX_ASYNC_REQUEST)
+        dedupe_key = request.headers.get(IDEMPOTENCY_KEY)
+        request_id = await self._node.submit(name, _json(body), request_id=str(uuid.uuid4()), dedupe_key=dedupe_key)
+        return web.Response(status=202, headers={REQUEST_ID: request_id})
+
+
+def _function(request: web.Request, node: Node) -> str:
+    """The declared function that the path and ?Qualifier= name. Raises ApiError as Lambda answers."""
+    given = request.match_info["name"]
+    named = _NAMED.fullmatch(given)
+    if named is None:
+        raise invalid_parameter(f"1 validation error detected: Value '{given}' at 'functionName' names no function")
+    name, qualifier = named["name"], named["qualifier"]
+    asked = request.query.get("Qualifier")
+    if qualifier is not None and asked is not None and asked != qualifier:
+        raise invalid_parameter("The derived qualifier from the function name does not match the specified qualifier.")
+    qualifier = qualifier or asked or LATEST
+    known = list(node.function_names())
+    if name not in known or qualifier != LATEST:
+        hint = "" if name in known else did_you_mean(name, known)
+        raise not_found(f"Function not found: {node.function_arn(name)}:{qualifier}{hint}")
+    return name
+
+
+def _json(body: bytes) -> bytes:
+    """The event: any JSON value; nothing at all is {}. It is looked at and not decoded: the function does that."""
+    if not body:
+        return b"{}"
+    try:
+        body.decode()
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise invalid_content(
+            f"Could not parse request body into json: Could not parse payload into json: {error}"
+        ) from error
+    return body
+
+
+def _client_context(request: web.Request) -> str | None:
+    given = request.headers.get("X-Amz-Client-Context")
+    if given is None:
+        return None
+    if len(given) > MAX_CLIENT_CONTEXT:
+        raise invalid_content(f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes.")
+    try:
+        text = base64.b64decode(given, validate=True).decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except ValueError as error:  # not base64, not UTF-8, not JSON
+        raise invalid_content(f"Client context must be a valid Base64-encoded JSON object: {error}") from error
+    return text
+
+
+def _nothing_ran(outcome: Outcome) -> ApiError:
+    if outcome.kind is OutcomeKind.THROTTLED:
+        reason = outcome.error_message or "ConcurrentInvocationLimitExceeded"
+        return too_many(reason, outcome.retry_after or 1)
+    message = outcome.error_message or "An internal error occurred."
+    return ApiError(500, "ServiceException", {"Type": "Service", "Message": message})
