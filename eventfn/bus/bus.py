@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from eventfn.bus.admission import Admission
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
-from eventfn.errors import FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import PayloadTooLarge, ShuttingDown, Throttled
 from eventfn.event import MAX_ASYNC_REQUEST, MAX_SYNC_REQUEST, Invocation, Outcome, OutcomeKind, Position
 from eventfn.functions.model import Limits
+from eventfn.functions.registry import Registry
 from eventfn.observe.metrics import Metrics
-from eventfn.workers.contract import Pool, Prepared
+from eventfn.workers.contract import Pool
 
 QUEUE_PREFIX = "fn/"  # engine queues of asynchronous events: fn/<function>
 QUEUE_LIMIT_REACHED = "FunctionInvocationRateLimitExceeded"
@@ -27,7 +28,7 @@ class Bus:
 
     def __init__(
         self,
-        functions: Mapping[str, Prepared],
+        functions: Registry,
         pool: Pool,
         engine: Engine,
         admission: Admission,
@@ -60,9 +61,7 @@ class Bus:
         log_tail: bool = False,
     ) -> None:
         """`done` is called exactly once. No capacity is an outcome too: THROTTLED, at once."""
-        prepared = self._functions.get(name)
-        if prepared is None:
-            raise FunctionNotFound(name)
+        prepared = self._functions.require(name)
         if len(payload) > MAX_SYNC_REQUEST:
             raise PayloadTooLarge(len(payload), MAX_SYNC_REQUEST)
         if self._closed:
@@ -125,8 +124,7 @@ class Bus:
 
         Raises Throttled (the function's queue is at its limit), EngineFull, EngineError: then nothing was kept.
         """
-        if name not in self._functions:
-            raise FunctionNotFound(name)
+        self._functions.require(name)
         if len(payload) > MAX_ASYNC_REQUEST:
             raise PayloadTooLarge(len(payload), MAX_ASYNC_REQUEST)
         if self._closed:

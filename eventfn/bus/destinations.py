@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
 from eventfn.bus.queues import QUEUE_PREFIX as NAMED_PREFIX
 from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
-from eventfn.destination import Delivery, Destination, DestinationContext, OutgoingRecord, RetryAfter, Written
+from eventfn.destination import Delivery, Destination, OutgoingRecord, RetryAfter, Written
 from eventfn.engine.contract import Complete, Engine, Message, Operation, Release, Send
 from eventfn.errors import Backoff, ConnectorError, EngineError, Fenced
 from eventfn.observe.metrics import Metrics
@@ -133,18 +132,3 @@ def _outgoing(message: Message) -> OutgoingRecord:
 def _dead_letter(uri: str, message: Message, reason: str) -> Send:
     attributes = message.attributes | {"eventfn.destination": uri, "eventfn.reason": reason[:1024]}
     return Send(NAMED_PREFIX + BUILT_IN_DEAD_LETTERS.partition(":")[2], message.id, message.body, attributes)
-
-
-def destination_opener(
-    classes: Mapping[str, type[Any]], settings: Mapping[str, Any], context: DestinationContext
-) -> Callable[[str], Destination]:
-    """What `Deliverer` needs, from the plugins: scheme -> class, and the [destinations.SCHEME] settings."""
-
-    def open_destination(uri: str) -> Destination:
-        scheme, _, target = uri.partition(":")
-        if scheme not in classes:
-            raise ConnectorError(f"no destination is installed for '{scheme}:'")
-        destination: Destination = classes[scheme](target, settings.get(scheme), context)
-        return destination
-
-    return open_destination

@@ -85,6 +85,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """[limits]: of the whole node."""
 
     concurrency: Annotated[int, Between(1, 100_000)] = 1000  # Lambda's account limit
+    # Asynchronous events of one function that run at once: enough for handlers that wait, few enough that a backlog
+    # leaves most of the node to callers who wait.
+    asynchronous_concurrency: Annotated[int, Between(1, 100_000)] = 32
     queued_events: Annotated[int, Between(1, 100_000_000)] = 1_000_000  # asynchronous events waiting, per function
     idempotency_window: Annotated[Duration, Between(1, 1_209_600)] = Duration(86_400)
 

@@ -98,7 +98,7 @@ def _version(
 ) -> str:
     """16 hex digits. Where it is declared and what triggers it make no other version."""
     configuration = msgspec.structs.replace(function, triggers=(), where=Where(""), description="")
-    found = hashlib.sha256(msgspec.json.encode((configuration, interpreter, task_root, layer_roots)))
+    found = hashlib.sha256(repr((configuration, interpreter, task_root, layer_roots)).encode())
     # A folder of its own is code altogether. The project's folder is also where events and results lie, and a file
     # that a function writes there must not make a new version of it.
     everything = task_root != project.folder

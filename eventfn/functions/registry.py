@@ -23,7 +23,9 @@ class Changes(msgspec.Struct, frozen=True):
     removed: tuple[str, ...]
 
 
-class Registry:
+class Registry(Mapping[str, Prepared]):
+    """Name -> what runs under it now. A mapping, so that the hot path is a dict look-up."""
+
     def __init__(self) -> None:
         self._functions: dict[str, Prepared] = {}
 
@@ -38,19 +40,19 @@ class Registry:
             removed=tuple(name for name in before if name not in functions),
         )
 
-    def get(self, name: str) -> Prepared:
+    def require(self, name: str) -> Prepared:
         """Raises FunctionNotFound, with the nearest name there is."""
-        try:
-            return self._functions[name]
-        except KeyError:
+        found = self._functions.get(name)
+        if found is None:
             near = difflib.get_close_matches(name, self._functions, n=1)
-            raise FunctionNotFound(name, f"did you mean '{near[0]}'?" if near else None) from None
+            raise FunctionNotFound(name, f"did you mean '{near[0]}'?" if near else None)
+        return found
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._functions
+    def __getitem__(self, name: str) -> Prepared:
+        return self._functions[name]
 
-    def __iter__(self) -> Iterator[Prepared]:
-        return iter(self._functions.values())
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
 
     def __len__(self) -> int:
         return len(self._functions)

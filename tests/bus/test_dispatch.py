@@ -18,6 +18,7 @@ from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import EngineFull, FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
 from eventfn.event import Invocation, Outcome, OutcomeKind, Position
 from eventfn.functions.model import Function, Limits
+from eventfn.functions.registry import Registry
 from eventfn.observe.metrics import Metrics
 from eventfn.testing import FakeClock
 from eventfn.workers.contract import Done, PoolStats, Prepared
@@ -83,7 +84,8 @@ class Running:
         self.clock = FakeClock()
         self.engine = engine
         self.pool = ScriptedPool(behave)
-        self.functions = {prepared.function.name: prepared for prepared in functions}
+        self.functions = Registry()
+        self.functions.replace({prepared.function.name: prepared for prepared in functions})
         self.admission = Admission(limits.concurrency)
         self.admission.declare(prepared.function for prepared in functions)
         self.metrics = Metrics()

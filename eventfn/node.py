@@ -1,0 +1,193 @@
+"""A running node as its admin listener sees it (api/ports.py): invoke, submit, the queues, the status document.
+
+What belongs here: turning what the parts know into the shapes of observe/status.py. Starting and stopping them:
+supervisor.py.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+
+from eventfn.bus.bus import QUEUE_PREFIX as EVENTS_PREFIX
+from eventfn.bus.bus import Bus
+from eventfn.bus.destinations import OUTBOX_PREFIX, Deliverer
+from eventfn.bus.queues import NamedQueues, Redriven
+from eventfn.clock import Clock
+from eventfn.engine.contract import Engine, Message, QueueStats
+from eventfn.event import Outcome
+from eventfn.functions.model import Function, Project
+from eventfn.functions.registry import Registry
+from eventfn.observe.logs import LogStore
+from eventfn.observe.metrics import Metrics
+from eventfn.observe.status import Address, Depth, Environments, FunctionStatus, OutboxStatus, QueueStatus, Status, Wall
+from eventfn.sandbox.probe import probe
+from eventfn.sources import Sources
+from eventfn.trigger import QueueMessage
+from eventfn.workers.contract import Pool
+
+
+class Node:
+    """Implements api.ports.Node. `project` is what is declared now: the supervisor sets it anew on a reload."""
+
+    def __init__(
+        self,
+        project: Project,
+        registry: Registry,
+        bus: Bus,
+        queues: NamedQueues,
+        deliverer: Deliverer,
+        sources: Sources,
+        pool: Pool,
+        engine: Engine,
+        logs: LogStore,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.project = project
+        self.metrics = metrics
+        self.draining = False
+        self.admin_address = ""
+        self.version = importlib.metadata.version("eventfn")
+        self._registry = registry
+        self._bus = bus
+        self._queues = queues
+        self._deliverer = deliverer
+        self._sources = sources
+        self._pool = pool
+        self._engine = engine
+        self._logs = logs
+        self._clock = clock
+        self._started_ms = clock.now_ms()
+
+    def function_names(self) -> Sequence[str]:
+        return list(self.project.functions)
+
+    def function_arn(self, name: str) -> str:
+        return self.project.function_arn(name)
+
+    # --- invoke ------------------------------------------------------------------------------------------------------
+
+    async def invoke(
+        self,
+        name: str,
+        payload: bytes,
+        *,
+        request_id: str,
+        log_tail: bool,
+        client_context: str | None,
+        trace_id: str | None,
+    ) -> Outcome:
+        return await self._bus.call(
+            name,
+            payload,
+            request_id=request_id,
+            client_context=client_context,
+            trace_id=trace_id,
+            log_tail=log_tail,
+        )
+
+    async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
+        return await self._bus.submit(name, payload, request_id=request_id, dedupe_key=dedupe_key)
+
+    # --- queues ------------------------------------------------------------------------------------------------------
+
+    async def queues(self) -> Sequence[QueueStatus]:
+        dead_letter_for = self._dead_letters()
+        found = {queue.name: queue for queue in await self._queues.overview()}
+        return [
+            QueueStatus(
+                name,
+                Depth(queue.visible, queue.in_flight, queue.delayed, queue.oldest_ms)
+                if (queue := found.get(name))
+                else Depth(),
+                fifo=bool(queue and queue.fifo),
+                dead_letter_for=dead_letter_for.get(name, []),
+            )
+            for name in sorted({*found, *dead_letter_for})
+        ]
+
+    def _dead_letters(self) -> dict[str, list[str]]:
+        """Queue -> the functions and queues whose failures end in it."""
+        found: dict[str, list[str]] = {}
+        for function in self.project.functions.values():
+            for uri in (function.on_failure, function.dead_letter_queue):
+                if uri is not None and uri.startswith("queue:"):
+                    found.setdefault(uri.removeprefix("queue:"), []).append(f"fn:{function.name}")
+        for queue in self.project.queues.values():
+            if queue.dead_letter_queue is not None:
+                found.setdefault(queue.dead_letter_queue, []).append(f"queue:{queue.name}")
+        return found
+
+    async def peek(self, queue: str, limit: int, after: int) -> Sequence[Message]:
+        return await self._queues.peek(queue, limit, after)
+
+    async def send(self, queue: str, message: QueueMessage) -> str:
+        return (await self._queues.send(queue, [message]))[0]
+
+    async def redrive(self, queue: str, limit: int | None) -> Redriven:
+        async def submit(function: str, payload: bytes, dedupe_key: str) -> str:
+            return await self._bus.submit(function, payload, dedupe_key=f"redrive/{dedupe_key}")
+
+        return await self._queues.redrive(queue, submit, limit)
+
+    async def purge(self, queue: str) -> int:
+        return await self._queues.purge(queue)
+
+    # --- status ------------------------------------------------------------------------------------------------------
+
+    async def status(self) -> Status:
+        now = self._clock.now_ms()
+        events = await self._depths(EVENTS_PREFIX, now)
+        outbox = await self._depths(OUTBOX_PREFIX, now)
+        addresses = {"admin": self.admin_address, **self._sources.addresses()}
+        return Status(
+            version=self.version,
+            python=platform.python_version(),
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            now_ms=now,
+            folder=self.project.folder,
+            data=self.project.data,
+            draining=self.draining,
+            addresses=[Address(name, address) for name, address in addresses.items()],
+            enforcement=enforcement(),
+            functions=[
+                await self._function(function, events.get(function.name, Depth()))
+                for function in self.project.functions.values()
+            ],
+            queues=list(await self.queues()),
+            outbox=[OutboxStatus(uri, depth, self._deliverer.errors.get(uri)) for uri, depth in outbox.items()],
+        )
+
+    async def _function(self, function: Function, events: Depth) -> FunctionStatus:
+        prepared = self._registry.require(function.name)
+        counters = self.metrics.function(function.name)
+        pool = self._pool.stats(function.name)
+        return FunctionStatus(
+            name=function.name,
+            arn=prepared.arn,
+            handler=function.handler,
+            runtime=prepared.runtime,
+            memory_size=function.memory_size,
+            timeout=function.timeout,
+            triggers=await self._sources.status(function),
+            counts=counters.counts(),
+            environments=Environments(pool.environments, pool.idle, pool.starting, pool.in_flight, pool.waiting),
+            events=events,
+            log_lines_dropped=self._logs.dropped(function.name),
+            last_error=counters.last_error,
+        )
+
+    async def _depths(self, prefix: str, now: int) -> dict[str, Depth]:
+        return {stat.queue.removeprefix(prefix): _depth(stat) for stat in await self._engine.stats(prefix, now)}
+
+
+def enforcement() -> list[Wall]:
+    return [Wall(wall.name, wall.enforced, wall.meaning) for wall in probe()]
+
+
+def _depth(stat: QueueStats) -> Depth:
+    return Depth(stat.visible, stat.in_flight, stat.delayed, stat.oldest_ms)

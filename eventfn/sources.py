@@ -1,0 +1,213 @@
+"""The triggers of a running node: one host for each pulled source, one listener for each connector that listens.
+
+What belongs here: which of them run, now and after a reload. How a pulled source is worked off: bus/intake.py and
+bus/announce.py; what a request is: the connector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from eventfn.bus.announce import Announcer
+from eventfn.bus.bus import Bus
+from eventfn.bus.intake import Intake
+from eventfn.bus.positions import EnginePositions
+from eventfn.bus.queues import NamedQueues
+from eventfn.clock import Clock
+from eventfn.engine.contract import Engine
+from eventfn.event import Outcome, Record
+from eventfn.functions.model import Function, Project, TriggerBinding
+from eventfn.observe.report import Reporter
+from eventfn.observe.status import SourceStatus, summary
+from eventfn.plugins import Plugins
+from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerContext
+
+
+class Sources:
+    """`run` owns every task; `declare` starts and stops what a declaration changes; `drain` ends them."""
+
+    def __init__(
+        self, plugins: Plugins, bus: Bus, queues: NamedQueues, engine: Engine, clock: Clock, reporter: Reporter
+    ) -> None:
+        self._plugins = plugins
+        self._bus = bus
+        self._queues = queues
+        self._engine = engine
+        self._clock = clock
+        self._reporter = reporter
+        self._hosts: dict[str, _Host] = {}
+        self._listeners: dict[str, _Listening] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._cancelled = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with self._tasks:
+            await asyncio.Event().wait()
+
+    async def declare(self, project: Project) -> None:
+        """Makes what runs what is declared. Sources that did not change are not touched; one that did is drained
+        first, so that no record is in two hands. Raises ConnectorError when an address cannot be listened on."""
+        wanted = {
+            binding.source: (function, binding)
+            for function in project.functions.values()
+            for binding in function.triggers
+            if binding.intake.enabled and self._plugins.trigger(binding.type).traits.invocation != "listen"
+        }
+        stale = [
+            host for source, host in self._hosts.items() if host.declared != _declared(project, wanted.get(source))
+        ]
+        await asyncio.gather(*(self._stop(host, project.workers.drain_timeout) for host in stale))
+        for source, (function, binding) in wanted.items():
+            if source not in self._hosts:
+                self._start(project, function, binding)
+        await self._listen(project)
+
+    async def drain(self, deadline: float) -> None:
+        """Takes nothing new from anywhere, and lets what is under way come to its end."""
+        await asyncio.gather(
+            *(listening.listener.drain(deadline) for listening in self._listeners.values()),
+            *(self._stop(host, deadline) for host in list(self._hosts.values())),
+        )
+
+    async def close(self) -> None:
+        for listening in self._listeners.values():
+            await listening.listener.close()
+        self._listeners.clear()
+
+    def address(self, connector: str) -> str | None:
+        """Where a listening connector can be reached; None when nothing of it is declared."""
+        listening = self._listeners.get(connector)
+        return listening.address if listening else None
+
+    def addresses(self) -> Mapping[str, str]:
+        return {name: listening.address for name, listening in self._listeners.items()}
+
+    async def status(self, function: Function) -> list[SourceStatus]:
+        return [await self._status(binding) for binding in function.triggers]
+
+    # --- pulled sources ----------------------------------------------------------------------------------------------
+
+    def _start(self, project: Project, function: Function, binding: TriggerBinding) -> None:
+        plugin: Any = self._plugins.trigger(binding.type)
+        positions = EnginePositions(self._engine, binding.source, self._clock)
+        log = logging.getLogger(f"eventfn.{binding.type}.{function.name}")
+        context = TriggerContext(
+            function=function.name,
+            function_arn=project.function_arn(function.name),
+            source=binding.source,
+            folder=project.folder,
+            data=project.data,
+            region=project.aws.region,
+            account=project.aws.account,
+            clock=self._clock,
+            log=log,
+            queues=self._queues,
+            positions=positions,
+        )
+        trigger: Trigger = plugin(binding.settings, project.shared.get(binding.type), context)
+        worker: Intake | Announcer
+        if plugin.traits.invocation == "event":
+
+            async def submit(record: Record) -> str:
+                position = positions.absolute(record.position) if record.position else None
+                key = f"{binding.source}/{record.dedupe_key}" if record.dedupe_key is not None else None
+                return await self._bus.submit(function.name, record.payload, dedupe_key=key, position=position)
+
+            worker = Announcer(binding, trigger, submit, positions, self._clock, log=log)
+        else:
+            worker = Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
+        task = self._tasks.create_task(worker.run())
+        self._hosts[binding.source] = _Host(binding.source, worker, task, _declared(project, (function, binding)))
+
+    async def _stop(self, host: _Host, deadline: float) -> None:
+        del self._hosts[host.source]
+        await host.worker.drain(deadline)
+        host.task.cancel()
+        await asyncio.wait({host.task})
+
+    async def _status(self, binding: TriggerBinding) -> SourceStatus:
+        shown = summary(binding.settings)
+        host = self._hosts.get(binding.source)
+        if host is None:
+            listens = binding.type in self._listeners and binding.intake.enabled
+            return SourceStatus(binding.type, binding.source, shown, "running" if listens else "disabled")
+        status = host.worker.status
+        trouble = status.last_error
+        state: Literal["running", "down", "connecting"]
+        state = "running" if status.connected else "down" if trouble else "connecting"
+        lag = await host.worker.pending()
+        return SourceStatus(binding.type, binding.source, shown, state, trouble or "", lag, status.batches_in_flight)
+
+    # --- sources where a caller waits --------------------------------------------------------------------------------
+
+    async def _listen(self, project: Project) -> None:
+        mounted: dict[str, list[Mounted]] = {}
+        for function in project.functions.values():
+            caller = _Caller(self._bus, function.name, project.function_arn(function.name))
+            for binding in function.triggers:
+                if binding.intake.enabled and self._plugins.trigger(binding.type).traits.invocation == "listen":
+                    mounted.setdefault(binding.type, []).append(Mounted(binding.settings, caller, binding.source))
+        for name in [name for name in self._listeners if name not in mounted]:
+            await self._stop_listening(name, project.workers.drain_timeout)
+        for name, routes in mounted.items():
+            shared = project.shared.get(name)
+            if name in self._listeners and self._listeners[name].shared != shared:
+                await self._stop_listening(name, project.workers.drain_timeout)
+            if name in self._listeners:
+                self._listeners[name].listener.mount(routes)
+                continue
+            plugin: Any = self._plugins.trigger(name)
+            log = logging.getLogger(f"eventfn.{name}")
+            context = ListenContext(project.folder, project.aws.region, project.aws.account, self._clock, log)
+            listener: Listener = plugin(shared, context)
+            listener.mount(routes)
+            address = await listener.open()
+            self._listeners[name] = _Listening(listener, address, shared)
+            self._reporter.listening(name, address)
+
+    async def _stop_listening(self, name: str, deadline: float) -> None:
+        listening = self._listeners.pop(name)
+        await listening.listener.drain(deadline)
+        await listening.listener.close()
+
+
+class _Caller:
+    """Implements trigger.Caller."""
+
+    def __init__(self, bus: Bus, function: str, function_arn: str) -> None:
+        self.function = function
+        self.function_arn = function_arn
+        self._bus = bus
+
+    def invoke(self, payload: bytes, request_id: str, done: Callable[[Outcome], None]) -> None:
+        self._bus.invoke(self.function, payload, done, request_id=request_id)
+
+    def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:
+        return self._bus.submit(self.function, payload, request_id=request_id, dedupe_key=dedupe_key)
+
+
+class _Host(msgspec.Struct, frozen=True):
+    source: str
+    worker: Intake | Announcer
+    task: asyncio.Task[None]
+    declared: object  # what it was started with: when that changes, it is started anew
+
+
+class _Listening(msgspec.Struct, frozen=True):
+    listener: Listener
+    address: str
+    shared: object
+
+
+def _declared(project: Project, wanted: tuple[Function, TriggerBinding] | None) -> object:
+    if wanted is None:
+        return None
+    function, binding = wanted
+    # The function's timeout is part of it: the lease of what it works on follows from it.
+    return binding.settings, binding.intake, project.shared.get(binding.type), function.timeout

@@ -1,0 +1,291 @@
+"""Start, serve, drain, close: one node from the first line to the last.
+
+          triggers                          bus                              workers
+    http ─────────────────invoke──▶ admission ──────────────────▶ pool ──▶ environments
+    files, cron ─submit─▶ engine ─▶ dispatcher ─▶ admission ─▶ pool
+    queue ─read─▶ intake ─────────────────────────▶ admission ─▶ pool
+                          engine ◀── outcomes, records ──▶ deliverer ──▶ destinations
+
+What is started first is closed last: the engine outlives everybody who keeps something in it, the pool outlives the
+triggers that feed it. A drain goes from the left to the right of the picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from eventfn import config
+from eventfn.api.app import AdminServer
+from eventfn.bus.admission import Admission
+from eventfn.bus.bus import Bus
+from eventfn.bus.destinations import Deliverer
+from eventfn.bus.dispatch import Dispatcher
+from eventfn.bus.queues import NamedQueues
+from eventfn.clock import Clock, SystemClock
+from eventfn.destination import Destination, DestinationContext
+from eventfn.engine.sqlite import SqliteEngine
+from eventfn.errors import ConfigError, ConnectorError
+from eventfn.functions.model import Project, Queue
+from eventfn.functions.packages import prepare
+from eventfn.functions.registry import Changes, Registry
+from eventfn.node import Node, enforcement
+from eventfn.observe import node_file
+from eventfn.observe.logs import LogStore
+from eventfn.observe.metrics import Metrics
+from eventfn.observe.report import Loaded, Reporter
+from eventfn.observe.status import summary
+from eventfn.plugins import Plugins, PluginUnusable
+from eventfn.reload import changes
+from eventfn.sources import Sources
+from eventfn.workers.contract import Prepared
+from eventfn.workers.pool import WorkerPool
+
+LAST_WORDS = 5.0  # seconds for what must be written after the drain: handed back events, log lines
+
+log = logging.getLogger("eventfn")
+
+
+class Options:
+    """What the command line says: where the declaration is, what overrides it, whether to watch it."""
+
+    def __init__(self, target: Path, data: Path | None, http: str | None, admin: str | None, *, watch: bool) -> None:
+        self.target = target
+        self.data = data
+        self.http = http
+        self.admin = admin
+        self.watch = watch
+
+    def load(self, plugins: Plugins) -> Project:
+        return config.load(self.target, plugins, data=self.data, http=self.http, admin=self.admin)
+
+
+async def serve(
+    target: Path, *, data: Path | None, http: str | None, admin: str | None, watch: bool, reporter: Reporter
+) -> int:
+    """Runs until SIGTERM or SIGINT; the exit code. A second signal ends the process at once.
+
+    Raises DataFolderLocked and DataFolderUnusable, ConnectorError when an address cannot be listened on.
+    """
+    options = Options(target, data, http, admin, watch=watch)
+    plugins = Plugins.installed()
+    try:
+        project = options.load(plugins)
+        await Supervisor(project, plugins, reporter, SystemClock()).serve(options)
+    except ConfigError as error:
+        reporter.problems(error.problems)
+        return 1
+    return 0
+
+
+class Supervisor:
+    """Builds the parts, without I/O; `serve` gives them their life."""
+
+    def __init__(self, project: Project, plugins: Plugins, reporter: Reporter, clock: Clock) -> None:
+        self._project = project
+        self._plugins = plugins
+        self._reporter = reporter
+        self._clock = clock
+        self._queue_facts: dict[str, Queue] = {}
+        self._destination_settings: dict[str, Any] = {}
+        limits = project.limits
+        self._metrics = Metrics()
+        self._engine = SqliteEngine(Path(project.data))
+        self._logs = LogStore(Path(project.data) / "logs", clock)
+        self._registry = Registry()
+        self._admission = Admission(limits.concurrency)
+        self._pool = WorkerPool(project.workers, clock, self._logs)
+        self._bus = Bus(self._registry, self._pool, self._engine, self._admission, self._metrics, clock, limits)
+        self._queues = NamedQueues(self._engine, self._queue_facts, clock)
+        self._dispatcher = Dispatcher(
+            self._registry,
+            self._pool,
+            self._engine,
+            self._admission,
+            self._metrics,
+            clock,
+            in_flight_per_function=limits.asynchronous_concurrency,
+        )
+        self._deliverer = Deliverer(self._engine, clock, self._metrics, self._open_destination)
+        self._sources = Sources(plugins, self._bus, self._queues, self._engine, clock, reporter)
+        self._node = Node(
+            project,
+            self._registry,
+            self._bus,
+            self._queues,
+            self._deliverer,
+            self._sources,
+            self._pool,
+            self._engine,
+            self._logs,
+            self._metrics,
+            clock,
+        )
+
+    async def serve(self, options: Options) -> None:
+        started = self._clock.monotonic()
+        stop = _first_signal()
+        async with contextlib.AsyncExitStack() as closing:
+            closing.push_async_callback(self._engine.close)
+            await self._engine.open(self._clock.now_ms())
+            closing.push_async_callback(self._logs.close)
+            self._logs.open()
+            closing.push_async_callback(self._pool.close)
+            await self._pool.start()
+            await self._declare(self._project)
+            self._report_loaded()
+            async with _background(
+                self._queues.run(), self._sources.run(), self._dispatcher.run(), self._deliverer.run()
+            ) as tasks:
+                closing.push_async_callback(self._sources.close)
+                await self._sources.declare(self._project)
+                token = secrets.token_urlsafe(32)
+                admin = AdminServer(self._node, self._project.admin.listen, token)
+                closing.push_async_callback(admin.close)
+                self._node.admin_address = await admin.start()
+                self._reporter.listening("admin", self._node.admin_address)
+                self._announce(token)
+                closing.callback(node_file.remove, Path(self._project.data), os.getpid())
+                self._reporter.ready((self._clock.monotonic() - started) * 1000)
+                if options.watch:
+                    tasks.create_task(self._reload_on_change(options))
+                await stop.wait()
+                await self._drain()
+
+    def _announce(self, token: str) -> None:
+        """Lets the commands find this node."""
+        facts = node_file.NodeFile(
+            pid=os.getpid(),
+            version=self._node.version,
+            started_ms=self._clock.now_ms(),
+            admin=self._node.admin_address,
+            http=self._sources.address("http"),
+            token=token,
+        )
+        node_file.write(Path(self._project.data), facts)
+
+    async def _drain(self) -> None:
+        deadline = float(self._project.workers.drain_timeout)
+        self._node.draining = True
+        self._reporter.draining(self._in_flight())
+        # Sources hand back what is not under way; what runs on goes to its end, its outcome is kept by the dispatcher.
+        await asyncio.gather(self._sources.drain(deadline), self._dispatcher.drain(deadline))
+        self._bus.close()
+        unfinished = self._in_flight()
+        # The pool ends what is left. That is a fault of ours, so the dispatcher hands those events back, uncounted.
+        await self._pool.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._dispatcher.settled(), LAST_WORDS)
+        await self._deliverer.drain(LAST_WORDS)
+        self._reporter.drained(unfinished)
+
+    def _in_flight(self) -> int:
+        return sum(
+            self._pool.stats(name).in_flight + self._pool.stats(name).waiting for name in self._project.functions
+        )
+
+    # --- what is declared --------------------------------------------------------------------------------------------
+
+    async def _declare(self, project: Project) -> Changes:
+        """Makes the functions of the project those that run. Raises ConfigError before anything has changed."""
+        prepared = {
+            name: await prepare(function, project, functools.partial(self._reporter.preparing, name))
+            for name, function in project.functions.items()
+        }
+        self._project = self._node.project = project
+        self._queue_facts.clear()
+        self._queue_facts.update(project.queues)
+        self._destination_settings.clear()
+        self._destination_settings.update(project.destinations)
+        self._admission.declare(project.functions.values())
+        changes = self._registry.replace(prepared)
+        for one in prepared.values():
+            self._pool.deploy(one)
+        self._dispatcher.look_again()
+        return changes
+
+    async def _reload_on_change(self, options: Options) -> None:
+        """Until cancelled. A declaration that is wrong changes nothing: what ran before runs on."""
+        async for _ in changes(lambda: self._project):
+            try:
+                project = await asyncio.to_thread(options.load, self._plugins)
+                changed = await self._declare(project)
+                await self._sources.declare(project)
+            except ConfigError as error:
+                self._reporter.problems(error.problems)
+                continue
+            except ConnectorError as error:
+                log.error("the new declaration is only half in force: %s", error)
+                continue
+            for name in changed.removed:
+                self._pool.retire(name)
+            if changed.added or changed.changed or changed.removed:
+                self._reporter.reloaded(changed.added, changed.changed, changed.removed)
+
+    def _open_destination(self, uri: str) -> Destination:
+        scheme, _, target = uri.partition(":")
+        try:
+            plugin: Any = self._plugins.destination(scheme)
+        except PluginUnusable as unusable:
+            raise ConnectorError(unusable.message) from unusable
+        settings = self._destination_settings.get(scheme)
+        context = DestinationContext(
+            folder=self._project.folder,
+            clock=self._clock,
+            log=logging.getLogger(f"eventfn.{scheme}"),
+            queues=self._queues,
+            submit=self._submit,
+            functions=lambda: list(self._project.functions),
+        )
+        destination: Destination = plugin(target, settings if settings is not None else plugin.Settings(), context)
+        return destination
+
+    async def _submit(self, function: str, payload: bytes, dedupe_key: str) -> str:
+        return await self._bus.submit(function, payload, dedupe_key=dedupe_key)
+
+    def _report_loaded(self) -> None:
+        self._reporter.loaded(
+            self._project.folder, self._project.data, list(map(_loaded, self._registry.values()))
+        )
+        self._reporter.enforcement(enforcement())
+
+
+def _loaded(prepared: Prepared) -> Loaded:
+    function = prepared.function
+    triggers = tuple((binding.type, summary(binding.settings)) for binding in function.triggers)
+    return Loaded(function.name, function.handler, prepared.runtime, triggers)
+
+
+def _first_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT. The second one ends the process there and then: what was accepted is on disk,
+    and environments die with their parent."""
+    stop = asyncio.Event()
+
+    def received() -> None:
+        if stop.is_set():
+            os._exit(128 + signal.SIGTERM)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, received)
+    return stop
+
+
+@contextlib.asynccontextmanager
+async def _background(*loops: Coroutine[Any, Any, None]) -> Any:
+    """Runs what runs until it is cancelled, and cancels it at the end. One that fails takes the node down, loudly."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(loop) for loop in loops]
+        try:
+            yield tasks
+        finally:
+            for task in running:
+                task.cancel()
