@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import calendar
 import datetime
+import functools
 import re
-from collections.abc import Sequence
 
 import msgspec
 
@@ -137,12 +137,17 @@ class Days(msgspec.Struct, frozen=True):
     of_week: DaysOfWeek | None
     either: bool = False  # with both: any of them, not only where they meet
 
-    def of(self, year: int, month: int) -> Sequence[int]:
+    def of(self, year: int, month: int) -> tuple[int, ...]:
         """Ascending."""
-        every = set(range(1, calendar.monthrange(year, month)[1] + 1))
-        of_month = every if self.of_month is None else self.of_month.of(year, month)
-        of_week = every if self.of_week is None else self.of_week.of(year, month)
-        return sorted(of_month | of_week if self.either else of_month & of_week)
+        return _days_of(self, year, month)
+
+
+@functools.lru_cache(maxsize=256)  # a schedule asks for the same month at every tick
+def _days_of(days: Days, year: int, month: int) -> tuple[int, ...]:
+    every = set(range(1, calendar.monthrange(year, month)[1] + 1))
+    of_month = every if days.of_month is None else days.of_month.of(year, month)
+    of_week = every if days.of_week is None else days.of_week.of(year, month)
+    return tuple(sorted(of_month | of_week if days.either else of_month & of_week))
 
 
 def aws_days(of_month: str, of_week: str) -> Days:

@@ -98,9 +98,11 @@ class Cron(msgspec.Struct, frozen=True):
                 if month not in self.months:
                     continue
                 for day in self.days.of(year, month):
+                    if day < start.day and (year, month) == (start.year, start.month):
+                        continue
                     date = datetime.date(year, month, day)
                     time = self._first_time(start.time() if date == start.date() else datetime.time.min)
-                    if date >= start.date() and time is not None:
+                    if time is not None:
                         return datetime.datetime.combine(date, time)
         return None
 
