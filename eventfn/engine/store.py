@@ -40,6 +40,7 @@ from eventfn.errors import Fenced
 
 # AUTOINCREMENT: a sequence is never given twice, or a late claim of a message that is gone would settle a new one.
 # `fence` is `claims` as it was when the message was claimed, and 0 while nobody holds it.
+# Bodies stand apart: SQLite rewrites a whole row, so a claim of a 1 MB event would write 1 MB, and fail on a full disk.
 _SCHEMA = """
 CREATE TABLE message (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -55,9 +56,10 @@ CREATE TABLE message (
     id TEXT NOT NULL,
     dedupe_key TEXT,
     last_error TEXT,
-    attributes BLOB,
-    body BLOB NOT NULL
+    attributes BLOB
 );
+CREATE TABLE body (sequence INTEGER PRIMARY KEY, content BLOB NOT NULL);
+CREATE TRIGGER body_goes AFTER DELETE ON message BEGIN DELETE FROM body WHERE sequence = old.sequence; END;
 CREATE INDEX message_turn ON message (queue, turn_ms);
 CREATE INDEX message_group ON message (queue, grp) WHERE grp IS NOT NULL;
 CREATE INDEX message_busy ON message (queue, grp, visible_ms) WHERE grp IS NOT NULL AND fence > 0;
@@ -69,9 +71,10 @@ CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT, epoch INTEGER NOT NULL, u
 """
 
 _MESSAGE = (
-    "sequence, id, body, attributes, attempts, claims, sent_ms, first_claimed_ms, visible_ms, grp, dedupe_key, "
+    "sequence, id, content, attributes, attempts, claims, sent_ms, first_claimed_ms, visible_ms, grp, dedupe_key, "
     "last_error"
 )
+_MESSAGES = "message JOIN body USING (sequence)"
 _LAST_CHARACTER = "\U0010ffff"  # prefix + this is above everything that starts with prefix
 
 # Pages (4 KB) in the write-ahead log before they are brought home: 16 MB, so a burst pays for few checkpoints.
@@ -105,7 +108,7 @@ def inspect(path: Path) -> str | None:
             (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
                 return str(answer)
-            db.execute(f"SELECT {_MESSAGE} FROM message LIMIT 1").fetchone()  # noqa: S608 - a constant
+            db.execute(f"SELECT {_MESSAGE} FROM {_MESSAGES} LIMIT 1").fetchone()  # noqa: S608 - a constant
         finally:
             db.close()
     except sqlite3.DatabaseError as error:
@@ -118,6 +121,8 @@ def connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")  # an acknowledged commit survives a power cut
+    # Some builds of SQLite overwrite what is deleted: every event would be written twice, and a full disk not emptied.
+    db.execute("PRAGMA secure_delete=OFF").fetchall()
     db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     db.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
     return db
@@ -234,22 +239,22 @@ class Store:
             )
         attributes = msgspec.json.encode(send.attributes) if send.attributes else None
         visible = send.visible_ms or now
-        self._insert(send.queue, visible, now, send.group, send.id, send.dedupe_key, None, attributes, send.body)
+        self._insert(send.queue, visible, now, send.group, send.body, send.id, send.dedupe_key, None, attributes)
         return send.id
 
-    def _insert(self, queue: str, visible: int, now: int, group: str | None, *rest: Any) -> None:
+    def _insert(self, queue: str, visible: int, now: int, group: str | None, body: bytes, *rest: Any) -> None:
         turn: int | None = visible if visible > now else 0
         if (
             group is not None
             and self._run("SELECT 1 FROM message WHERE queue = ? AND grp = ? LIMIT 1", (queue, group)).fetchone()
         ):
             turn = None
-        self._run(
-            "INSERT INTO message "
-            "(queue, turn_ms, visible_ms, sent_ms, grp, id, dedupe_key, last_error, attributes, body) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        sequence = self._run(
+            "INSERT INTO message (queue, turn_ms, visible_ms, sent_ms, grp, id, dedupe_key, last_error, attributes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (queue, turn, visible, now, group, *rest),
-        )
+        ).lastrowid
+        self._run("INSERT INTO body (sequence, content) VALUES (?, ?)", (sequence, body))
         self._note(queue, 1)
 
     def _complete(self, claim: Claim, now: int) -> None:
@@ -323,7 +328,8 @@ class Store:
     def _bury(self, sequence: int, target: str, added: dict[str, str], now: int) -> None:
         """To the end of another queue as a new message: its own sequence, no attempts, sent now."""
         queue, group, identity, key, error, packed, body = self._run(
-            "SELECT queue, grp, id, dedupe_key, last_error, attributes, body FROM message WHERE sequence = ?",
+            "SELECT queue, grp, id, dedupe_key, last_error, attributes, content "
+            "FROM message JOIN body USING (sequence) WHERE sequence = ?",
             (sequence,),
         ).fetchone()
         self._run("DELETE FROM message WHERE sequence = ?", (sequence,))
@@ -331,7 +337,7 @@ class Store:
         self._advance(queue, group, now)
         if added:
             packed = msgspec.json.encode(_attributes(packed) | added)
-        self._insert(target, now, now, group, identity, key, error, packed, body)
+        self._insert(target, now, now, group, body, identity, key, error, packed)
 
     def _put(self, put: Put) -> None:
         if put.value is None:
@@ -352,7 +358,7 @@ class Store:
         taken: list[Any] = []
         while len(taken) < limit:
             heads = self._run(
-                f"SELECT {_MESSAGE} FROM message WHERE queue = ? AND turn_ms = 0 ORDER BY sequence LIMIT ?",  # noqa: S608 - a constant
+                f"SELECT {_MESSAGE} FROM {_MESSAGES} WHERE queue = ? AND turn_ms = 0 ORDER BY sequence LIMIT ?",  # noqa: S608 - a constant
                 (queue, limit - len(taken)),
             ).fetchall()
             worn_out = [row for row in heads if _worn_out(row, most)]
@@ -377,7 +383,8 @@ class Store:
     def _followers(self, queue: str, head: Any, room: int, now: int, most: int | None) -> list[Any]:
         """What may be claimed together with the head of a group: those behind it, as far as they are visible."""
         rows = self._run(
-            f"SELECT {_MESSAGE} FROM message WHERE queue = ? AND grp = ? AND sequence > ? ORDER BY sequence LIMIT ?",  # noqa: S608 - a constant
+            f"SELECT {_MESSAGE} FROM {_MESSAGES} "  # noqa: S608 - constants
+            "WHERE queue = ? AND grp = ? AND sequence > ? ORDER BY sequence LIMIT ?",
             (queue, head[9], head[0], max(room, 0)),
         ).fetchall()
         for n, row in enumerate(rows):
@@ -431,7 +438,7 @@ class View:
 
     def peek(self, queue: str, limit: int, after: int) -> list[Message]:
         rows = self._run(
-            f"SELECT {_MESSAGE} FROM message WHERE sequence IN (SELECT sequence FROM message "  # noqa: S608 - a constant
+            f"SELECT {_MESSAGE} FROM {_MESSAGES} WHERE sequence IN (SELECT sequence FROM message "  # noqa: S608 - a constant
             "WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?) ORDER BY sequence",
             (queue, after, limit),
         ).fetchall()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -154,12 +154,7 @@ class EngineSuite:
         (second,) = await engine.claim("q", 1, NOW + 2 * LEASE, NOW + LEASE)
         assert second.claim.fence > first.claim.fence
         assert (second.attempts, second.claims, second.first_claimed_ms) == (2, 2, NOW)
-        for late in [
-            Complete(first.claim),
-            Release(first.claim, NOW),
-            Extend(first.claim, NOW),
-            Move(first.claim, "r"),
-        ]:
+        for late in every_settlement(first.claim):
             with pytest.raises(Fenced):
                 await engine.commit([late], NOW + LEASE)
         await engine.commit([Complete(second.claim)], NOW + LEASE)
@@ -661,7 +656,7 @@ class EngineSuite:
         """No message lost, none settled twice, the order of groups kept, whatever comes after whatever."""
 
         class AgainstThisEngine(_AgainstAModel):
-            create = staticmethod(self.create)
+            suite = self
 
         # No deadline and no health check: how long a disk takes is not what is tested.
         bounds = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=_SLOW)
@@ -728,13 +723,13 @@ class _Expected(msgspec.Struct):
 class _AgainstAModel(RuleBasedStateMachine):
     QUEUES = ("q", "r")
 
-    create: ClassVar[Callable[[Path], Engine]]
+    suite: ClassVar[EngineSuite]
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self._runner = asyncio.Runner()
-        self._engine = self.create(Path(self._folder.name) / "data")
+        self._engine = self.suite.create(Path(self._folder.name) / "data")
         self._now = NOW
         self._messages: list[_Expected] = []  # in order of sending
         self._claims: list[Claim] = []  # every claim ever given
