@@ -91,7 +91,8 @@ class Extend(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """A claimed message goes to another queue with its id and body: redrive, dead letters."""
+    """A claimed message goes to the end of another queue with its id and body: redrive, dead letters. There it is new:
+    its own sequence, sent now, no claims yet; its last error stays with it."""
 
     claim: Claim
     queue: str
@@ -180,8 +181,9 @@ class Engine(Protocol):
     ) -> list[Message]:
         """Up to `limit` visible messages, oldest first, ours until `until_ms`.
 
-        Messages of a group come in order: a group with a message in flight or an earlier one delayed gives nothing.
-        A message that was claimed `max_claims` times already moves to `dead_letters` in the same transaction.
+        Messages of a group come in order, several in one claim: a group with a message in flight or an earlier one
+        delayed gives nothing. A message that was claimed `max_claims` times already moves to `dead_letters` in the same
+        transaction; without `dead_letters` none moves. What a cancelled claim brought is handed back, not counted.
         """
         ...
 
@@ -191,11 +193,12 @@ class Engine(Protocol):
         ...
 
     def on_send(self, listener: Callable[[str], None]) -> None:
-        """`listener(queue)` is called on the loop's thread after a commit by this node made a message visible there."""
+        """`listener(queue)` is called on the loop's thread after a commit by this node made a message visible there, or
+        visible sooner than it was: it is time to claim, or to ask `next_visible` again."""
         ...
 
     async def peek(self, queue: str, limit: int, after: int = 0) -> list[Message]:
-        """Messages in order of sequence, from the one after `after`; claims nothing."""
+        """Messages in order of sequence, from the one after `after`; claims nothing: their claims settle nothing."""
         ...
 
     async def purge(self, queue: str) -> int:

@@ -31,7 +31,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield disk
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        # Lazily: a test that failed may have left the engine open.
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 async def fill(engine: SqliteEngine) -> list[str]:
