@@ -1,26 +1,31 @@
 """The walls around an environment, in the order in which they are put up, each with the reason for its place.
 
 Called once by a fresh clone, after it has its settings and before it imports the function's first line. Fails closed:
-a step that does not hold ends the process with the call and its arguments in the log, before any code of the function
-has run.
+a step that does not hold is a NotContained that names the call and its arguments, and no code of the function runs.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 
 from eventfn.sandbox import descriptors, limits, privileges
 from eventfn.sandbox.policy import Policy
 
-NEVER_STARTED = 125  # exit status of an environment that its walls kept from starting
+
+class NotContained(Exception):
+    """A wall does not stand, so nothing may run behind it. `channel` is where this can be said."""
+
+    def __init__(self, reason: str, channel: int) -> None:
+        self.channel = channel
+        super().__init__(reason)
 
 
 def contain(policy: Policy) -> None:
+    channel = policy.channel
     try:
-        # First, since all later failures are to be read in the function's log. From here on the process has the
-        # channel, the log pipe and /dev/null, and nothing of the zygote's.
+        # First: from here on the process has the channel, the log pipe and /dev/null, and nothing of the zygote's.
         descriptors.keep_only(channel=policy.channel, log_pipe=policy.log_pipe)
+        channel = descriptors.CHANNEL
         # A session of its own: signals to the supervisor's terminal do not reach it, and all of it, children
         # included, is killed as one process group.
         os.setsid()
@@ -34,6 +39,4 @@ def contain(policy: Policy) -> None:
         privileges.no_new_privileges()
         privileges.hide_memory()
     except OSError as error:
-        os.write(2, f"eventfn: environment not started: {error}\n".encode())
-        sys.stderr = None  # nothing is printed twice
-        os._exit(NEVER_STARTED)
+        raise NotContained(f"environment not started: {error}", channel) from error

@@ -10,12 +10,13 @@ The process lives in real time, whatever clock the pool was given: deadlines are
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import socket
+import time
 import uuid
-
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -42,6 +43,10 @@ class InitFailed(Exception):
         super().__init__(failure.text)
 
 
+class NotStarted(Exception):
+    """The environment could not be made ready, and not by the function's fault: its sandbox did not hold."""
+
+
 class Request(msgspec.Struct):
     """An invocation in the hands of an environment, or waiting for one."""
 
@@ -49,14 +54,18 @@ class Request(msgspec.Struct):
     done: Done
     tail: bytearray | None
     started: float = 0.0
-    deadline: float = 0.0  # on the loop's clock
-    resent: bool = False
+    deadline: float = 0.0  # on the machine's monotonic clock
+    resent: bool = False  # an environment died before it had read it
 
 
 class Owner(Protocol):
     """Whoever keeps the environment: told when it can take a request, and when it is gone."""
 
     def freed(self, environment: Environment) -> None: ...
+
+    def ending(self, environment: Environment) -> None:
+        """It takes no more requests. `gone` follows."""
+        ...
 
     def gone(self, environment: Environment, undelivered: list[Request]) -> None: ...
 
@@ -98,7 +107,7 @@ class Environment(asyncio.Protocol):
     # --- starting --------------------------------------------------------------------------------------------------
 
     async def start(self, zygote: Zygote, init_timeout: float) -> None:
-        """Until it can take a request. Raises InitFailed, ZygoteDied, OSError; the caller kills it then."""
+        """Until it can take a request. Raises InitFailed, NotStarted, ZygoteDied, OSError; then it ends."""
         began = self._clock.monotonic()
         self._log(lines.init_start(*python.version_and_arn(self.prepared)))
         try:
@@ -106,12 +115,16 @@ class Environment(asyncio.Protocol):
             async with asyncio.timeout(init_timeout):
                 await self._ready
         except TimeoutError:
-            failure = failures.timed_out(init_timeout)
             self._log(lines.init_report(init_timeout * 1000, "timeout", None))
-            raise InitFailed(failure) from None
+            self.kill()
+            raise InitFailed(failures.timed_out(init_timeout)) from None
         except InitFailed as error:
             milliseconds = (self._clock.monotonic() - began) * 1000
             self._log(lines.init_report(milliseconds, "error", error.failure.error_type))
+            self.kill()
+            raise
+        except BaseException:
+            self.kill()
             raise
         self._init_ms = (self._clock.monotonic() - began) * 1000
         self.idle_since = self._clock.monotonic()
@@ -132,16 +145,15 @@ class Environment(asyncio.Protocol):
         self._logs = LogPipe(log_read, self._log)
         self._loop.add_reader(self._pidfd, self._exited)
         ours.setblocking(False)
-        # The transport is set by connection_made.
-        await self._loop.create_unix_connection(lambda: self, sock=ours)
+        try:
+            await self._loop.create_unix_connection(lambda: self, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
         settings = python.settings(self.prepared, self._stream, provisioned=self.provisioned)
         self._transport.write(wire.encode_settings(settings))
 
     # --- running ---------------------------------------------------------------------------------------------------
-
-    @property
-    def ready(self) -> bool:
-        return self._init_ms is not None or self._number > 0
 
     @property
     def full(self) -> bool:
@@ -156,9 +168,9 @@ class Environment(asyncio.Protocol):
         self._log(lines.start(invocation.request_id, "$LATEST"))
         request.started = self._clock.monotonic()
         timeout: float = function.timeout
-        request.deadline = self._loop.time() + timeout
+        request.deadline = time.monotonic() + timeout
         if self._deadline_timer is None:
-            self._deadline_timer = self._loop.call_at(request.deadline, self._check_deadlines)
+            self._deadline_timer = self._loop.call_later(timeout, self._check_deadlines)
         header = wire.Invoke(
             number,
             invocation.request_id,
@@ -253,13 +265,13 @@ class Environment(asyncio.Protocol):
     def _check_deadlines(self) -> None:
         """One timer for all requests, set again only when it fires: a request that is answered in time costs none."""
         self._deadline_timer = None
-        now = self._loop.time()
+        now = time.monotonic()
         for number, request in list(self.requests.items()):
             if request.deadline <= now:
                 self._timed_out(number, request)
         if self.requests and not self.ended:
             first = min(request.deadline for request in self.requests.values())
-            self._deadline_timer = self._loop.call_at(first, self._check_deadlines)
+            self._deadline_timer = self._loop.call_later(first - now, self._check_deadlines)
 
     def _timed_out(self, number: int, request: Request) -> None:
         seconds: float = self.prepared.function.timeout
@@ -291,6 +303,8 @@ class Environment(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._channel_open = True
+        if self.gone.done():  # it died while the channel was being set up
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -309,9 +323,10 @@ class Environment(asyncio.Protocol):
                 self._break_protocol("it is ready twice")
             elif isinstance(header, wire.Ready):
                 self._ready.set_result(None)
+            elif isinstance(header, wire.NeverStarted):
+                self._ready.set_exception(NotStarted(header.reason))
             else:
-                failure = Failure(header.error_type, header.message, payload)
-                self._ready.set_exception(InitFailed(failure))
+                self._ready.set_exception(InitFailed(failures.reported(header.error_type, header.message, payload)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel_open = False
@@ -320,7 +335,8 @@ class Environment(asyncio.Protocol):
         self._undelivered = exc is not None
         if self._exit_code is not None:
             self._end()
-        elif not self.ended and self._end_timer is None:
+        elif self._end_timer is None and not self.ended:
+            self._takes_no_more()
             # Mostly the process is on its way out, with its own exit status. If the function closed the channel
             # and lives on, it is ended.
             self._end_timer = self._loop.call_later(_LAST_WORDS, self._closed_its_channel)
@@ -337,7 +353,7 @@ class Environment(asyncio.Protocol):
 
     def kill(self) -> None:
         """SIGKILL to all of it. `gone` is done once the process is waited for."""
-        self.ended = True
+        self._takes_no_more()
         if self._pidfd < 0:
             if not self.gone.done():
                 self.gone.set_result(None)
@@ -346,12 +362,15 @@ class Environment(asyncio.Protocol):
             self._kill_group()
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def _takes_no_more(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self._owner.ending(self)
+
     def _kill_group(self) -> None:
         # Its number cannot be another group's: the leader has not been waited for yet.
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # not yet a group of its own
             os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass  # not yet a group of its own
 
     def _exited(self) -> None:
         """The pidfd is readable: the process has ended."""
@@ -364,7 +383,7 @@ class Environment(asyncio.Protocol):
             status, usage = signal.SIGKILL, resource.struct_rusage([0] * 16)
         self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
         self._exit_code = os.waitstatus_to_exitcode(status)
-        self.ended = True
+        self._takes_no_more()
         if not self._channel_open:
             self._end()
         elif self._end_timer is None:
@@ -392,7 +411,7 @@ class Environment(asyncio.Protocol):
         if undelivered:
             self.requests.clear()
         for number, request in list(self.requests.items()):
-            if self._cause is None:
+            if failure.crash:
                 self._log(f"{failure.message(request.invocation.request_id)}\n{failure.error_type}")
             self._fail(number, failure)
         self.gone.set_result(None)

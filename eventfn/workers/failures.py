@@ -17,26 +17,30 @@ TIMED_OUT = "Sandbox.Timedout"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A failure that the function could not report itself. `text` is without the request's id."""
+    """What a request gets that its environment could not answer."""
 
     error_type: str
     text: str
+    names_request: bool = True  # whether Lambda puts the request's id before the text
     payload: bytes | None = None  # the error object, when the environment sent one
 
     def message(self, request_id: str) -> str:
-        return (
-            f"RequestId: {request_id} Error: {self.text}" if self.payload is None and self._names_request else self.text
-        )
-
-    @property
-    def _names_request(self) -> bool:
-        return not self.error_type.startswith("Function.")
+        return f"RequestId: {request_id} Error: {self.text}" if self.names_request else self.text
 
     def body(self, request_id: str) -> bytes:
         """The error object."""
         if self.payload is not None:
             return self.payload
         return msgspec.json.encode({"errorType": self.error_type, "errorMessage": self.message(request_id)})
+
+    @property
+    def crash(self) -> bool:
+        return self.error_type in (EXIT_ERROR, OUT_OF_MEMORY)
+
+
+def reported(error_type: str, message: str, payload: bytes) -> Failure:
+    """An init failure, in the runtime's own words."""
+    return Failure(error_type, message, names_request=False, payload=payload)
 
 
 def timed_out(seconds: float) -> Failure:
@@ -54,7 +58,7 @@ def broke_protocol(what: str) -> Failure:
 
 def response_too_large() -> Failure:
     text = f"Response payload size exceeded maximum allowed payload size ({MAX_SYNC_RESPONSE} bytes)."
-    return Failure("Function.ResponseSizeTooLarge", text)
+    return Failure("Function.ResponseSizeTooLarge", text, names_request=False)
 
 
 def exited(code: int, peak_kb: int, memory_mb: int) -> Failure:

@@ -36,7 +36,6 @@ class Fleet:
         self.environments: set[Environment] = set()
         self.waiting: deque[Request] = deque()
         self.starting = 0
-        self.provisioning = 0  # of those starting, the ones that nobody waits for
         self.failures = 0  # failed inits in a row
         self.retired = False
         self.held_back = False  # no provisioned starts for now, after failed ones
@@ -99,6 +98,8 @@ class Fleet:
     def ready(self, environment: Environment) -> None:
         self.failures = 0
         self._was_ready = True
+        if environment.ended:  # it died in the same moment
+            return
         self.environments.add(environment)
         while self.waiting and not environment.full:
             environment.run(self.waiting.popleft())
@@ -113,10 +114,12 @@ class Fleet:
         for request in [self.waiting.popleft() for _ in range(count)]:
             environment.refuse(request, failure)
 
-    def gone(self, environment: Environment, undelivered: list[Request]) -> None:
-        self.environments.discard(environment)
+    def ending(self, environment: Environment) -> None:
         if environment in self._free:
             self._free.remove(environment)
+
+    def gone(self, environment: Environment, undelivered: list[Request]) -> None:
+        self.environments.discard(environment)
         for request in reversed(undelivered):
             request.resent = True
             self.waiting.appendleft(request)
@@ -132,7 +135,6 @@ class Fleet:
         idle = sorted((item for item in self._free if not item.requests), key=lambda item: item.idle_since)
         for environment in idle[: max(spare, 0)]:
             if environment.idle_since + idle_timeout <= now:
-                self._free.remove(environment)
                 environment.kill()
             else:
                 due = environment.idle_since + idle_timeout
@@ -142,10 +144,10 @@ class Fleet:
     def retire(self) -> None:
         """Idle environments go now, busy ones when they are done."""
         self.retired = True
-        free, self._free = self._free, []
-        for environment in free:
+        for environment in list(self._free):
             if not environment.requests:
                 environment.kill()
+        self._free.clear()
         self.check_empty()
 
     def check_empty(self) -> None:

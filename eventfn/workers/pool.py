@@ -8,18 +8,22 @@ keep another's first waiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
 from collections.abc import Coroutine
+from typing import Any
 
 from eventfn.clock import Clock
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.functions import model
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
-from eventfn.workers.environment import Environment, InitFailed, Request
+from eventfn.workers.environment import Environment, InitFailed, NotStarted, Request
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.zygote import Zygote, ZygoteDied
+
+_log = logging.getLogger(__name__)
 
 _SLOT_SECONDS = (
     1.0  # a start gives its turn on after this: by then it waits for something, mostly, and does not compute
@@ -152,39 +156,49 @@ class WorkerPool:
         """A ready environment; None when there is none and whoever waited for it knows."""
         why = ""
         for _ in range(_ZYGOTE_ATTEMPTS):
-            environment = Environment(fleet.prepared, fleet, self._clock, self._logs, provisioned=provisioned)
-            self._environments.add(environment)
-            environment.gone.add_done_callback(lambda _, gone=environment: self._environments.discard(gone))
             try:
                 zygote = await self._zygote(fleet.prepared.interpreter)
+            except (ZygoteDied, OSError) as error:
+                why = str(error)
+                continue
+            environment = self._new(fleet, provisioned)
+            try:
                 await environment.start(zygote, self._settings.init_timeout)
             except InitFailed as error:
                 fleet.failed(environment, error.failure)
-                if provisioned:
-                    self._hold_back(fleet)
+                self._hold_back(fleet)
                 return None
-            except (ZygoteDied, OSError) as error:
+            except ZygoteDied as error:
                 why = str(error)
+            except (NotStarted, OSError) as error:
+                why = str(error)
+                break
             except Exception as error:  # ours: said once, to those who wait, and not tried again without end
-                logging.getLogger(__name__).exception("eventfn bug: starting an environment of %s", fleet.name)
+                _log.exception("eventfn bug: starting an environment of %s", fleet.name)
                 why = f"EventfnBug: {error!r}"
                 break
             else:
                 return environment
-            finally:
-                if not environment.ready:
-                    environment.kill()
         # Nothing ran, and it is not the function's fault.
+        fleet.failures += 1
         for request in [fleet.waiting.popleft() for _ in range(len(fleet.waiting))]:
             self._refuse(request, f"no environment could be started: {why}")
         self._hold_back(fleet)
         return None
 
+    def _new(self, fleet: Fleet, provisioned: bool) -> Environment:
+        environment = Environment(fleet.prepared, fleet, self._clock, self._logs, provisioned=provisioned)
+        self._environments.add(environment)
+        environment.gone.add_done_callback(lambda _: self._environments.discard(environment))
+        return environment
+
     def _hold_back(self, fleet: Fleet) -> None:
-        """Nobody waits for a provisioned environment, so only time keeps a crashing init from spinning."""
+        """Nobody waits for a provisioned environment, so only time keeps a crashing init from spinning. The others
+        are paced by their callers: each failed init uses up an invocation."""
         if not fleet.held_back and fleet.prepared.function.provisioned_concurrency:
             fleet.held_back = True
-            self._own(self._let_go(fleet, min(_BACK_OFF[0] * 2 ** (fleet.failures - 1), _BACK_OFF[1])))
+            first, most = _BACK_OFF
+            self._own(self._let_go(fleet, min(first * 2 ** min(fleet.failures - 1, 10), most)))
 
     async def _let_go(self, fleet: Fleet, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -211,10 +225,8 @@ class WorkerPool:
         return zygote
 
     async def _warm_zygote(self, interpreter: str) -> None:
-        try:
+        with contextlib.suppress(ZygoteDied, OSError):  # whoever needs it tries again, and is told
             await self._zygote(interpreter)
-        except (ZygoteDied, OSError):
-            pass  # whoever needs it tries again, and is told
 
     # --- ending ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +255,7 @@ class WorkerPool:
         if self._closed:
             return
         self._closed = True
-        tasks = [*self._tasks, *self._zygotes.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._zygotes.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -56,6 +56,12 @@ class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
     """The handler is imported."""
 
 
+class NeverStarted(msgspec.Struct, array_like=True, tag="never_started", frozen=True):
+    """The sandbox did not hold, so the function was not let in."""
+
+    reason: str
+
+
 class InitError(msgspec.Struct, array_like=True, tag="init_error", frozen=True):
     """It could not be; the payload is the error object."""
 
@@ -79,7 +85,7 @@ class Error(msgspec.Struct, array_like=True, tag="error", frozen=True):
     message: str
 
 
-Answer = Ready | InitError | Result | Error
+Answer = Ready | NeverStarted | InitError | Result | Error
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Answer).decode

@@ -71,6 +71,7 @@ class Zygote:
         if self.dead:
             raise ZygoteDied(f"the zygote of {self.interpreter} is dead")
         slot = next(self._slots)
+        pid: int
         answer = self._asked[slot] = self._loop.create_future()
         try:
             # Never full: the pool has a handful of starts under way at most.
@@ -95,6 +96,8 @@ class Zygote:
         if len(message) != _ANSWER.size:
             self._end()
             return
+        slot: int
+        pid: int
         slot, pid = _ANSWER.unpack(message)
         answer = self._asked.pop(slot, None)
         if answer is not None and not answer.done():

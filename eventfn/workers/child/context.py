@@ -66,8 +66,7 @@ class LambdaContext:
         sys.stdout.write(str(message))
 
     def __repr__(self) -> str:
-        names = ("aws_request_id", "log_group_name", "log_stream_name", "function_name", "memory_limit_in_mb")
-        names += ("function_version", "invoked_function_arn", "client_context", "identity", "tenant_id")
+        names = [name for name in vars(self) if not name.startswith("_")]
         return f"LambdaContext([{','.join(f'{name}={getattr(self, name)}' for name in names)}])"
 
 

@@ -21,15 +21,18 @@ def main(channel: int, log_pipe: int) -> None:
     if first is None:
         os._exit(0)
     settings: dict[str, Any] = json.loads(first[1])
-    contain.contain(
-        policy.Policy(
-            supervisor=settings["supervisor"],
-            channel=channel,
-            log_pipe=log_pipe,
-            memory_mb=settings["memory_mb"],
-            name=settings["function"],
-        )
+    walls = policy.Policy(
+        supervisor=settings["supervisor"],
+        channel=channel,
+        log_pipe=log_pipe,
+        memory_mb=settings["memory_mb"],
+        name=settings["function"],
     )
+    try:
+        contain.contain(walls)
+    except contain.NotContained as error:
+        frames.write(error.channel, json.dumps(["never_started", str(error)]).encode(), b"")
+        os._exit(1)
     _forget_the_zygote()
     logs.set_up()
     _enter(settings)

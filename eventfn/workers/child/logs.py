@@ -6,7 +6,9 @@ supervisor turns back into a line feed.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import io
 import logging
 import sys
 import time
@@ -18,17 +20,22 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("aws_request_id
 
 def set_up() -> None:
     # The zygote's own stream objects stand on other files; each line is written at once, so that a crash loses none.
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    sys.stdout = sys.__stdout__ = _lines_to(1)  # type: ignore[misc]  # a constant to type checkers only
+    sys.stderr = sys.__stderr__ = _lines_to(2)  # type: ignore[misc]  # likewise
     handler = _StdoutHandler()
     handler.setFormatter(_Formatter())
     logging.getLogger().addHandler(handler)
 
 
+def _lines_to(descriptor: int) -> io.TextIOWrapper:
+    raw = io.FileIO(descriptor, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
+
+
 def flush() -> None:
     """Before an answer: its lines come before it. A function may have closed or replaced either."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        try:  # noqa: SIM105 - once per request, where contextlib.suppress costs as much as the flush
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass
@@ -41,10 +48,8 @@ def log_failure(failure: Failure) -> None:
     if failure.trace:
         lines.append("Traceback (most recent call last):")
         lines += [_indented(line) for frame in failure.trace for line in frame.rstrip("\n").split("\n")]
-    try:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed: the answer still says what happened
         sys.stdout.write("\r".join(lines).replace("\n", "\r") + "\n")
-    except (OSError, ValueError, AttributeError):
-        pass  # the function closed it: the answer still says what happened
 
 
 def _indented(line: str) -> str:
@@ -61,7 +66,7 @@ class _StdoutHandler(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
 
     def __init__(self) -> None:
         form = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s"

@@ -67,9 +67,12 @@ def _trace(error: BaseException) -> list[str]:
     return traceback.format_list(stack[first:])
 
 
+_decode_json = json.JSONDecoder().decode
+
+
 def decode(payload: bytes) -> Any:
     try:
-        return json.loads(payload)
+        return _decode_json(payload.decode())
     except ValueError as error:
         raise Fault("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from None
 

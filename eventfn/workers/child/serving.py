@@ -48,11 +48,11 @@ def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
 
 
 def _serve_blocking(handler: Handler) -> None:
-    facts, encoder, pid = Facts(), results.Encoder(), os.getpid()
+    facts, encoder, trace, pid = Facts(), results.Encoder(), _Trace(), os.getpid()
     while (frame := frames.read(frames.CHANNEL)) is not None:
         (_, number, request_id, left, arn, client_context, trace_id), payload = frame
         logs.request_id.set(request_id)
-        _set_trace(trace_id)
+        trace.set(trace_id)
         try:
             context = LambdaContext(facts, request_id, left, arn, client_context)
             header, answer = _answer(number, encoder.encode(handler(results.decode(payload), context)), request_id)
@@ -66,30 +66,41 @@ def _serve_blocking(handler: Handler) -> None:
         frames.write(frames.CHANNEL, header, answer)
 
 
-def _set_trace(trace_id: str | None) -> None:
-    if trace_id is not None:
-        os.environ[_TRACE] = trace_id
-    elif _TRACE in os.environ:
-        del os.environ[_TRACE]
+class _Trace:
+    """The variable with the trace id of the latest request: a process has one environment."""
+
+    def __init__(self) -> None:
+        self._set: str | None = None
+
+    def set(self, trace_id: str | None) -> None:
+        if trace_id == self._set:  # nearly always: none, as before
+            return
+        self._set = trace_id
+        if trace_id is None:
+            os.environ.pop(_TRACE, None)
+        else:
+            os.environ[_TRACE] = trace_id
 
 
 async def _serve_concurrently(handler: Handler) -> None:
     loop = asyncio.get_running_loop()
-    server = _Server(handler, loop.create_future())
-    await loop.create_connection(lambda: server, sock=socket.socket(fileno=os.dup(frames.CHANNEL)))
-    await server.over
+    # A copy: the event loop closes its own on the way out, and the channel is to end with the process.
+    channel = socket.socket(fileno=os.dup(frames.CHANNEL))
+    await loop.create_connection(lambda: _Server(handler), sock=channel)
+    await loop.create_future()  # until the channel ends, or a handler wants to leave
 
 
 class _Server(asyncio.Protocol):
     """Many requests in flight over the one channel, each a task with its own context variables."""
 
-    def __init__(self, handler: Handler, over: asyncio.Future[None]) -> None:
-        self.over = over
+    def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self._facts = Facts()
         self._encoder = results.Encoder()
+        self._trace = _Trace()
         self._buffer = bytearray()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._leaving = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,7 +108,8 @@ class _Server(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        os._exit(0)  # the supervisor is gone, or wants this environment gone: nobody is left to answer to
+        if not self._leaving:
+            os._exit(0)  # the supervisor is gone, or wants this environment gone: nobody is left to answer to
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -119,25 +131,25 @@ class _Server(asyncio.Protocol):
             return
         task = asyncio.get_running_loop().create_task(self._handle(number, header[2:], payload))
         self._tasks[number] = task
-        task.add_done_callback(lambda done: self._done(number, done))
-
-    def _done(self, number: int, task: asyncio.Task[None]) -> None:
-        del self._tasks[number]
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self.over.done():
-            self.over.set_exception(error)  # SystemExit and its like: the function wants the process to end
+        task.add_done_callback(lambda _: self._tasks.pop(number))
 
     async def _handle(self, number: int, facts: list[Any], payload: bytes) -> None:
         request_id, left, arn, client_context, trace_id = facts
         logs.request_id.set(request_id)
-        _set_trace(trace_id)  # of the latest request: a process has one environment
+        self._trace.set(trace_id)
         try:
             context = LambdaContext(self._facts, request_id, left, arn, client_context)
             result = await self._handler(results.decode(payload), context)
             header, answer = _answer(number, self._encoder.encode(result), request_id)
         except (Exception, asyncio.CancelledError) as error:
+            if self._leaving:
+                raise
             failure = results.describe(error, request_id)
             logs.log_failure(failure)
             header, answer = _failed(number, failure)
+        except BaseException:
+            # sys.exit: the event loop passes it on, cancelling the rest. They are answered by the process's end.
+            self._leaving = True
+            raise
         logs.flush()
         self._transport.write(frames.join(header, answer))

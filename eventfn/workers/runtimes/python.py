@@ -17,7 +17,10 @@ from eventfn.workers.contract import Prepared
 from eventfn.workers.wire import Settings
 
 # A shim (pyenv) costs 94 ms at every start, and a venv's link shows the venv's packages: both say where they lead.
-_ASK = "import json,sys,platform;print(json.dumps([getattr(sys,'_base_executable',sys.executable),platform.python_version()]))"
+_ASK = """
+import json, platform, sys
+print(json.dumps([getattr(sys, "_base_executable", sys.executable), platform.python_version()]))
+"""
 
 
 class Interpreter(msgspec.Struct, frozen=True):
