@@ -29,7 +29,7 @@ from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerCo
 
 
 class Sources:
-    """`run` owns every task; `declare` starts and stops what a declaration changes; `drain` ends them."""
+    """`declare` starts and stops what a declaration changes, in the task group it was given; `drain` ends all."""
 
     def __init__(
         self, plugins: Plugins, bus: Bus, queues: NamedQueues, engine: Engine, clock: Clock, reporter: Reporter
@@ -42,15 +42,8 @@ class Sources:
         self._reporter = reporter
         self._hosts: dict[str, _Host] = {}
         self._listeners: dict[str, _Listening] = {}
-        self._tasks = asyncio.TaskGroup()
-        self._cancelled = asyncio.Event()
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with self._tasks:
-            await asyncio.Event().wait()
-
-    async def declare(self, project: Project) -> None:
+    async def declare(self, project: Project, tasks: asyncio.TaskGroup) -> None:
         """Makes what runs what is declared. Sources that did not change are not touched; one that did is drained
         first, so that no record is in two hands. Raises ConnectorError when an address cannot be listened on."""
         wanted = {
@@ -65,7 +58,7 @@ class Sources:
         await asyncio.gather(*(self._stop(host, project.workers.drain_timeout) for host in stale))
         for source, (function, binding) in wanted.items():
             if source not in self._hosts:
-                self._start(project, function, binding)
+                self._start(project, function, binding, tasks)
         await self._listen(project)
 
     async def drain(self, deadline: float) -> None:
@@ -93,7 +86,7 @@ class Sources:
 
     # --- pulled sources ----------------------------------------------------------------------------------------------
 
-    def _start(self, project: Project, function: Function, binding: TriggerBinding) -> None:
+    def _start(self, project: Project, function: Function, binding: TriggerBinding, tasks: asyncio.TaskGroup) -> None:
         plugin: Any = self._plugins.trigger(binding.type)
         positions = EnginePositions(self._engine, binding.source, self._clock)
         log = logging.getLogger(f"eventfn.{binding.type}.{function.name}")
@@ -122,7 +115,7 @@ class Sources:
             worker = Announcer(binding, trigger, submit, positions, self._clock, log=log)
         else:
             worker = Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
-        task = self._tasks.create_task(worker.run())
+        task = tasks.create_task(worker.run())
         self._hosts[binding.source] = _Host(binding.source, worker, task, _declared(project, (function, binding)))
 
     async def _stop(self, host: _Host, deadline: float) -> None:

@@ -19,7 +19,7 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.clock import Clock, SystemClock
 from eventfn.destination import Destination, DestinationContext
 from eventfn.engine.sqlite import SqliteEngine
-from eventfn.errors import ConfigError, ConnectorError
+from eventfn.errors import ConfigError, ConnectorError, EventfnError
 from eventfn.functions.model import Project, Queue
 from eventfn.functions.packages import prepare
 from eventfn.functions.registry import Changes, Registry
@@ -142,11 +142,9 @@ class Supervisor:
             await self._pool.start()
             await self._declare(self._project)
             self._report_loaded()
-            async with _background(
-                self._queues.run(), self._sources.run(), self._dispatcher.run(), self._deliverer.run()
-            ) as tasks:
+            async with _background(self._queues.run(), self._dispatcher.run(), self._deliverer.run()) as tasks:
                 closing.push_async_callback(self._sources.close)
-                await self._sources.declare(self._project)
+                await self._sources.declare(self._project, tasks)
                 token = secrets.token_urlsafe(32)
                 admin = AdminServer(self._node, self._project.admin.listen, token)
                 closing.push_async_callback(admin.close)
@@ -155,9 +153,10 @@ class Supervisor:
                 self._announce(token)
                 closing.callback(node_file.remove, Path(self._project.data), os.getpid())
                 self._reporter.ready((self._clock.monotonic() - started) * 1000)
-                if options.watch:
-                    tasks.create_task(self._reload_on_change(options))
+                reloading = tasks.create_task(self._reload_on_change(options, tasks)) if options.watch else None
                 await stop.wait()
+                if reloading is not None:
+                    reloading.cancel()
                 await self._drain()
 
     def _announce(self, token: str) -> None:
@@ -212,13 +211,13 @@ class Supervisor:
         self._dispatcher.look_again()
         return changes
 
-    async def _reload_on_change(self, options: Options) -> None:
+    async def _reload_on_change(self, options: Options, tasks: asyncio.TaskGroup) -> None:
         """Until cancelled. A declaration that is wrong changes nothing: what ran before runs on."""
         async for _ in changes(lambda: self._project):
             try:
                 project = await asyncio.to_thread(options.load, self._plugins)
                 changed = await self._declare(project)
-                await self._sources.declare(project)
+                await self._sources.declare(project, tasks)
             except ConfigError as error:
                 self._reporter.problems(error.problems)
                 continue
@@ -252,9 +251,7 @@ class Supervisor:
         return await self._bus.submit(function, payload, dedupe_key=dedupe_key)
 
     def _report_loaded(self) -> None:
-        self._reporter.loaded(
-            self._project.folder, self._project.data, list(map(_loaded, self._registry.values()))
-        )
+        self._reporter.loaded(self._project.folder, self._project.data, list(map(_loaded, self._registry.values())))
         self._reporter.enforcement(enforcement())
 
 
@@ -280,12 +277,18 @@ def _first_signal() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _background(*loops: Coroutine[Any, Any, None]) -> Any:
-    """Runs what runs until it is cancelled, and cancels it at the end. One that fails takes the node down, loudly."""
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(loop) for loop in loops]
-        try:
+async def _background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.TaskGroup]:
+    """Runs what runs until it is cancelled, and cancels it at the end. One that fails takes the node down, loudly;
+    an error of ours in the body comes out as it is, not wrapped in a group."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(loop) for loop in loops]
             yield tasks
-        finally:
             for task in running:
                 task.cancel()
+    except BaseExceptionGroup as group:
+        ours, bugs = group.split(EventfnError)
+        if ours is None or bugs is not None:
+            raise
+        first = ours.exceptions[0]
+        raise first from first.__cause__
