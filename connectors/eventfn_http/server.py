@@ -99,6 +99,10 @@ class Server:
 
     # --- connections -----------------------------------------------------------------------------------------------
 
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
     def admit(self, connection: Connection) -> bool:
         """False when there are too many."""
         admitted = len(self._connections) < self.limits.max_connections

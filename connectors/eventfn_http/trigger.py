@@ -72,7 +72,7 @@ class HttpTrigger:
         self._context = context
         self._address = Address.parse(shared.listen)
         limits = Limits(**{name: getattr(shared, name) for name in Limits.__struct_fields__})
-        self._server = Server(limits, Tokens(shared.tokens), context.clock, context.log)
+        self.server = Server(limits, Tokens(shared.tokens), context.clock, context.log)
         self._listening: asyncio.Server | None = None
         self._sweep: asyncio.Task[None] | None = None
 
@@ -110,7 +110,7 @@ class HttpTrigger:
                 key = f"{method} {settings.path}"
                 route = Route(key, RouteText(key, account), each.caller, settings.asynchronous, auth == "token")
                 table.add(method, pattern, route)
-        self._server.routes = table
+        self.server.routes = table
 
     async def open(self) -> str:
         """Binds and serves; the address with its real port. Raises ConnectorError."""
@@ -118,23 +118,23 @@ class HttpTrigger:
         loop = asyncio.get_running_loop()
         try:
             self._listening = await loop.create_server(
-                lambda: Connection(self._server), address.host, address.port, backlog=_BACKLOG
+                lambda: Connection(self.server), address.host, address.port, backlog=_BACKLOG
             )
         except OSError as error:
             raise ConnectorError(f"http: {_cannot_listen(address, error)}") from error
-        self._sweep = asyncio.create_task(self._server.sweep(), name="http sweep")
+        self._sweep = asyncio.create_task(self.server.sweep(), name="http sweep")
         return str(Address(address.host, self._listening.sockets[0].getsockname()[1]))
 
     async def drain(self, deadline: float) -> None:
         if self._listening is not None:
             self._listening.close()
-        await self._server.drain(deadline)
+        await self.server.drain(deadline)
 
     async def close(self) -> None:
         if self._listening is not None:
             self._listening.close()
             self._listening = None
-        await self._server.close()
+        await self.server.close()
         if self._sweep is not None:
             self._sweep.cancel()
             await asyncio.wait([self._sweep])
