@@ -10,6 +10,7 @@ own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import queue
 import sqlite3
@@ -209,7 +210,9 @@ class SqliteEngine:
             touched = self._store.commit()
             self.transactions += 1
         except Exception as error:
-            self._store.rollback()
+            # Whatever happens, the thread lives on: should even this fail, the next BEGIN does, and says so.
+            with contextlib.suppress(sqlite3.Error):
+                self._store.rollback()
             if len(group) == 1:
                 group[0].error = _translated(error)
                 return set()
@@ -269,9 +272,7 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, EventfnError):
         return error
     if isinstance(error, sqlite3.Error):
-        # The low byte is the primary code; errors of the Python module itself carry none.
-        code = getattr(error, "sqlite_errorcode", None)
-        full = code in _NO_SPACE
+        full = getattr(error, "sqlite_errorcode", None) in _NO_SPACE  # errors of the Python module itself carry no code
     elif isinstance(error, OSError):
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
     else:

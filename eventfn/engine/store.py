@@ -85,6 +85,7 @@ _CACHE_KB = 32 * 1024
 def create(path: Path) -> None:
     """An empty database; an unfinished one at the same place is begun afresh."""
     path.unlink(missing_ok=True)
+    path.touch(0o600)  # its log and index get the same mode: the folder may be wider, when it was there before us
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.executescript(f"PRAGMA synchronous=EXTRA; BEGIN; {_SCHEMA} COMMIT;")

@@ -92,6 +92,7 @@ async def test_a_new_folder_is_ours_alone_with_all_above_it(tmp_path: Path) -> N
     engine = SqliteEngine(folder)
     await engine.open(NOW)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.glob("eventfn.db*")} == {0o600}
     assert json.loads((folder / "version").read_text())["format"] == 1
     assert (folder / "lock").read_text().strip() == str(os.getpid())
     await engine.close()
