@@ -81,8 +81,8 @@ def from_python(file: Path) -> Document:
     try:
         tree = ast.parse(read_text(file))
     except (SyntaxError, ValueError) as error:  # ValueError: NUL characters
-        line = error.lineno if isinstance(error, SyntaxError) else None
-        raise ConfigError([Problem(str(file), line, "", f"is not valid Python: {error}")]) from None
+        line, what = (error.lineno, error.msg) if isinstance(error, SyntaxError) else (None, str(error))
+        raise ConfigError([Problem(str(file), line, "", f"is not valid Python: {what}")]) from None
     if _imports_eventfn(tree):
         apps = _apps(file)
         if apps:

@@ -131,8 +131,13 @@ class SettingsReader:
             return None
         try:
             return kind(**values)
-        except ValueError as refused:  # its __post_init__
-            if len(self.findings) == before:
+        except ValueError as refused:  # its __post_init__, which may begin with the key that it means: "low: ..."
+            key, colon, message = str(refused).partition(": ")
+            if len(self.findings) > before:
+                pass  # perhaps only because of a default that stands for a mistake
+            elif colon and key in fields:
+                self.find((*path, key), message)
+            else:
                 self.find(path, str(refused))
             return None
 
@@ -191,9 +196,8 @@ class SettingsReader:
 
     def _list(self, origin: Any, kind: Any, raw: Any, path: KeyPath) -> Any:
         if not is_list(raw):
-            what = described(kind)
             hint = f"in brackets: [{shown(raw)}]" if isinstance(raw, (str, int, float)) else None
-            self.find(path, f"expected a list of {what}, got {shown(raw)}", hint)
+            self.find(path, f"expected {described(list[kind])}, got {shown(raw)}", hint)
             return INVALID
         values = [self.value(kind, item, (*path, at)) for at, item in enumerate(raw)]
         return INVALID if any(value is INVALID for value in values) else origin(values)
@@ -256,6 +260,9 @@ class SettingsReader:
         return INVALID if unset or malformed else text
 
 
+_PLURALS = {"a table": "tables", "a whole number": "whole numbers", "a number": "numbers"}
+
+
 def described(kind: Any) -> str:
     """What a value of this type is called in "expected ..."."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -266,7 +273,8 @@ def described(kind: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(shown(choice) for choice in arguments)
     if origin in (list, tuple, set, frozenset):
-        return f"a list of {described(arguments[0])}"
+        one = described(arguments[0])
+        return f"a list of {_PLURALS.get(one, one)}"
     if origin is dict or _is_class(kind, msgspec.Struct):
         return "a table"
     names = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
