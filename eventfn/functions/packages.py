@@ -77,7 +77,7 @@ async def _installed(
     assert function.requirements is not None
     file = Path(function.requirements)
     try:
-        return await requirements.install(file, interpreter, layers, lambda line: progress(f"{function.name}: {line}"))
+        return await requirements.install(file, interpreter, layers, progress)
     except requirements.InstallFailed as error:
         raise _problem(function, "requirements", f"{file}: {error}") from error
     except OSError as error:

@@ -78,6 +78,7 @@ async def _pip(file: Path, interpreter: Interpreter, target: Path, progress: Cal
     else:
         pip = [interpreter.path, "-I", "-m", "pip"]
     quiet = ["--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--progress-bar=off"]
+    quiet.append("--root-user-action=ignore")  # a folder of our own is not the system's packages
     child = await asyncio.create_subprocess_exec(
         *pip,
         "install",
@@ -88,7 +89,7 @@ async def _pip(file: Path, interpreter: Interpreter, target: Path, progress: Cal
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        process_group=0,  # builds of packages are its children, and end with it
+        start_new_session=True,  # builds of packages are its children, and end with it
     )
     assert child.stdout is not None
     last: deque[str] = deque(maxlen=_LINES_SHOWN)
