@@ -102,37 +102,28 @@ class FilesTrigger:
 
     async def _look_around(self) -> None:
         """Tells the ledger what the disk shows: of everything when that is due, else of what the watcher said."""
-        now, folder = self._clock.monotonic(), self._opened
+        now = self._clock.monotonic()
         self._woken.clear()
         if self._watcher is not None and self._watcher.failure is not None:
-            self._context.log.warning(
-                "the watcher of %s broke and is made again: %s", folder.root, self._watcher.failure
-            )
+            self._report("", f"the watcher broke and is made again: {self._watcher.failure}")
             await self._stop_watching()
-            self._next_scan = min(self._next_scan, now + WATCH_AGAIN)
+            self._next_scan = min(self._next_scan, now + self._watch_again)
+            self._watch_again = min(self._watch_again * 2, self._settings.rescan)
         if now >= self._next_scan or len(self._hints) > MOST_HINTS:
             if self._watcher is None:
-                self._watcher = _Watcher(folder.root, self._rules.recursive, self._hint_paths)
-                self._next_scan = now + WATCH_AGAIN  # and once more when it surely watches
+                self._watcher = _Watcher(self._opened.root, self._rules.recursive, self._hint_paths)
+                self._next_scan = now + self._watch_again  # and once more when it surely watches
             else:
+                self._watch_again = WATCH_AGAIN
                 self._next_scan = now + self._settings.rescan
-            self._hints.clear()
-            await self._rescan(folder)
+            await self._rescan()
         elif self._hints:
-            names, self._hints = self._hints, set()
-            try:
-                scan = await asyncio.to_thread(folder.glance, sorted(names))
-            except BaseException:
-                self._hints |= names
-                raise
-            await self._observe(scan)
-            # What is gone may have been a folder: then all that was in it is gone with it.
-            for name in self._ledger.below(set(scan.gone)) + scan.gone:
-                self._ledger.observe(name, None, self._clock.monotonic())
+            await self._follow_hints()
 
-    async def _rescan(self, folder: Folder) -> None:
+    async def _rescan(self) -> None:
+        self._hints.clear()
         try:
-            scan = await asyncio.to_thread(folder.scan)
+            scan = await asyncio.to_thread(self._opened.scan)
             await self._observe(scan)
         except BaseException:
             self._next_scan = self._clock.monotonic()  # this one does not count
@@ -141,6 +132,19 @@ class FilesTrigger:
         self._ledger.vanished(
             scan.found, lambda name: self._rules.mean(name) and not name.startswith(closed), self._clock.monotonic()
         )
+
+    async def _follow_hints(self) -> None:
+        names, self._hints = self._hints, set()
+        try:
+            scan = await asyncio.to_thread(self._opened.glance, sorted(names))
+            await self._observe(scan)
+        except BaseException:
+            self._hints |= names
+            raise
+        # What is gone may have been a folder: then all that was in it is gone with it.
+        gone = [*scan.gone, *self._ledger.below(set(scan.gone))] if scan.gone else []
+        for name in filter(self._rules.mean, gone):
+            self._ledger.observe(name, None, self._clock.monotonic())
 
     async def _observe(self, scan: Scan) -> None:
         for name, reason in scan.passed_over.items():
