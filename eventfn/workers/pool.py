@@ -270,7 +270,6 @@ class WorkerPool:
         await asyncio.gather(*(environment.gone for environment in environments))
         for zygote in self._old_zygotes:
             zygote.close()
-            zygote.reap_strays()
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

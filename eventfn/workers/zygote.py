@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -63,7 +64,7 @@ class Zygote:
             async with asyncio.timeout(_STARTS_WITHIN):
                 await asyncio.shield(self._ready)
         except TimeoutError:
-            self.close()
+            self._end()
             raise ZygoteDied(f"{self.interpreter} did not start within {_STARTS_WITHIN:.0f} s") from None
 
     async def clone(self, channel: int, log_pipe: int) -> int:
@@ -104,9 +105,13 @@ class Zygote:
             answer.set_result(pid)
 
     def close(self) -> None:
-        """Ends the process. What it was asked for fails with ZygoteDied."""
+        """Ends the process, and clones of it that nobody knows of. To be called when no environment is left."""
         if not self.dead:
+            # Before the zygote is waited for: until then its group's number cannot be another's.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
             self._end()
+        self._reap_strays(0)
 
     def _end(self) -> None:
         self._loop.remove_reader(self._control.fileno())
@@ -122,6 +127,9 @@ class Zygote:
     def reap_strays(self) -> None:
         """A zygote killed between cloning and answering leaves a clone that nobody knows of. It reads the end of its
         channel and exits, still in the zygote's process group, since it leaves that only once it has settings."""
+        self._reap_strays(os.WNOHANG)
+
+    def _reap_strays(self, options: int) -> None:
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-self._process.pid, os.WNOHANG)[0]:
+            while os.waitpid(-self.pid, options)[0]:
                 pass

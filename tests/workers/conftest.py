@@ -1,0 +1,164 @@
+"""A real pool with real processes, and the functions that the tests put into it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import textwrap
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from eventfn.clock import Clock, SystemClock
+from eventfn.event import Invocation, Outcome
+from eventfn.functions.model import Function, Workers
+from eventfn.testing.clock import FakeClock
+from eventfn.units import Duration
+from eventfn.workers.contract import Prepared
+from eventfn.workers.pool import WorkerPool
+from eventfn.workers.runtimes import python
+
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
+
+
+class Sink:
+    """Keeps every line, and wakes whoever waits for one."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str]] = []
+        self._changed = asyncio.Event()
+
+    def write(self, function: str, stream: str, timestamp_ms: int, message: str) -> None:
+        self.lines.append((function, stream, message))
+        self._changed.set()
+
+    def messages(self, function: str | None = None) -> list[str]:
+        return [message for name, _, message in self.lines if function in (None, name)]
+
+    async def saw(self, text: str) -> str:
+        """The first message with this text in it, once it is there."""
+        async with asyncio.timeout(20):
+            while True:
+                for _, _, message in self.lines:
+                    if text in message:
+                        return message
+                self._changed.clear()
+                await self._changed.wait()
+
+
+class Workbench:
+    """The pool under test, and short words for what tests do with it."""
+
+    def __init__(self, pool: WorkerPool, sink: Sink, folder: Path) -> None:
+        self.pool = pool
+        self.sink = sink
+        self._folder = folder
+        self._interpreter = python.find(Function(name="any", handler="a.b", code=str(folder)))
+        self._versions = 0
+
+    def deploy(self, name: str, code: str, *, handler: str = "main.handler", **settings: Any) -> Prepared:
+        self._versions += 1
+        layers: tuple[str, ...] = settings.pop("layer_roots", ())
+        root = self._folder / f"{name}-{self._versions}"
+        root.mkdir()
+        (root / "main.py").write_text(textwrap.dedent(code))
+        function = Function(name=name, handler=handler, code=str(root), **settings)
+        prepared = Prepared(
+            function=function,
+            arn=ARN + name,
+            version=str(self._versions),
+            task_root=str(root),
+            layer_roots=layers,
+            interpreter=self._interpreter.path,
+            runtime=self._interpreter.runtime,
+        )
+        self.pool.deploy(prepared)
+        return prepared
+
+    def begin(
+        self, name: str, event: object = None, *, log_tail: bool = False, **facts: Any
+    ) -> asyncio.Future[Outcome]:
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        invocation = Invocation(str(uuid.uuid4()), name, msgspec.json.encode(event), ARN + name, **facts)
+        self.pool.invoke(invocation, answer.set_result, log_tail=log_tail)
+        return answer
+
+    async def invoke(self, name: str, event: object = None, *, log_tail: bool = False, **facts: Any) -> Outcome:
+        async with asyncio.timeout(60):
+            return await self.begin(name, event, log_tail=log_tail, **facts)
+
+    async def result(self, name: str, event: object = None) -> Any:
+        """What the handler returned; its failure fails the test."""
+        outcome = await self.invoke(name, event)
+        assert outcome.ok, outcome
+        return msgspec.json.decode(outcome.payload)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Polls a condition of other processes, with a deadline."""
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs: a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def children() -> set[int]:
+    """Processes of ours, zombies included."""
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError):
+            found |= {int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split()}
+    return found
+
+
+def error_of(outcome: Outcome) -> dict[str, Any]:
+    error: dict[str, Any] = msgspec.json.decode(outcome.payload)
+    return error
+
+
+@contextlib.asynccontextmanager
+async def workbench(folder: Path, clock: Clock, **settings: Any) -> AsyncIterator[Workbench]:
+    """Whatever happened in between, afterwards there is no process and no descriptor of the pool's left."""
+    before, open_before = children(), len(os.listdir("/proc/self/fd"))
+    sink = Sink()
+    pool = WorkerPool(Workers(**settings), clock, sink)
+    await pool.start()
+    try:
+        yield Workbench(pool, sink, folder)
+    finally:
+        await pool.close()
+    await asyncio.sleep(0)  # transports close their sockets in the turn after connection_lost
+    assert children() <= before
+    assert len(os.listdir("/proc/self/fd")) <= open_before
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Workbench]:
+    async with workbench(tmp_path, SystemClock(), init_timeout=Duration(10)) as ready:
+        yield ready
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest_asyncio.fixture
+async def timeless(tmp_path: Path, fake_clock: FakeClock) -> AsyncIterator[Workbench]:
+    """A bench on which only the test lets time pass."""
+    async with workbench(tmp_path, fake_clock, idle_timeout=Duration(300)) as ready:
+        yield ready

@@ -1,0 +1,251 @@
+"""What functions do to themselves, and that nobody else has to know."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from eventfn.event import MAX_SYNC_RESPONSE, OutcomeKind
+from eventfn.units import Duration, Megabytes
+
+from .conftest import Workbench, alive, children, error_of, until
+
+BAD = {
+    "sys.exit(0)": "Runtime exited without providing a reason",
+    "os._exit(0)": "Runtime exited without providing a reason",
+    "sys.exit(3)": "Runtime exited with error: exit status 3",
+    "exit(3)": "Runtime exited with error: exit status 3",
+    "os._exit(7)": "Runtime exited with error: exit status 7",
+    "os.kill(os.getpid(), signal.SIGSEGV)": "Runtime exited with error: signal: segmentation fault",
+    "os.kill(os.getpid(), signal.SIGKILL)": "Runtime exited with error: signal: killed",
+    "os.killpg(0, signal.SIGKILL)": "Runtime exited with error: signal: killed",
+    "os.abort()": "Runtime exited with error: signal: aborted",
+    "os.close(3)": "Runtime sent what is not a response: it closed its channel",
+    "os.write(3, b'x' * 100)": "Runtime sent what is not a response: a header of 2021161080 bytes",
+    "os.write(3, bytes([0,0,0,3,0,0,0,0]) + b'abc')": "Runtime sent what is not a response: a header that is none",
+}
+
+
+# An event loop has a descriptor of its own for the channel: there, closing 3 closes nothing.
+CASES = [(kind, deed) for kind in ("def", "async def") for deed in BAD if (kind, deed) != ("async def", "os.close(3)")]
+
+
+@pytest.mark.parametrize(("kind", "deed"), CASES)
+async def test_an_environment_that_ends_fails_its_own_request_only(bench: Workbench, kind: str, deed: str) -> None:
+    bench.deploy(
+        "bad",
+        f"""
+        import os, signal, sys, time
+        {kind} handler(event, context):
+            if event == "misbehave":
+                {deed}
+                time.sleep(60)
+            return os.getpid()
+        """,
+        timeout=Duration(30),
+    )
+    bench.deploy("good", "def handler(event, context): return event")
+    assert await bench.result("good", 1) == 1
+    first = await bench.result("bad")
+    outcome = await bench.invoke("bad", "misbehave")
+    assert outcome.kind is OutcomeKind.FUNCTION_ERROR
+    assert outcome.error_type == "Runtime.ExitError"
+    error = error_of(outcome)
+    assert error["errorType"] == "Runtime.ExitError"
+    assert error["errorMessage"].startswith(f"RequestId: {outcome.request_id} Error: {BAD[deed]}")
+    assert await bench.result("bad") != first
+    assert await bench.result("good", 2) == 2
+    messages = bench.sink.messages("bad")
+    crash = next(index for index, message in enumerate(messages) if message.endswith("\nRuntime.ExitError"))
+    assert messages[crash].startswith(f"RequestId: {outcome.request_id} Error: ")
+    assert messages[crash + 1] == f"END RequestId: {outcome.request_id}"
+    assert messages[crash + 2].endswith("\tStatus: error\tError Type: Runtime.ExitError")
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["while True: pass", "time.sleep(60)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True: pass"],
+)
+async def test_a_handler_that_hangs_is_killed_at_its_deadline(bench: Workbench, how: str) -> None:
+    code = f"import os, signal, time\ndef handler(event, context):\n    print('pid', os.getpid())\n    {how}\n"
+    bench.deploy("slow", code, timeout=Duration(0.3))
+    outcome = await bench.invoke("slow", log_tail=True)
+    assert outcome.error_type == "Sandbox.Timedout"
+    text = f"RequestId: {outcome.request_id} Error: Task timed out after 0.30 seconds"
+    assert error_of(outcome) == {"errorType": "Sandbox.Timedout", "errorMessage": text}
+    assert outcome.duration_ms == 300.0
+    assert outcome.max_memory_mb > 5
+    pid = int(next(message for message in bench.sink.messages() if message.startswith("pid ")).split()[1])
+    await until(lambda: not alive(pid))
+    assert bench.sink.messages()[-3].endswith(f"Z {outcome.request_id} Task timed out after 0.30 seconds\n")
+    assert bench.sink.messages()[-1].endswith("MB\tInit Duration: " + f"{outcome.init_ms:.2f} ms\tStatus: timeout")
+    assert b"Task timed out" in outcome.log_tail
+
+
+async def test_a_flood_of_output_is_logged_whole_and_starves_nobody(bench: Workbench) -> None:
+    bench.deploy(
+        "flood",
+        """
+        import os
+        def handler(event, context):
+            line = b"x" * 99_999 + b"\\n"
+            for _ in range(1000):
+                os.write(1, line)
+        """,
+        timeout=Duration(60),
+    )
+    bench.deploy("calm", "def handler(event, context): return event")
+    flood = bench.begin("flood")
+    answered = 0
+    while not flood.done():
+        assert await bench.result("calm", answered) == answered
+        answered += 1
+    assert answered > 10
+    assert (await flood).ok
+    assert sum(len(message) for message in bench.sink.messages("flood") if message.startswith("x")) == 99_999_000
+    assert bench.sink.messages("flood")[-2].startswith("END ")
+
+
+async def test_a_line_without_end_is_cut(bench: Workbench) -> None:
+    bench.deploy("endless", "def handler(event, context): print('y' * 1_000_000, end='')")
+    assert (await bench.invoke("endless")).ok
+    parts = [message for message in bench.sink.messages() if message.startswith("y")]
+    assert sum(map(len, parts)) == 1_000_000
+    assert max(map(len, parts)) == 262_144
+
+
+async def test_an_answer_over_the_limit_is_refused_and_the_environment_lives_on(bench: Workbench) -> None:
+    bench.deploy("large", "import os\ndef handler(event, context): return event and 'x' * event or os.getpid()")
+    pid = await bench.result("large")
+    assert (await bench.invoke("large", MAX_SYNC_RESPONSE - 2)).ok
+    outcome = await bench.invoke("large", 7_000_000)
+    assert outcome.error_type == "Function.ResponseSizeTooLarge"
+    message = "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
+    assert error_of(outcome)["errorMessage"] == message
+    assert error_of(outcome)["errorType"] == "Function.ResponseSizeTooLarge"
+    assert await bench.result("large") == pid
+
+
+async def test_the_supervisor_enforces_the_limit_itself(bench: Workbench) -> None:
+    bench.deploy(
+        "liar",
+        """
+        import os, struct, time
+        def handler(event, context):
+            header = b'["result",1,1]'
+            os.write(3, struct.pack("!II", len(header), 4_000_000_000) + header + b"x" * 1000)
+            time.sleep(60)
+        """,
+        timeout=Duration(30),
+    )
+    outcome = await bench.invoke("liar")
+    assert outcome.error_type == "Function.ResponseSizeTooLarge"
+
+
+@pytest.mark.parametrize("descriptor", [1, 2])
+async def test_closing_an_output_hurts_nobody(bench: Workbench, descriptor: int) -> None:
+    bench.deploy("mute", f"import os\ndef handler(event, context):\n    os.close({descriptor})\n    return event\n")
+    assert await bench.result("mute", 5) == 5
+
+
+async def test_a_closed_stdout_object_hurts_nobody(bench: Workbench) -> None:
+    bench.deploy("mute", "import sys\ndef handler(event, context):\n    sys.stdout.close()\n    return 1 / event\n")
+    assert (await bench.invoke("mute", 0)).error_type == "ZeroDivisionError"
+
+
+async def test_a_grandchild_dies_with_its_environment(bench: Workbench) -> None:
+    bench.deploy(
+        "parent",
+        """
+        import os, time
+        def handler(event, context):
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(600)
+            print("grandchild", pid)
+            os._exit(1)
+        """,
+    )
+    await bench.invoke("parent")
+    grandchild = int((await bench.sink.saw("grandchild")).split()[1])
+    await until(lambda: not alive(grandchild))
+
+
+async def test_a_forked_copy_of_a_handler_does_not_answer_twice(bench: Workbench) -> None:
+    bench.deploy(
+        "twice",
+        """
+        import os
+        def handler(event, context):
+            pid = os.fork()
+            if pid:
+                os.waitpid(pid, 0)
+            return event
+        """,
+    )
+    assert [await bench.result("twice", n) for n in range(3)] == [0, 1, 2]
+
+
+async def test_out_of_memory_is_an_exception_or_a_kill(bench: Workbench) -> None:
+    bench.deploy(
+        "hungry",
+        """
+        import os, signal
+        def handler(event, context):
+            if event == "exception":
+                bytes(400 * 1024 * 1024)
+            held = b"x" * (80 * 1024 * 1024)
+            os.kill(os.getpid(), signal.SIGKILL)   # as the kernel does at a memory limit
+        """,
+        memory_size=Megabytes(64),
+    )
+    assert (await bench.invoke("hungry", "exception")).error_type == "MemoryError"
+    outcome = await bench.invoke("hungry", "kill")
+    assert outcome.error_type == "Runtime.OutOfMemory"
+    assert error_of(outcome)["errorMessage"].endswith("Runtime exited with error: signal: killed")
+
+
+async def test_an_idle_environment_that_is_killed_is_replaced(bench: Workbench) -> None:
+    bench.deploy("fn", "import os\ndef handler(event, context): return os.getpid()")
+    for _ in range(5):
+        pid = await bench.result("fn")
+        os.kill(pid, signal.SIGKILL)
+        # At once: the pool does not know yet. What the dead environment had not read goes to another one.
+        assert await bench.result("fn") != pid
+
+
+async def test_a_busy_environment_that_is_killed_fails_its_request(bench: Workbench) -> None:
+    bench.deploy(
+        "fn", "import os, time\ndef handler(event, context):\n    print('pid', os.getpid())\n    time.sleep(30)\n"
+    )
+    bench.deploy("fn2", "def handler(event, context): return 2")
+    answer = bench.begin("fn")
+    os.kill(int((await bench.sink.saw("pid ")).split()[1]), signal.SIGKILL)
+    outcome = await answer
+    assert error_of(outcome)["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
+    assert await bench.result("fn2") == 2
+
+
+async def test_a_dead_zygote_touches_no_environment_and_is_replaced(bench: Workbench) -> None:
+    gate = "import os, time\ndef handler(path, context):\n    print('in')\n    open(path).read()\n    return os.getppid()\n"
+    root = bench.deploy("fn", gate, timeout=Duration(30)).task_root
+    fifo = f"{root}/gate"
+    os.mkfifo(fifo)
+    answer = bench.begin("fn", fifo)
+    await bench.sink.saw("in")
+    zygotes = [pid for pid in children() if b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    leaders = [pid for pid in zygotes if os.getpgid(pid) == pid and os.getsid(pid) == pid]
+    zygote = min(leaders)
+    os.kill(zygote, signal.SIGKILL)
+    await until(lambda: not alive(zygote))
+    await asyncio.to_thread(Path(fifo).write_text, "go")
+    outcome = await answer
+    assert outcome.ok
+    assert int(outcome.payload) == os.getpid(), "an environment is the supervisor's child"
+    bench.deploy("new", "def handler(event, context): return event")
+    assert await bench.result("new", 3) == 3
+    assert await bench.result("fn", "/dev/null") == os.getpid()
