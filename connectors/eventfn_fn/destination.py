@@ -1,4 +1,4 @@
-"""The destination: submits each record, whole, under its own id, so the function gets it once however often it is tried.
+"""The destination: submits each record, whole, under its own id, so the function gets it once however often it is sent.
 
 Shape: Lambda's function destination "receives the whole record as its event, asynchronously".
 """

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +38,7 @@ class DestinationSuite:
     target: str  # a good target; a fixture may set it
     nonsense: ClassVar[Sequence[str]]
     has_sample: ClassVar[bool] = True  # sample.toml and README.md stand beside the package
+    variables: ClassVar[Mapping[str, str]] = {}  # of the environment, where sample.toml says "${NAME}"
     largest: ClassVar[int] = 1024 * 1024  # bytes of the biggest payload that it must take
 
     folder: Path  # the project's folder, new for every test
@@ -117,7 +118,8 @@ class DestinationSuite:
         if not self.has_sample:
             pytest.skip("it is no package of its own")
         tables = lint.check_sample(self.destination)
-        settings = lint.load_settings(self.destination.Settings, tables.get("destinations", {}).get(self.scheme, {}))
+        table = tables.get("destinations", {}).get(self.scheme, {})
+        settings = lint.load_settings(self.destination.Settings, table, self.variables)
         uris = [
             uri
             for function in tables.get("functions", {}).values()

@@ -22,16 +22,11 @@ _watched: list[list[str]] = []
 _hooked = False
 
 
-class _Variables(dict[str, str]):
-    """Where a sample says "${SECRET}" the variable is set."""
-
-    def get(self, key: str, default: Any = None) -> str:
-        return f"sample of {key}"
-
-
-def load_settings(settings: type[msgspec.Struct], table: Mapping[str, Any], host_keys: Sequence[str] = ()) -> Any:
+def load_settings(
+    settings: type[msgspec.Struct], table: Mapping[str, Any], environ: Mapping[str, str], host_keys: Sequence[str] = ()
+) -> Any:
     """The settings that a table of eventfn.toml makes. AssertionError with all that is wrong in it."""
-    reader = SettingsReader(_Variables())
+    reader = SettingsReader(environ)
     loaded = reader.struct(settings, table, (), elsewhere=host_keys)
     wrong = "; ".join(f"{dotted(finding.path)}: {finding.message}" for finding in reader.findings)
     assert not wrong, f"{settings.__qualname__}: {wrong}"

@@ -20,7 +20,7 @@ import asyncio
 import functools
 import inspect
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,6 +55,7 @@ class TriggerSuite:
     trigger: ClassVar[type[Any]]
     name: ClassVar[str]
     has_sample: ClassVar[bool] = True  # sample.toml and README.md stand beside the package
+    variables: ClassVar[Mapping[str, str]] = {}  # of the environment, where sample.toml says "${NAME}"
     patience: ClassVar[float] = 10.0  # real seconds after which a read that should give something has failed
 
     folder: Path  # the project's folder, new for every test
@@ -193,10 +194,12 @@ class TriggerSuite:
         ]
         assert mine, f"sample.toml shows no trigger of type {self.name!r}"
         for table in mine:
-            lint.load_settings(self.trigger.Settings, table, ("type", *intake_keys(self.trigger.traits)))
+            lint.load_settings(
+                self.trigger.Settings, table, self.variables, ("type", *intake_keys(self.trigger.traits))
+            )
         if self.name in tables:
             assert self.trigger.Shared is not None, f"[{self.name}] stands in sample.toml, and Shared is None"
-            lint.load_settings(self.trigger.Shared, tables[self.name])
+            lint.load_settings(self.trigger.Shared, tables[self.name], self.variables)
 
     async def test_making_one_touches_nothing(self) -> None:
         settings, shared = self.settings(), self.shared()
