@@ -122,7 +122,7 @@ def _sources(status: Status) -> Iterator[str]:
     ]
     yield from _family("eventfn_source_up", "gauge", "1 while a trigger is connected to its source.")
     for labels, source in sources:
-        yield _sample("eventfn_source_up", labels, int(source.connected))
+        yield _sample("eventfn_source_up", labels, int(source.state == "running"))
     yield from _family("eventfn_source_lag", "gauge", "Records waiting in a source, by its own word.")
     for labels, source in sources:
         if source.lag is not None:

@@ -5,7 +5,7 @@ PURE: shapes only. Times are epoch milliseconds. The supervisor fills it in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -68,21 +68,20 @@ class Environments(msgspec.Struct, frozen=True):
 
 class SourceStatus(msgspec.Struct, frozen=True):
     """One trigger; records are counted since it was started. `lag` is how many its source says are waiting; None when
-    it cannot say. `last_error` is why it is not connected, or what its last read failed with."""
+    it cannot say."""
 
     type: str
     source: str
     settings: str = ""  # see `summary`
-    enabled: bool = True
-    connected: bool = True
-    last_error: str | None = None
+    state: Literal["connecting", "running", "down", "disabled"] = "running"
+    reason: str = ""  # what the source last failed with
     lag: int | None = None
+    batches_in_flight: int = 0  # invocations that run
     records_read: int = 0
     records_filtered: int = 0
     records_done: int = 0  # the filtered ones included
     records_retried: int = 0
     records_rejected: int = 0
-    batches_in_flight: int = 0
 
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):

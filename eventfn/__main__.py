@@ -1,0 +1,3 @@
+from eventfn.cli import main
+
+main()

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+import uvloop
+
+from eventfn.cli.options import json_option
+from eventfn.cli.report import LogHandler, reporter
+from eventfn.supervisor import serve
+
+
+@click.command()
+@click.argument("target", default=".", type=click.Path(path_type=Path))
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Data folder; wins over the file."
+)
+@click.option("--http", metavar="ADDR", help="Where the functions' HTTP listens, host:port; port 0 is any free one.")
+@click.option("--admin", metavar="ADDR", help="Where API, metrics and commands listen, host:port.")
+@click.option("--watch", is_flag=True, help="Load what changes, without losing a request.")
+@json_option
+def run(target: Path, data: Path | None, http: str | None, admin: str | None, watch: bool, as_json: bool) -> int:
+    """Run the functions of a project until Ctrl-C.
+
+    TARGET is a folder, an eventfn.toml or a Python file; without it the current folder. The first Ctrl-C (or SIGTERM)
+    takes nothing new and finishes what runs; the second one stops at once, and what was accepted comes again at the
+    next start. With --json each step is an object on a line of its own.
+    """
+    logging.basicConfig(level=logging.WARNING, handlers=[LogHandler(as_json=as_json)])
+    return uvloop.run(serve(target, data=data, http=http, admin=admin, watch=watch, reporter=reporter(as_json=as_json)))
