@@ -137,14 +137,17 @@ def _content(answer: _Answer) -> bytes:
     if not raw or raw == b"null":
         return b""
     if raw[:1] != b'"':
+        if answer.isBase64Encoded:
+            raise _Invalid("body")
         return msgspec.json.format(raw, indent=-1)
     text = _decode_text(raw)
     if not answer.isBase64Encoded:
         return text.encode()
     try:
-        return binascii.a2b_base64(text)
+        # Strict, but for the line breaks that base64.encodebytes makes.
+        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
     except ValueError as error:
-        raise _Invalid("isBase64Encoded") from error
+        raise _Invalid("body") from error
 
 
 def _lines(answer: _Answer) -> bytes:

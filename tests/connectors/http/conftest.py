@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.testing.clock import FakeClock
 from eventfn.trigger import ListenContext, Mounted

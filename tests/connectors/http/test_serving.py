@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from eventfn.errors import ConnectorError, EngineFull, PayloadTooLarge, ShuttingDown, Throttled
 from eventfn.event import Outcome, OutcomeKind
 from eventfn_http import HttpSettings
@@ -24,7 +25,7 @@ def returning(**answer: Any) -> Outcome:
     return Outcome(OutcomeKind.SUCCESS, json.dumps(answer).encode())
 
 
-# --- answers ------------------------------------------------------------------------------------------------------------
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 async def test_answers_and_keeps_the_connection(node: Any, client: Any) -> None:
@@ -124,7 +125,7 @@ async def test_a_client_that_leaves_in_the_middle_is_harmless(node: Any) -> None
     assert (await here.answer()).status == 200
 
 
-# --- routes and access -----------------------------------------------------------------------------------------------
+# --- routes and access ------------------------------------------------------------------------------------------------
 
 
 async def test_unknown_path_and_method(node: Any, client: Any) -> None:
@@ -179,7 +180,7 @@ async def test_routes_are_swapped_under_way(node: Any, client: Any) -> None:
     assert (await client.answer()).status == 200
 
 
-# --- Expect ----------------------------------------------------------------------------------------------------------
+# --- Expect -----------------------------------------------------------------------------------------------------------
 
 
 async def test_continue_when_the_body_will_be_taken(node: Any, client: Any) -> None:
@@ -217,7 +218,7 @@ async def test_a_refused_upload_reads_why(start: StartNode) -> None:
     assert await client.closed() == b""
 
 
-# --- outcomes --------------------------------------------------------------------------------------------------------
+# --- outcomes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ async def test_a_caller_that_raises_is_our_fault_and_nobody_hangs(node: Any, cli
     assert "a bug" in caplog.text
 
 
-# --- asynchronous routes -----------------------------------------------------------------------------------------------
+# --- asynchronous routes ----------------------------------------------------------------------------------------------
 
 
 LATER = b"POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
@@ -292,7 +293,7 @@ async def test_what_could_not_be_kept(node: Any, client: Any, refusal: Exception
     assert (answer.status, answer.headers.get("retry-after")) == (status, "9" if status == 429 else None)
 
 
-# --- limits on time and number -----------------------------------------------------------------------------------------
+# --- limits on time and number ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ async def test_what_could_not_be_kept(node: Any, client: Any, refusal: Exception
 async def test_slow_senders(node: Any, client: Any, sent: bytes, timeout: int, status: int) -> None:
     assert (await client.ask(GET)).status == 200
     await client.send(sent)
-    await received(node, client)
+    await received(node)
     await node.clock.advance(timeout - 1)
     assert not client.reader.at_eof()
     await node.clock.advance(3)
@@ -316,7 +317,7 @@ async def test_slow_senders(node: Any, client: Any, sent: bytes, timeout: int, s
     assert len(node.caller.events) == 1
 
 
-async def received(node: Any, client: Any) -> None:
+async def received(node: Any) -> None:
     """Returns once the node has read what the client sent before: a later connection has been answered twice."""
     probe = await node.client()
     for _ in range(2):
@@ -324,19 +325,20 @@ async def received(node: Any, client: Any) -> None:
 
 
 async def test_trickling_a_head_does_not_help(node: Any, client: Any) -> None:
+    answering = asyncio.create_task(client.answer())
     for byte in b"GET /hello HTTP/1.1":
         await client.send(bytes([byte]))
-        await received(node, client)
+        await received(node)
         await node.clock.advance(1)
-        if client.reader._buffer:  # type: ignore[attr-defined]  # the 408 is there: writing on would be in vain
+        if answering.done():
             break
-    assert (await client.answer()).status == 408
+    assert (await answering).status == 408
 
 
 async def test_idle_connections_are_closed_without_a_word(node: Any, client: Any) -> None:
     fresh = await node.client()
     await client.ask(GET)
-    await received(node, fresh)
+    await received(node)
     await node.clock.advance(12)
     assert await fresh.closed() == b""
     assert (await client.ask(GET)).status == 200
@@ -366,6 +368,21 @@ async def test_a_client_that_reads_nothing_is_dropped(start: StartNode) -> None:
         assert node.trigger.server.connections == 0
 
 
+async def test_a_client_that_reads_slowly_gets_it_all(start: StartNode) -> None:
+    node = await start(write_timeout=5)
+    node.caller.outcome = Outcome(OutcomeKind.SUCCESS, json.dumps("y" * 6_000_000).encode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port, limit=64 * 1024)
+    writer.write(CLOSING)
+    total = 0
+    while part := await reader.read(1_000_000):
+        total += len(part)
+        if node.trigger.server.connections:
+            await node.clock.advance(1)
+    assert total > 6_000_000
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_too_many_connections(start: StartNode) -> None:
     node = await start(max_connections=2)
     first, second, third = [await node.client() for _ in range(3)]
@@ -385,17 +402,19 @@ async def received_close(node: Any, left: int) -> None:
             await asyncio.sleep(0)
 
 
-# --- the listener's life -------------------------------------------------------------------------------------------------
+# --- the listener's life ----------------------------------------------------------------------------------------------
 
 
 async def test_the_address_in_use_says_what_to_do(start: StartNode) -> None:
     node = await start()
-    with pytest.raises(ConnectorError, match=f"127.0.0.1:{node.port} is in use by another process: .*listen in \\[http\\]"):
+    with pytest.raises(
+        ConnectorError, match=f"127.0.0.1:{node.port} is in use by another process: .*listen in \\[http\\]"
+    ):
         await start(listen=f"127.0.0.1:{node.port}")
 
 
 async def test_an_address_of_another_machine(start: StartNode) -> None:
-    with pytest.raises(ConnectorError, match="192.0.2.1 is not an address of this machine"):
+    with pytest.raises(ConnectorError, match=r"192\.0\.2\.1 is not an address of this machine"):
         await start(listen="192.0.2.1:8080")
 
 
@@ -406,10 +425,10 @@ async def test_drain_answers_what_is_under_way_and_closes_the_rest(node: Any) ->
     node.caller.later = True
     await busy.send(GET)
     await node.caller.called(2)
-    await received(node, half)
+    await received(node)
     draining = asyncio.create_task(node.trigger.drain(30))
     assert await idle.closed() == b""
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(ConnectionRefusedError):
         await node.client()
     node.caller.answer()
     answer = await busy.answer()
