@@ -72,7 +72,7 @@ class Announcer:
         """Until drained, or cancelled: then what is unsettled comes again, and its dedupe key or position stops it."""
         self._ended.clear()
         try:
-            while (batch := await self._next()) is not None:
+            while not self._draining.is_set() and (batch := await self._next()) is not None:
                 await self._source.settle(batch, await self._announce(batch))
         finally:
             await self._source.close(LAST_WORD)

@@ -25,10 +25,12 @@ from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.functions.model import Function, TriggerBinding
 from eventfn.rules.batching import MAX_RECORD, Gathering, effective_lease, judge
 from eventfn.rules.filters import compile_criteria
-from eventfn.trigger import DONE, RETRY, Encodes, Reject, Retry, Settlement, Trigger
+from eventfn.trigger import DONE, Encodes, Reject, Retry, Settlement, Trigger
 
 DEFAULT_CONCURRENCY = 5  # batches in flight: what Lambda starts an SQS source with
 HAND_BACK = Retry(after=0)  # to another node, or to this one after its restart
+# A source may hand out a record while an earlier one of its group is still on its way back to it.
+AFTER_THE_OTHERS = Retry(after=1)
 LAST_WORD = 5.0  # seconds that a source has to take what is handed back when a drain's time is over
 
 Invoke = Callable[[str, bytes], Awaitable[Outcome]]  # (function, event)
@@ -41,7 +43,7 @@ class _Read:
         self.batch = batch
         self.at = at  # when it was read, or its lease last extended
         self.settlements: dict[int, Settlement] = {}
-        self.failed_groups: set[str] = set()
+        self.failed_groups: set[str] = set()  # something of them comes again once this is settled
 
     @property
     def ended(self) -> bool:
@@ -109,7 +111,7 @@ class Intake:
         self._idle = asyncio.Event()  # nothing is open
         self._idle.set()
         self._may_read = asyncio.Event()
-        self._may_start = asyncio.Event()
+        self._changed = asyncio.Event()  # in what waits for a window
         self._place_freed = asyncio.Event()  # replaced each time it was set
         self._draining = asyncio.Event()
         self._drain_seconds = 0.0
@@ -132,7 +134,7 @@ class Intake:
         self._ended.clear()
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                loops = {self._tasks.create_task(loop) for loop in (self._read(), self._start_batches())}
+                loops = {self._tasks.create_task(loop) for loop in (self._read(), self._watch_windows())}
                 keeping = self._tasks.create_task(self._keep_leases())
                 await self._draining.wait()
                 await _cancel(loops)
@@ -197,7 +199,7 @@ class Intake:
             self._log.error("record %s is rejected: %s", record.id, reason)
             return Reject(reason)
         if record.group is not None and any(record.group in read.failed_groups for read in self._open):
-            return RETRY  # an earlier one of its group is on its way back to the source
+            return AFTER_THE_OTHERS
         return None
 
     # --- batches -----------------------------------------------------------------------------------------------------
@@ -207,18 +209,21 @@ class Intake:
         # While one batch waits for the function to have room, another would only wait beside it.
         return len(self._flights) < self._concurrency and not any(flight.throttled for flight in self._flights)
 
-    async def _start_batches(self) -> None:
+    def _start_batches(self) -> None:
+        """Starts what is complete. At every change, so that the next read knows how much is still of use."""
+        now = self._clock.monotonic()
+        while self._has_place and (items := self._gathering.take(now, self._busy)):
+            flight = _Flight(items)
+            self._flights.add(flight)
+            self._busy |= flight.groups
+            flight.task = self._tasks.create_task(self._fly(flight))
+
+    async def _watch_windows(self) -> None:
         while True:
-            self._may_start.clear()
-            now = self._clock.monotonic()
-            while self._has_place and (items := self._gathering.take(now, self._busy)):
-                flight = _Flight(items)
-                self._flights.add(flight)
-                self._busy |= flight.groups
-                flight.task = self._tasks.create_task(self._fly(flight))
-            self._may_read.set()
+            self._changed.clear()
+            self._start_batches()
             due = self._gathering.due(self._busy) if self._has_place else None
-            await wait_for(self._may_start, self._clock, None if due is None else due - now)
+            await wait_for(self._changed, self._clock, None if due is None else due - self._clock.monotonic())
 
     async def _fly(self, flight: _Flight) -> None:
         payload = self._encode(flight.records)
@@ -265,12 +270,10 @@ class Intake:
         self._flights.discard(flight)
         self._busy -= flight.groups
         for item, settlement in zip(flight.items, settlements, strict=True):
-            if settlement is not DONE and item.record.group is not None:
-                item.read.failed_groups.add(item.record.group)
-                # Those that wait behind it would overtake it.
-                for behind in self._gathering.take_group(item.record.group):
-                    self._end(behind, settlement)
             self._end(item, settlement)
+            if isinstance(settlement, Retry) and item.record.group is not None:
+                for behind in self._gathering.take_group(item.record.group):  # they would overtake it
+                    self._end(behind, settlement)
         self._place_freed.set()
         self._place_freed = asyncio.Event()
         self._look_again()
@@ -285,14 +288,17 @@ class Intake:
             self._end(item, HAND_BACK)
 
     def _look_again(self) -> None:
+        self._start_batches()
+        self._changed.set()
         self._may_read.set()
-        self._may_start.set()
 
     # --- settle and keep ---------------------------------------------------------------------------------------------
 
     def _end(self, item: _Waiting, settlement: Settlement) -> None:
         read = item.read
         read.settlements[item.place] = settlement
+        if isinstance(settlement, Retry) and item.record.group is not None:
+            read.failed_groups.add(item.record.group)
         if read.ended:
             task = self._tasks.create_task(self._settle(read))
             self._settling.add(task)

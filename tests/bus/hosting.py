@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from eventfn.event import Batch, Outcome, OutcomeKind
+from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.functions.model import Function, Intake, TriggerBinding
 from eventfn.testing import FakeClock, MemorySource, MemoryTrigger, trigger_context
 from eventfn.trigger import Settlement
@@ -70,6 +70,25 @@ class Calls:
             return await call.outcome()
         finally:
             self.running.remove(call)
+
+
+class CarelessSource(MemorySource):
+    """Keeps the order of a group, but hands out more of it while some is in flight: order is up to the host then."""
+
+    def take(self, holder: object, limit: int, now: float) -> list[Record]:
+        taken: list[Record] = []
+        delayed: set[str] = set()
+        for entry in self._entries:
+            group = entry.record.group
+            if len(taken) == limit or entry.holder is not None or group in delayed:
+                continue
+            if entry.not_before <= now:
+                entry.holder = holder
+                entry.receives += 1
+                taken.append(msgspec.structs.replace(entry.record, receives=entry.receives))
+            elif group is not None:
+                delayed.add(group)
+        return taken
 
 
 class CheckedTrigger(MemoryTrigger):

@@ -31,6 +31,7 @@ from tests.bus.hosting import (
     SYSTEM_ERROR,
     THROTTLED,
     Calls,
+    CarelessSource,
     CheckedTrigger,
     binding,
     function,
@@ -416,6 +417,28 @@ async def test_a_failure_takes_back_what_waits_behind_it(tmp_path: Path) -> None
         assert bench.running == [["g1", "g2"]]
 
 
+async def test_nothing_overtakes_a_record_that_is_on_its_way_back(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=2, maximum_concurrency=3) as bench:
+        bench.source.__class__ = CarelessSource
+        await bench.put("g0", group="g")
+        bench.source.put("g1", group="g")
+        bench.source.put("x1")
+        await bench.quiet()
+        assert bench.running == [["g0"], ["x1"]], "g1 was read with x1 and waits for g0"
+        await bench.end(SUCCESS)
+        assert bench.running == [["x1"], ["g1"]]
+        await bench.end(FAILURE, call=1)
+        (g2,) = await bench.put("g2", group="g")
+        assert bench.running == [["x1"]], "g1 is given back when x1 has ended too, and g2 not before"
+        assert bench.settled[-1] == (g2, Retry(1))
+        await bench.end(SUCCESS)
+        assert bench.running == [["g1"]]
+        await bench.advance(1)
+        assert bench.running == [["g1"]]
+        await bench.end(SUCCESS)
+        assert bench.running == [["g2"]]
+
+
 # --- the source -------------------------------------------------------------------------------------------------------
 
 
@@ -544,7 +567,7 @@ async def test_a_cancel_stops_at_once_and_closes_the_source(tmp_path: Path) -> N
 
 outcomes = st.sampled_from(["success", "failure", "first failed", "throttled", "system error"])
 steps = st.one_of(
-    st.tuples(st.just("put"), st.sampled_from([None, "a", "b"])),
+    st.tuples(st.just("put"), st.lists(st.sampled_from([None, "a", "b"]), min_size=1, max_size=6)),
     st.tuples(st.just("end"), st.tuples(st.integers(0, 4), outcomes)),
     st.tuples(st.just("advance"), st.sampled_from([0.5, 3.0, 20.0])),
     st.tuples(st.just("restart"), st.none()),
@@ -580,21 +603,24 @@ class Rules:
     handled: set[str]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    st.lists(steps, max_size=40),
+    st.lists(steps, min_size=3, max_size=40),
     st.integers(1, 3),
     st.sampled_from([1, 2, 5]),
     st.sampled_from([0, 2]),
     st.booleans(),
+    st.booleans(),
 )
 def test_no_record_is_lost_none_settled_twice_and_order_is_kept(
-    plan: list[tuple[str, Any]], concurrency: int, size: int, window: int, report: bool
+    plan: list[tuple[str, Any]], concurrency: int, size: int, window: int, report: bool, careless: bool
 ) -> None:
-    asyncio.run(_live(plan, concurrency, size, window, report))
+    asyncio.run(_live(plan, concurrency, size, window, report, careless))
 
 
-async def _live(plan: list[tuple[str, Any]], concurrency: int, size: int, window: int, report: bool) -> None:
+async def _live(
+    plan: list[tuple[str, Any]], concurrency: int, size: int, window: int, report: bool, careless: bool
+) -> None:
     async with Bench(
         Path("/nowhere"),
         batch_size=size,
@@ -602,14 +628,17 @@ async def _live(plan: list[tuple[str, Any]], concurrency: int, size: int, window
         maximum_batching_window=Duration(window),
         report_batch_item_failures=report,
     ) as bench:
+        if careless:
+            bench.source.__class__ = CarelessSource
         rules = Rules(bench, concurrency, ordered=not any(step == "down and up" for step, _ in plan))
         rules.handled = set()
         for step, detail in plan:
             match step:
                 case "put":
-                    name = f"r{len(rules.put)}"
-                    rules.put.append((name, detail))
-                    bench.source.put({"id": name, "group": detail}, id=name, group=detail)
+                    for group in detail:
+                        name = f"r{len(rules.put)}"
+                        rules.put.append((name, group))
+                        bench.source.put({"id": name, "group": group}, id=name, group=group)
                 case "end" if detail[0] < len(bench.calls.running):
                     _end(bench, rules, detail[0], detail[1], report)
                 case "advance":
