@@ -65,6 +65,7 @@ class Workbench:
     def deploy(self, name: str, code: str, *, handler: str = "main.handler", **settings: Any) -> Prepared:
         self._versions += 1
         layers: tuple[str, ...] = settings.pop("layer_roots", ())
+        found: python.Interpreter = settings.pop("interpreter", self._interpreter)
         root = self._folder / f"{name}-{self._versions}"
         root.mkdir()
         (root / "main.py").write_text(textwrap.dedent(code))
@@ -75,8 +76,8 @@ class Workbench:
             version=str(self._versions),
             task_root=str(root),
             layer_roots=layers,
-            interpreter=self._interpreter.path,
-            runtime=self._interpreter.runtime,
+            interpreter=found.path,
+            runtime=found.runtime,
         )
         self.pool.deploy(prepared)
         return prepared

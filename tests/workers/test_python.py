@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from eventfn.clock import SystemClock
 from eventfn.errors import ConfigError
+from eventfn.event import Invocation, Outcome
 from eventfn.functions.model import Function, Where
 from eventfn.units import Duration
 from eventfn.workers.runtimes import python
 
-from .conftest import ARN, Workbench, error_of
+from .conftest import ARN, Workbench, error_of, workbench
 
 MINOR = f"python3.{sys.version_info.minor}"
 
@@ -45,22 +49,15 @@ async def test_the_context_is_complete(bench: Workbench) -> None:
     stream = facts.pop("log_stream_name")
     assert re.fullmatch(r"\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}", stream)
     assert stream == bench.sink.lines[0][1]
-    assert (
-        facts
-        == {
-            "aws_request_id": outcome.request_id,
-            "client_context": None,
-            "function_name": "fn",
-            "function_version": "$LATEST",
-            "invoked_function_arn": ARN + "fn",
-            "log_group_name": "/aws/lambda/fn",
-            "memory_limit_in_mb": "128",
-            "tenant_id": None,
-        }
-        | {name: facts[name] for name in facts if name == "client_context"}
-        if "client_context" in facts
-        else facts
-    )
+    assert facts == {
+        "aws_request_id": outcome.request_id,
+        "function_name": "fn",
+        "function_version": "$LATEST",
+        "invoked_function_arn": ARN + "fn",
+        "log_group_name": "/aws/lambda/fn",
+        "memory_limit_in_mb": "128",
+        "tenant_id": None,
+    }
     assert 6000 < answer["left"][0] <= 7000
     assert answer["left"][1] == "int"
     assert answer["identity"] == [None, None]
@@ -151,9 +148,8 @@ async def test_a_function_sees_its_own_code_and_layers_only(bench: Workbench, tm
     assert answer["prefix"]
     assert answer["modules"] == []
     assert answer["main"] is None
-    assert not [
-        entry for entry in answer["path"] if entry.startswith((sys.prefix + "/lib", str(Path(__file__).parents[2])))
-    ]
+    ours = (f"{sys.prefix}/lib", str(Path(__file__).parents[2]))
+    assert not [entry for entry in answer["path"] if entry.startswith(ours)]
 
 
 async def test_the_functions_module_wins_over_a_loaded_one(bench: Workbench) -> None:
@@ -274,10 +270,6 @@ async def test_a_lone_surrogate_in_an_error_breaks_nothing(bench: Workbench) -> 
 
 
 async def test_a_bad_event_is_an_unmarshal_error(bench: Workbench) -> None:
-    import asyncio
-
-    from eventfn.event import Invocation, Outcome
-
     bench.deploy("fn", "def handler(event, context): return 1")
     for payload in (b"{", b"\xff"):
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -307,7 +299,8 @@ async def test_log_lines_come_in_order_and_in_lambdas_format(bench: Workbench) -
     request = outcome.request_id
     moment = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
     patterns = [
-        r"INIT_START Runtime Version: python:3\.\d+\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}",
+        r"INIT_START Runtime Version: python:3\.\d+\t"
+        r"Runtime Version ARN: arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}",
         rf"START RequestId: {request} Version: \$LATEST",
         "printed",
         rf"\[WARNING\]\t{moment}\t{request}\tcareful 1",
@@ -345,18 +338,12 @@ async def test_random_numbers_differ_between_environments(bench: Workbench) -> N
             return drawn
     """
     bench.deploy("fn", code)
-    import asyncio
-
     drawn = await asyncio.gather(*(bench.result("fn") for _ in range(3)))
     for column in zip(*drawn, strict=True):
         assert len(set(column)) == 3
 
 
 async def test_an_init_that_takes_too_long_is_told_so(tmp_path: Path) -> None:
-    from eventfn.clock import SystemClock
-
-    from .conftest import workbench
-
     async with workbench(tmp_path, SystemClock(), init_timeout=Duration(0.3)) as bench:
         bench.deploy("fn", "import time\ntime.sleep(60)")
         outcome = await bench.invoke("fn")
@@ -377,3 +364,35 @@ def test_the_interpreter_is_the_real_one() -> None:
     assert not Path(found.path).is_symlink()
     assert "shims" not in found.path
     assert python.find(Function(name="fn", handler="a.b", code="/")).runtime == MINOR
+
+
+INSTALLED = [str(folder) for folder in Path.home().glob(".pyenv/versions/*/bin")]
+
+
+@pytest.mark.parametrize("runtime", ["python3.11", "python3.12", "python3.13"])
+async def test_every_supported_version_serves(bench: Workbench, monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+    monkeypatch.setenv("PATH", ":".join([os.environ["PATH"], *INSTALLED]))
+    try:
+        found = python.find(Function(name="fn", handler="a.b", code="/", runtime=runtime))
+    except ConfigError:
+        pytest.skip(f"no {runtime} on this machine")
+    code = """
+        import asyncio, sys, threading
+        def handler(event, context):
+            thread = threading.Thread(target=print, args=("from a thread",))
+            thread.start()
+            thread.join()
+            return "%d.%d \u00e9" % sys.version_info[:2]
+        async def later(event, context):
+            await asyncio.sleep(0.001)
+            return [event, sys.version]
+        def leave(event, context):
+            sys.exit(4)
+    """
+    for handler in ("handler", "later", "leave"):
+        bench.deploy(handler, code, handler=f"main.{handler}", interpreter=found)
+    answer = (await bench.invoke("handler")).payload
+    minor = runtime.removeprefix("python")
+    assert answer == (f'"{minor} é"'.encode() if minor >= "3.12" else f'"{minor} \\u00e9"'.encode())
+    assert await bench.result("later", 1) == [1, (await bench.result("later", 2))[1]]
+    assert str((await bench.invoke("leave")).error_message).endswith("exit status 4")
