@@ -97,10 +97,9 @@ def read_head(method: bytes, target: bytes, version: str, lines: list[tuple[byte
     if not _HOST.fullmatch(host):
         raise Refusal(400, "The Host header is not a host")
     head.host = host
-    path, _, head.query = target.decode("ascii").partition("?")
-    if "#" in path or "#" in head.query:
+    if b"#" in target:
         raise Refusal(400, "A fragment (#) does not belong into a request")
-    head.path = path
+    head.path, _, head.query = target.decode("ascii").partition("?")
 
     length = headers.get("content-length")
     head.length = 0 if length is None else int(length)

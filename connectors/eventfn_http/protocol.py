@@ -19,12 +19,11 @@ from eventfn_http.events import PeerText, event
 from eventfn_http.head import Head, Refusal, read_head
 from eventfn_http.responses import Response
 from eventfn_http.routes import Match
-from eventfn_http.server import FOREVER, SWEEP, Route, Server
+from eventfn_http.server import FOREVER, Route, Server
 
 # What is being read. IDLE: nothing of the next request has come. DEAF: what still comes is thrown away.
 IDLE, HEAD, BODY, DEAF = range(4)
 
-_LINGER = 5.0  # seconds that a refused client has to read why; closing under its upload would take that from it
 _LARGE = 64 * 1024  # from here copying a body behind its head costs more than a second buffer
 _LONGEST_KEY = 255
 
@@ -105,7 +104,7 @@ class Connection(asyncio.Protocol):
         if not self._server.admit(self):
             self._refuse(503, "Too many connections")
         else:
-            self.read_deadline = self._due(self._server.limits.header_timeout)
+            self.read_deadline = self._server.header_due
 
     def data_received(self, data: bytes) -> None:
         if self._reading == DEAF:
@@ -117,7 +116,8 @@ class Connection(asyncio.Protocol):
         else:
             self._bound = size
             if self._reading == IDLE:
-                self._begin()
+                self._reading = HEAD
+                self.read_deadline = self._server.header_due
         try:
             try:
                 self._parser.feed_data(data)
@@ -130,12 +130,8 @@ class Connection(asyncio.Protocol):
             if self._reading != DEAF:
                 self._refuse(400, str(error))
         else:
-            limits = self._server.limits
-            if self._reading == HEAD:
-                if self._fed > limits.max_request_line + limits.max_header_bytes:
-                    self._refuse(431, "The headers are too large")
-            elif self._reading == BODY and self._fed - self._received > limits.max_body + limits.max_header_bytes:
-                self._refuse(413, "The chunks' framing is larger than any body may be")
+            if self._reading == HEAD or self._reading == BODY:
+                self._check_unfinished()
 
     def eof_received(self) -> bool:
         """A client that has said all it has to say still gets its answers."""
@@ -152,7 +148,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._blocked = True
         self._unsent = self._transport.get_write_buffer_size()
-        self.write_deadline = self._due(self._server.limits.write_timeout)
+        self.write_deadline = self._server.write_due
         self._regulate()
 
     def resume_writing(self) -> None:
@@ -173,15 +169,15 @@ class Connection(asyncio.Protocol):
     # --- the parser's callbacks ------------------------------------------------------------------------------------
 
     def on_url(self, part: bytes) -> None:
-        if self._reading == IDLE:
-            self._begin()
+        if self._reading != HEAD:  # the rest of what brought the request before
+            if self._reading == DEAF:
+                raise Ended
+            self._reading = HEAD
+            self.read_deadline = self._server.header_due
         self._target += part
-        if len(self._target) > self._server.limits.max_request_line:
-            raise Refusal(414, "The request's target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._reading == HEAD:  # a trailer otherwise: nothing that comes after the body changes what was decided
-            self._head_lines.append((name, value))
+        self._head_lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -190,6 +186,9 @@ class Connection(asyncio.Protocol):
         server = self._server
         limits = server.limits
         lines = self._head_lines
+        self._head_lines = []  # for the trailers, if any: nothing that follows the body changes what is decided here
+        if len(self._target) > limits.max_request_line:
+            raise Refusal(414, "The request's target is too long")
         most = limits.max_header_bytes
         if self._bound > most and sum(len(name) + len(value) + 4 for name, value in lines) > most:
             raise Refusal(431, "The headers are too large")
@@ -208,7 +207,7 @@ class Connection(asyncio.Protocol):
             raise Refusal(413, f"The body may have {limits.max_body} bytes")
         if head.length or head.chunked:
             self._reading = BODY
-            self.read_deadline = self._due(limits.body_timeout)
+            self.read_deadline = server.body_due
             if head.expects_continue:
                 self._continue(request)
 
@@ -230,7 +229,8 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._current = None
         self._target = b""
-        self._head_lines = []
+        if self._head_lines:
+            self._head_lines = []
         self._fed = 0
         self.read_deadline = FOREVER
         self._reading = IDLE if request.keep_alive else DEAF
@@ -239,9 +239,16 @@ class Connection(asyncio.Protocol):
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        self._reading = HEAD
-        self.read_deadline = self._due(self._server.limits.header_timeout)
+    def _check_unfinished(self) -> None:
+        """Bounds what the parser keeps of a head or a trailer that does not end."""
+        limits = self._server.limits
+        if self._reading == HEAD:
+            if len(self._target) > limits.max_request_line:
+                self._refuse(414, "The request's target is too long")
+            elif self._fed > limits.max_request_line + limits.max_header_bytes:
+                self._refuse(431, "The headers are too large")
+        elif self._fed - self._received > limits.max_body + limits.max_header_bytes:
+            self._refuse(413, "The chunks' framing is larger than any body may be")
 
     def _allowed(self, head: Head) -> bool:
         carrier = self._server.tokens.presented(head.headers)
@@ -280,6 +287,8 @@ class Connection(asyncio.Protocol):
 
     def _failed(self, cause: BaseException | None) -> None:
         """A callback of the parser raised: its way to stop."""
+        if isinstance(cause, Ended):
+            return
         if isinstance(cause, Refusal):
             self._refuse(cause.status, cause.message)
         elif isinstance(cause, Final):
@@ -316,9 +325,8 @@ class Connection(asyncio.Protocol):
         if pause or (self._reading == IDLE and self._busy is not None):
             self.read_deadline = FOREVER
         else:
-            limits = self._server.limits
-            timeouts = {IDLE: limits.keep_alive_timeout, HEAD: limits.header_timeout, BODY: limits.body_timeout}
-            self.read_deadline = self._due(timeouts[self._reading])
+            server = self._server
+            self.read_deadline = {IDLE: server.idle_due, HEAD: server.header_due, BODY: server.body_due}[self._reading]
 
     # --- answering -------------------------------------------------------------------------------------------------
 
@@ -363,43 +371,39 @@ class Connection(asyncio.Protocol):
         self._regulate()
 
     def _outcome(self, outcome: Outcome) -> None:
-        if self._transport is not None:
-            self._answer(responses.respond(outcome))
+        self._answer(responses.respond(outcome))
 
     async def _submit(self, route: Route, head: Head, payload: bytes, request_id: str) -> None:
         self._answer(await submitted(route, head, payload, request_id, self._server))
 
     def _answer(self, response: Response) -> None:
         transport, request = self._transport, self._busy
-        if transport is None or request is None:
+        if transport is None or request is None or transport.is_closing():
             return
         server = self._server
         head = request.head
         body = response.body if response.has_body else b""
         keep_alive = request.keep_alive and not server.draining
-        parts = [
+        if not keep_alive:
+            connection = b"connection: close\r\n\r\n"
+        elif head is not None and head.version == "1.0":
+            connection = b"connection: keep-alive\r\n\r\n"
+        else:
+            connection = b"\r\n"
+        opening = b"%b%bx-amzn-RequestId: %b\r\n%b%b%b" % (
             responses.status_line(response.status),
             server.date_line,
-            b"x-amzn-RequestId: ",
             self._request_id.encode(),
-            b"\r\n",
             response.lines,
-        ]
-        if response.has_body:
-            parts.append(b"content-length: %d\r\n" % len(body))
-        if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        elif head is not None and head.version == "1.0":
-            parts.append(b"connection: keep-alive\r\n")
-        parts.append(b"\r\n")
-        if body and (head is None or head.method != "HEAD"):
-            if len(body) >= _LARGE:
-                transport.writelines((b"".join(parts), body))
-                parts = []
-            else:
-                parts.append(body)
-        if parts:
-            transport.write(b"".join(parts))
+            b"content-length: %d\r\n" % len(body) if response.has_body else b"",
+            connection,
+        )
+        if head is not None and head.method == "HEAD":
+            body = b""
+        if len(body) < _LARGE:
+            transport.write(opening + body)
+        else:
+            transport.writelines((opening, body))
         self._busy = None
         if not keep_alive:
             self._finish(transport, request)
@@ -407,7 +411,7 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             self._serve_waiting()
         elif self._reading == IDLE and not self._blocked:
-            self.read_deadline = server.now + server.limits.keep_alive_timeout + SWEEP
+            self.read_deadline = server.idle_due
         elif self._owes_continue:
             self._owes_continue = False
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -422,14 +426,14 @@ class Connection(asyncio.Protocol):
         self._regulate()
         transport.write_eof()
         self._unsent = transport.get_write_buffer_size()
-        self.read_deadline = self._due(self._server.limits.write_timeout if self._unsent else _LINGER)
+        self.read_deadline = self._server.write_due if self._unsent else self._server.linger_due
 
     def _close(self, transport: asyncio.Transport) -> None:
         """Once all is sent; a client that does not take it has write_timeout."""
         self._reading = DEAF
         self.read_deadline = FOREVER
         self._unsent = transport.get_write_buffer_size()
-        self.write_deadline = self._due(self._server.limits.write_timeout)
+        self.write_deadline = self._server.write_due
         transport.close()
 
     # --- the server's calls ----------------------------------------------------------------------------------------
@@ -444,7 +448,7 @@ class Connection(asyncio.Protocol):
             if not self._progress(transport):
                 transport.abort()
                 return
-            self.write_deadline = self._due(self._server.limits.write_timeout)
+            self.write_deadline = self._server.write_due
         if self.read_deadline > now:
             return
         if self._reading == IDLE:
@@ -452,7 +456,7 @@ class Connection(asyncio.Protocol):
         elif self._reading != DEAF:
             self._refuse(408, "The request did not arrive in time")
         elif self._progress(transport):
-            self.read_deadline = self._due(self._server.limits.write_timeout)
+            self.read_deadline = self._server.write_due
         else:
             transport.abort()
 
@@ -470,9 +474,9 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _due(self, seconds: float) -> float:
-        # The server's `now` is up to one sweep old: without adding it, a deadline could pass early.
-        return self._server.now + seconds + SWEEP
+
+class Ended(Exception):
+    """The connection's last answer is given; the client has pipelined more, and will send it again elsewhere."""
 
 
 class Final(Exception):

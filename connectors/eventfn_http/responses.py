@@ -107,11 +107,12 @@ def respond(outcome: Outcome) -> Response:
 
 
 def _mapped(payload: bytes) -> Response:
-    first = payload.lstrip()[:1] if payload[:1].isspace() else payload[:1]
-    if first == b'"':
-        return Response(200, JSON, _decode_text(payload).encode())
-    if first != b"{":
-        return Response(200, JSON, msgspec.json.format(payload, indent=-1))
+    if payload[:1] != b"{":
+        first = payload.lstrip()[:1]
+        if first == b'"':
+            return Response(200, JSON, _decode_text(payload).encode())
+        if first != b"{":
+            return Response(200, JSON, msgspec.json.format(payload, indent=-1))
     try:
         answer = _decode_answer(payload)
     except msgspec.ValidationError:
@@ -127,9 +128,9 @@ def _status(code: int | str | msgspec.UnsetType | None) -> int:
     """A final status: an interim one (1xx) would leave the caller waiting for the real one."""
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
         code = int(code)
-    if isinstance(code, int) and 200 <= code <= 599:
-        return code
-    raise _Invalid(code)
+    if not isinstance(code, int) or not 200 <= code <= 599:
+        raise _Invalid(code)
+    return code
 
 
 def _content(answer: _Answer) -> bytes:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eventfn_http.protocol import Connection
 
 SWEEP = 1.0  # seconds between two looks at all connections: what their timeouts are exact to
+LINGER = 5.0  # seconds that a refused client has to read why; closing under its upload would take that from it
 FOREVER = float("inf")
 _IDS_PER_HEAD = 1 << 16
 
@@ -59,7 +60,6 @@ class Server:
         self.log = log
         self.routes: RouteTable[Route] = RouteTable()
         self.draining = False
-        self.now = clock.monotonic()  # as of the last sweep: setting a deadline costs no call of the clock
         self._second: int = -1
         self.date_line = b""  # a whole header line, for the current second
         self.log_time = b""  # the same second, as events have it
@@ -71,6 +71,7 @@ class Server:
         self._id_head = ""
         self._id_next = self._id_end = 0
         self.now_ms()
+        self._look_at_the_clock()
 
     # --- time and names --------------------------------------------------------------------------------------------
 
@@ -129,12 +130,23 @@ class Server:
         if not self._connections and not self._tasks:
             self._empty.set()
 
+    def _look_at_the_clock(self) -> None:
+        """Deadlines are set by copying one of these: no call of the clock, no sum. As `now` can be one sweep old, that
+        much is added, or a deadline could pass early."""
+        limits = self.limits
+        self.now = self._clock.monotonic()
+        self.header_due = self.now + SWEEP + limits.header_timeout
+        self.body_due = self.now + SWEEP + limits.body_timeout
+        self.write_due = self.now + SWEEP + limits.write_timeout
+        self.idle_due = self.now + SWEEP + limits.keep_alive_timeout
+        self.linger_due = self.now + SWEEP + LINGER
+
     async def sweep(self) -> None:
         """Runs as long as the server. One timer for all connections: a timer for each request would cost more than
         parsing it."""
         while True:
             await self._clock.sleep(SWEEP)
-            self.now = self._clock.monotonic()
+            self._look_at_the_clock()
             self.now_ms()
             for connection in tuple(self._connections):
                 if connection.read_deadline <= self.now or connection.write_deadline <= self.now:
