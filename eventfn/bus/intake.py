@@ -226,7 +226,12 @@ class Intake:
             await wait_for(self._changed, self._clock, None if due is None else due - self._clock.monotonic())
 
     async def _fly(self, flight: _Flight) -> None:
-        payload = self._encode(flight.records)
+        try:
+            payload = self._encode(flight.records)
+        except Exception:
+            self._log.exception("the connector cannot make an event of %d records", len(flight.records))
+            self._land(flight, (Retry(after=self._system_errors.next()),) * len(flight.items))
+            return
         delays = Delays(self._jitter)
         while (outcome := await self._outcome(payload)).kind is OutcomeKind.THROTTLED:
             if self._draining.is_set():

@@ -110,15 +110,12 @@ class NamedQueues:
         seconds = facts.visibility_timeout if visibility is None else visibility
         until_ms = now + round(seconds * 1000)
         messages = await self._claim(queue, limit, until_ms, now)
-        # Not the engine's own dead-lettering: a message that leaves is told where it came from, for its way back.
-        worn_out = [
-            message for message in messages if facts.max_receive_count and message.claims > facts.max_receive_count
-        ]
-        if worn_out and facts.dead_letter_queue is not None:
-            target = QUEUE_PREFIX + facts.dead_letter_queue
-            origin = f"queue:{queue}"
+        if facts.max_receive_count is not None and facts.dead_letter_queue is not None:
+            worn_out = [message for message in messages if message.claims > facts.max_receive_count]
+            # Not the engine's own dead-lettering: a message that leaves is told where it came from, for its way back.
+            target, origin = QUEUE_PREFIX + facts.dead_letter_queue, f"queue:{queue}"
             await self._each([Move(each.claim, target, _origin(each, origin)) for each in worn_out])
-            messages = [message for message in messages if message not in worn_out]
+            messages = [message for message in messages if message.claims <= facts.max_receive_count]
         return [_received(queue, message, until_ms) for message in messages]
 
     async def wait(self, queue: str) -> None:

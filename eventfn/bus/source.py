@@ -34,7 +34,7 @@ class SourceStatus(msgspec.Struct, kw_only=True):
     records_done: int = 0  # the filtered ones included
     records_retried: int = 0
     records_rejected: int = 0
-    batches_in_flight: int = 0  # invocations that run
+    batches_in_flight: int = 0  # invocations that run, or wait for the function to have a place
 
 
 class Delays:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.bus.source import Delays
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import Backoff, ConnectorError, ShuttingDown, Throttled
-from eventfn.event import MAX_SYNC_REQUEST
+from eventfn.event import MAX_SYNC_REQUEST, Record
 from eventfn.functions.model import Queue
 from eventfn.testing import FakeClock, trigger_context
 from eventfn.trigger import DONE, RETRY, QueueMessage, Reject, Retry
@@ -493,6 +493,22 @@ async def test_a_source_that_says_when_is_asked_then(tmp_path: Path, caplog: pyt
             assert "raised what its contract does not allow" in caplog.text
             await bench.advance(2)
             assert bench.intake.status.connected
+
+
+class Speechless(CheckedTrigger):
+    def encode(self, records: Sequence[Record]) -> bytes:
+        raise RuntimeError("a bug of the connector's")
+
+
+async def test_a_connector_that_cannot_make_an_event_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path)
+    bench.trigger.__class__ = Speechless
+    async with bench:
+        await bench.put(1)
+        assert bench.settled == [("1", Retry(1.0))]
+        assert "cannot make an event of 1 records" in caplog.text
 
 
 class Deaf(CheckedTrigger):
