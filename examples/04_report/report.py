@@ -10,7 +10,8 @@ FOLDER = Path(os.environ["LAMBDA_TASK_ROOT"])
 
 def handler(event, context):
     seen = FOLDER / "seen.jsonl"
-    rows = {row["id"]: row for row in map(json.loads, seen.open())} if seen.exists() else {}
+    lines = seen.read_text().splitlines() if seen.exists() else []
+    rows = {row["id"]: row for row in map(json.loads, lines)}
     report = {
         "time": event.get("time"),
         "lines": len(rows),
