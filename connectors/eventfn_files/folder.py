@@ -174,7 +174,20 @@ class Folder:
             os.close(file)
 
 
-def watch(root: str, recursive: bool, stop: threading.Event, report: Callable[[set[str]], None]) -> None:
+class Stop:
+    """Set on request, and of itself when the program ends: the watch's thread keeps nothing alive."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set() or not threading.main_thread().is_alive()
+
+
+def watch(root: str, recursive: bool, stop: Stop, report: Callable[[set[str]], None]) -> None:
     """Calls `report` with paths that may have changed, until `stop` is set. Raises OSError or RuntimeError.
 
     Only hints: watchfiles does not report that a writer has closed a file, drops the kernel's message of an overflow,

@@ -7,7 +7,6 @@ this machine.
 from __future__ import annotations
 
 import datetime
-import os
 import urllib.parse
 from typing import Any
 
@@ -18,11 +17,11 @@ from eventfn_files.settings import CREATED
 
 def object_key(name: str) -> str:
     """The key as S3 writes it: URL-encoded with + for a space. Bytes that are no UTF-8 are kept, as %FF."""
-    return urllib.parse.quote_plus(os.fsencode(name), safe="/")
+    return urllib.parse.quote_plus(name.encode("utf-8", "surrogateescape"), safe="/")
 
 
 def name_of(key: str) -> str:
-    return os.fsdecode(urllib.parse.unquote_to_bytes(key.replace("+", " ")))
+    return urllib.parse.unquote_to_bytes(key.replace("+", " ")).decode("utf-8", "surrogateescape")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -39,7 +38,7 @@ def notification(
 ) -> bytes:
     """The whole event, JSON. A removal has neither size nor eTag."""
     key = object_key(name)
-    bucket = os.path.basename(origin.folder) or "root"  # noqa: PTH119 - names are text here, nothing touches a disk
+    bucket = origin.folder.rpartition("/")[2]
     s3_object: dict[str, Any] = {"key": key, "sequencer": f"{sequence:016X}"}
     if event == CREATED:
         s3_object |= {"size": size, "eTag": etag}

@@ -8,7 +8,7 @@ finds what it did not say.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ import msgspec
 
 from eventfn.event import Batch, Position, Record
 from eventfn.trigger import Done, Reject, Retry, Settlement, Traits, TriggerContext
-from eventfn_files.folder import Folder, Scan, watch
+from eventfn_files.folder import Folder, Scan, Stop, watch
 from eventfn_files.ledger import Change, Entry, Ledger, Unreadable
 from eventfn_files.s3 import Origin, name_of, notification, object_key
 from eventfn_files.settings import CREATED, REMOVED, FilesSettings, Rules
@@ -262,23 +262,26 @@ class _Watcher:
     """The thread of one watch, which it owns from start to end."""
 
     def __init__(self, root: str, recursive: bool, report: Callable[[str, set[str]], None]) -> None:
-        self._stop = threading.Event()
-        # Its own thread: a watch takes one for good, and the loop's own are few.
-        self._threads = concurrent.futures.ThreadPoolExecutor(1, "eventfn-files-watch")
+        self.failure: Exception | None = None
+        self._stop = Stop()
         loop = asyncio.get_running_loop()
 
-        def hand_over(paths: set[str]) -> None:
-            loop.call_soon_threadsafe(report, root, paths)
+        def run() -> None:
+            try:
+                watch(root, recursive, self._stop, tell)
+            except (OSError, RuntimeError) as error:
+                self.failure = error
+                tell(set())
 
-        self._watching = loop.run_in_executor(self._threads, watch, root, recursive, self._stop, hand_over)
-        self._watching.add_done_callback(lambda _: report(root, set()))
+        def tell(paths: set[str]) -> None:
+            # A loop that is closed was left without a close(): nobody listens any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(report, root, paths)
 
-    @property
-    def failure(self) -> BaseException | None:
-        return self._watching.exception() if self._watching.done() else None
+        # Its own thread: a watch takes one for good, and the loop's own are few.
+        self._thread = threading.Thread(target=run, name="eventfn-files-watch")
+        self._thread.start()
 
     async def close(self) -> None:
-        """The thread looks at `stop` every 50 ms."""
         self._stop.set()
-        await asyncio.wait({self._watching})
-        self._threads.shutdown()
+        await asyncio.to_thread(self._thread.join)  # it looks at `stop` every 50 ms

@@ -507,7 +507,8 @@ async def test_without_the_watcher_a_rescan_finds_everything(host: Host, monkeyp
     """An overflow of the kernel's queue, a network file system: nothing was reported."""
 
     def silent(*args: Any, stop_event: Any, **kwargs: Any) -> Any:
-        stop_event.wait()
+        while not stop_event.is_set():
+            threading.Event().wait(0.01)
         yield from ()
 
     monkeypatch.setattr(watchfiles, "watch", silent)
@@ -599,6 +600,28 @@ async def test_closing_leaves_no_thread_and_works_twice(host: Host, caplog: pyte
     await trigger.close(1)
     assert not _watching()
     assert caplog.records == []
+
+
+async def test_a_program_that_forgets_to_close_it_ends_all_the_same(host: Host) -> None:
+    script = """
+import asyncio, pathlib, sys
+from eventfn_files import FilesTrigger
+from eventfn.clock import SystemClock
+from eventfn.testing.contexts import trigger_context
+
+async def main():
+    context = trigger_context(pathlib.Path(sys.argv[1]), clock=SystemClock())
+    trigger = FilesTrigger(FilesTrigger.Settings(path="inbox"), None, context)
+    await trigger.connect()
+    print(len((await trigger.read(1)).records))
+
+asyncio.run(main())
+"""
+    host.inbox.mkdir()
+    (host.inbox / "f").write_text("x")
+    command = [sys.executable, "-c", script, str(host.folder)]
+    ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"1\n", b"")
 
 
 def _watching() -> list[str]:
