@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     )
     from eventfn.testing.destinations import DestinationSuite
     from eventfn.testing.memory import MemoryDestination, MemorySink, MemorySource, MemoryTrigger
+    from eventfn.testing.pool import InProcessPool
     from eventfn.testing.triggers import TriggerSuite
     from eventfn.testing.waiting import eventually
 
 __all__ = [
     "DestinationSuite",
     "FakeClock",
+    "InProcessPool",
     "MemoryDestination",
     "MemoryPositions",
     "MemorySink",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES = {
     "DestinationSuite": "destinations",
     "FakeClock": "clock",
+    "InProcessPool": "pool",
     "MemoryDestination": "memory",
     "MemoryPositions": "contexts",
     "MemorySink": "memory",
