@@ -39,7 +39,7 @@ from eventfn.plugins import Plugins, PluginUnusable, intake_keys
 StructType = TypeVar("StructType", bound=msgspec.Struct)
 
 _CORE_KEYS = ("admin", "aws", "data", "destinations", "functions", "limits", "queues", "workers")
-_OVERRIDES: dict[KeyPath, str] = {("http", "listen"): "--http", ("admin", "listen"): "--admin", ("data",): "--data"}
+_OVERRIDES: dict[KeyPath, str] = {("http", "listen"): "--http", ("admin", "listen"): "--admin"}
 
 
 def load(
@@ -56,21 +56,21 @@ def load(
     [http] and [admin]. Raises ConfigError with every mistake, in the order of the file.
     """
     document = find(Path(target))
-    given = {
-        ("data",): str(Path(data).absolute()) if data is not None else None,
-        ("http", "listen"): http,
-        ("admin", "listen"): admin,
-    }
-    return _Loading(document, plugins, {path: value for path, value in given.items() if value is not None}).project()
+    given: dict[KeyPath, str | None] = {("http", "listen"): http, ("admin", "listen"): admin}
+    overrides = {path: value for path, value in given.items() if value is not None}
+    return _Loading(document, plugins, overrides, data).project()
 
 
 class _Loading:
     """One run of `load`: every step goes on after a mistake, and the last one raises them all."""
 
-    def __init__(self, document: Document, plugins: Plugins, overrides: Mapping[KeyPath, str]) -> None:
+    def __init__(
+        self, document: Document, plugins: Plugins, overrides: Mapping[KeyPath, str], data: Path | None
+    ) -> None:
         self._document = document
         self._plugins = plugins
         self._overrides = overrides
+        self._given_data = data
         self._tables = _overridden(document.tables, overrides)
         self._reader = SettingsReader(os.environ)
         self._shared: dict[str, Any] = {}
@@ -83,14 +83,14 @@ class _Loading:
         workers = self._table(Workers, "workers")
         admin = self._table(Admin, "admin")
         aws = self._table(Aws, "aws")
-        data = self._reader.value(str, self._tables.get("data", ".eventfn"), ("data",))
+        data = self._data()
         queues = {name: queue for name, table in self._children("queues") if (queue := self._queue(name, table))}
         functions = {name: made for name, table in self._children("functions") if (made := self._function(name, table))}
         self._read_plugin_tables(functions)
         project = Project(
             folder=str(self._document.folder),
             file=str(self._document.file),
-            data=self._absolute(data) if data is not INVALID else "",
+            data=data,
             functions=functions,
             queues=queues,
             shared=self._shared,
@@ -114,6 +114,12 @@ class _Loading:
 
     def _table(self, kind: type[StructType], name: str) -> StructType | None:
         return self._reader.struct(kind, self._tables.get(name, {}), (name,))
+
+    def _data(self) -> str:
+        if self._given_data is not None:
+            return os.path.abspath(self._given_data)  # noqa: PTH100 - Path.absolute would keep ".."
+        written = self._reader.value(str, self._tables.get("data", ".eventfn"), ("data",))
+        return "" if written is INVALID else self._absolute(written)
 
     def _children(self, name: str) -> list[tuple[str, Any]]:
         table = self._tables.get(name, {})
@@ -210,7 +216,7 @@ class _Loading:
             except PluginUnusable as unusable:
                 self._reader.find(("destinations", scheme), unusable.message, unusable.hint)
                 continue
-            self._destinations[scheme] = self._reader.struct(plugin.Settings, table, ("destinations", scheme))
+            self._destinations[scheme] = self._faultless(plugin.Settings, table, ("destinations", scheme))
 
     def _read_shared(self, name: str) -> None:
         try:
@@ -219,9 +225,15 @@ class _Loading:
             self._reader.find((name,), unusable.message, unusable.hint)
             return
         if shared is not None:
-            self._shared[name] = self._reader.struct(shared, self._tables.get(name, {}), (name,))
+            self._shared[name] = self._faultless(shared, self._tables.get(name, {}), (name,))
         elif name in self._tables:
             self._reader.find((name,), f"the trigger '{name}' has no settings that its triggers share")
+
+    def _faultless(self, kind: type[StructType], table: Any, path: KeyPath) -> StructType | None:
+        """Settings that a plugin may be asked about: with defaults in place of mistakes it would find more of them."""
+        before = len(self._reader.findings)
+        settings = self._reader.struct(kind, table, path)
+        return settings if len(self._reader.findings) == before else None
 
     def _absolute(self, path: str) -> str:
         return os.path.normpath(self._document.folder / path)
@@ -239,14 +251,9 @@ class _Loading:
 
 def _overridden(tables: Mapping[str, Any], overrides: Mapping[KeyPath, str]) -> dict[str, Any]:
     changed = dict(tables)
-    for path, value in overrides.items():
-        if len(path) == 1:
-            changed[str(path[0])] = value
-        else:
-            name, key = str(path[0]), str(path[1])
-            table = changed.get(name, {})
-            if is_table(table):
-                changed[name] = {**table, key: value}
+    for (name, key), value in overrides.items():
+        if is_table(table := changed.get(str(name), {})):
+            changed[str(name)] = {**table, str(key): value}
     return changed
 
 

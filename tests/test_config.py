@@ -277,7 +277,7 @@ def test_the_file_itself_as_the_target(write: Write, tmp_path: Path) -> None:
 
 def test_the_command_line_wins_over_the_file(write: Write, tmp_path: Path) -> None:
     text = 'data = "state"\n[http]\nlisten = "127.0.0.1:1"\n[admin]\nlisten = "127.0.0.1:2"\n' + handler()
-    project = load(write(text), PLUGINS, data=Path("else"), http="127.0.0.1:3", admin="localhost:0")
+    project = load(write(text), PLUGINS, data=Path("x/../else"), http="127.0.0.1:3", admin="localhost:0")
     assert project.data == str(tmp_path / "else")
     assert project.shared["http"] == FakeHttp.Shared("127.0.0.1:3")
     assert project.admin.listen == "localhost:0"
@@ -451,6 +451,16 @@ def test_the_same_trigger_twice(write: Write) -> None:
         ),
         ("[kafka]\nserver = []\n", ["eventfn.toml:1: kafka.servers: is missing: expected a list of text", "eventfn.toml:2: kafka.server: unknown key (did you mean 'servers'?)"]),
         ("[files]\nx = 1\n", ["eventfn.toml:1: files: the trigger 'files' has no settings that its triggers share"]),
+        # A table with a mistake is not held against anything else.
+        (
+            "[destinations.queue]\ntokn = 1\n[http]\nlistn = 1\n"
+            + handler('on_failure = "queue:"\n[[functions.a.triggers]]\ntype = "http"\npath = "/"\n')
+            + '[[functions.a.triggers]]\ntype = "http"\npath = "/"\nmethod = "GET"\n',
+            [
+                "eventfn.toml:2: destinations.queue.tokn: unknown key (did you mean 'token'?)",
+                "eventfn.toml:4: http.listn: unknown key (did you mean 'listen'?)",
+            ],
+        ),
         ("[http]\nlisten = 'here'\n", ["eventfn.toml:2: http.listen: here has no port"]),
         (
             "[destinations.htps]\n[destinations.https]\ntokn = 1\n",

@@ -10,6 +10,7 @@ import ipaddress
 import re
 import zipfile
 from collections.abc import Mapping
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
@@ -154,16 +155,18 @@ class Checks:
 
     def _handler(self, function: Function, code: Path, path: KeyPath) -> None:
         """Only what is plain from outside; how a handler string is read in full is the runtime's (workers/child)."""
-        module, dot, name = function.handler.rpartition(".")
-        if not dot or not module or not name:
+        module, _, name = function.handler.rpartition(".")
+        segments = module.replace("/", ".").split(".")
+        if not all((*segments, name)):
             self._find(path, f'expected "file.function", got {shown(function.handler)}')
             return
         if function.layers or function.requirements:
             return  # the module may come from one of them
-        files = _python_files(code)
-        wanted = module.replace(".", "/")
-        if f"{wanted}.py" not in files and f"{wanted}/__init__.py" not in files:
-            meant = nearest(wanted, [file.removesuffix(".py") for file in files])
+        wanted = "/".join(segments)
+        files = _files_near(code, wanted)
+        if not any(f"{wanted}{suffix}" in files for suffix in (*all_suffixes(), "/__init__.py")):
+            modules = [file.removesuffix(".py") for file in files if file.endswith(".py")]
+            meant = nearest(wanted, modules)
             hint = f"did you mean '{meant.replace('/', '.')}.{name}'?" if meant else None
             self._find(path, f"there is no file {wanted}.py in {code}", hint)
 
@@ -243,9 +246,10 @@ def _missing(path: Path, expected: str) -> tuple[str, str | None]:
     return f"{path} does not exist: expected {expected}", did_you_mean(path.name, siblings)
 
 
-def _python_files(code: Path) -> set[str]:
-    """Paths of the Python files in a folder or a zip, with "/"."""
-    if code.is_dir():
-        return {file.relative_to(code).as_posix() for file in code.rglob("*.py")}
-    with zipfile.ZipFile(code) as archive:
-        return {name for name in archive.namelist() if name.endswith(".py")}
+def _files_near(code: Path, module: str) -> list[str]:
+    """Files in the folder of a module and in that of its own name if it is a package, as paths with "/" in the code."""
+    if code.is_file():
+        with zipfile.ZipFile(code) as archive:
+            return archive.namelist()
+    near = (code / module, (code / module).parent)
+    return [file.relative_to(code).as_posix() for folder in near if folder.is_dir() for file in folder.iterdir()]
