@@ -137,6 +137,8 @@ def _check(kind: Kind, name: str, plugin: object) -> None:
         traits = getattr(found, "traits", None)
         if not isinstance(traits, Traits):
             raise refuse(f"{found.__name__}.traits must be an eventfn.trigger.Traits")
+        if traits.invocation == "request_response" and traits.ack != "record":
+            raise refuse(f"this version hosts sources that settle each record by itself, not ack={traits.ack!r}")
         hosts = {"type", *intake_keys(traits)} & {field.encode_name for field in msgspec.structs.fields(settings)}
         if hosts:
             raise refuse(f"{found.__name__}.Settings has keys that are the host's: {', '.join(sorted(hosts))}")

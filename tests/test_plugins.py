@@ -80,6 +80,10 @@ class NoTraits(Pulled):
     traits: Any = "event"
 
 
+class ByPosition(Pulled):
+    traits = Traits(invocation="request_response", ack="prefix")
+
+
 class HostsKeys(Pulled):
     class Settings(msgspec.Struct):
         topic: str
@@ -103,6 +107,7 @@ class NotIdempotent(Sink):
         ("trigger", NoSettings, "NoSettings.Settings must be a msgspec.Struct type"),
         ("trigger", BadShared, "BadShared.Shared must be a msgspec.Struct type, or None"),
         ("trigger", NoTraits, "NoTraits.traits must be an eventfn.trigger.Traits"),
+        ("trigger", ByPosition, "this version hosts sources that settle each record by itself, not ack='prefix'"),
         ("trigger", HostsKeys, "HostsKeys.Settings has keys that are the host's: batch_size, type"),
         ("trigger", NoMethods, "NoMethods lacks mount, drain"),
         ("trigger", Sink, "Sink.Shared must be a msgspec.Struct type, or None"),
