@@ -146,7 +146,8 @@ def send(
     if (file is None) == (message is None):
         raise click.UsageError("give either -m TEXT or a FILE (- for standard input)", click.get_current_context())
     body = message if message is not None else _text(file)
-    asked = {"body": body, "group": group, "dedupe_key": dedupe_key, "delay": delay}
+    seconds = None if delay is None else float(delay)
+    asked = {"body": body, "group": group, "dedupe_key": dedupe_key, "delay": seconds}
     answer = Client(data_folder(data)).call("POST", f"{_path(name)}/messages", asked)
     if as_json:
         click.echo(answer)

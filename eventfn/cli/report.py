@@ -30,14 +30,14 @@ class RichReporter:
         self._spinner: Spinner | None = None
 
     def preparing(self, function: str, text: str) -> None:
-        self._stop_spinner()
-        if not text:
-            return
-        if self._console.is_terminal:
-            self._spinner = self._console.status(Text(safe(f"{function}: {text}")))
+        told = f"{function}: {text}"
+        if not self._console.is_terminal:
+            self._line(told)
+        elif self._spinner is None:
+            self._spinner = self._console.status(Text(safe(told)))
             self._spinner.start()
         else:
-            self._line(f"{function}: {text}")
+            self._spinner.update(Text(safe(told)))
 
     def loaded(self, folder: str, data: str, functions: Sequence[Loaded]) -> None:
         self._line(f"eventfn {metadata.version('eventfn')}  {folder}", "bold")
@@ -62,7 +62,6 @@ class RichReporter:
         self._line(f"{name:8} {shown}", "cyan")
 
     def ready(self, milliseconds: float) -> None:
-        self._stop_spinner()
         self._line(f"ready in {milliseconds:.0f} ms. Ctrl-C stops when what runs is finished, a second one at once.")
 
     def reloaded(self, added: Sequence[str], changed: Sequence[str], removed: Sequence[str]) -> None:
@@ -74,14 +73,7 @@ class RichReporter:
         self._stop_spinner()
         print_problems(problems)
 
-    def source_down(self, source: str, reason: str, retry_after: float) -> None:
-        self._line(f"{source} is down: {reason} (again in {retry_after:.0f} s)", "yellow")
-
-    def source_up(self, source: str) -> None:
-        self._line(f"{source} is back", "green")
-
     def draining(self, in_flight: int) -> None:
-        self._stop_spinner()
         doing = f"finishing {plural(in_flight, 'invocation')}" if in_flight else "nothing is running"
         self._line(f"stopping: {doing}. Ctrl-C again stops at once.")
 
@@ -91,6 +83,7 @@ class RichReporter:
         self._line("stopped")
 
     def _line(self, text: str, style: str = "") -> None:
+        self._stop_spinner()
         self._console.print(Text(safe(text), style))
 
     def _stop_spinner(self) -> None:
@@ -103,8 +96,7 @@ class JsonReporter:
     """{"event": "listening", "name": "http", "address": "127.0.0.1:8080"}, one line each, written at once."""
 
     def preparing(self, function: str, text: str) -> None:
-        if text:
-            self._write("preparing", function=function, text=text)
+        self._write("preparing", function=function, text=text)
 
     def loaded(self, folder: str, data: str, functions: Sequence[Loaded]) -> None:
         self._write("loaded", folder=folder, data=data, functions=msgspec.to_builtins(functions))
@@ -123,12 +115,6 @@ class JsonReporter:
 
     def problems(self, problems: Sequence[Problem]) -> None:
         self._write("problems", problems=msgspec.to_builtins(list(problems)))
-
-    def source_down(self, source: str, reason: str, retry_after: float) -> None:
-        self._write("source_down", source=source, reason=reason, retry_after=retry_after)
-
-    def source_up(self, source: str) -> None:
-        self._write("source_up", source=source)
 
     def draining(self, in_flight: int) -> None:
         self._write("draining", in_flight=in_flight)

@@ -26,12 +26,12 @@ class Loaded(msgspec.Struct, frozen=True):
 class Reporter(Protocol):
     """Called on the loop's thread, in this order; none of them raises or waits.
 
-    preparing* -> loaded -> enforcement -> listening* -> ready
-               -> (preparing | reloaded | problems | source_down | source_up)* -> draining -> drained
+    preparing* -> loaded -> enforcement -> listening* -> ready -> (preparing | reloaded | problems)*
+               -> draining -> drained
     """
 
     def preparing(self, function: str, text: str) -> None:
-        """Work before the function can run: "installing pillow". An empty text: it is done."""
+        """What is being done before the function can run: "installing pillow"."""
         ...
 
     def loaded(self, folder: str, data: str, functions: Sequence[Loaded]) -> None: ...
@@ -52,14 +52,6 @@ class Reporter(Protocol):
 
     def problems(self, problems: Sequence[Problem]) -> None:
         """The declaration is wrong. After a reload: what ran before runs on."""
-        ...
-
-    def source_down(self, source: str, reason: str, retry_after: float) -> None:
-        """A trigger or destination cannot reach its server; the next try is in so many seconds."""
-        ...
-
-    def source_up(self, source: str) -> None:
-        """It is back."""
         ...
 
     def draining(self, in_flight: int) -> None:

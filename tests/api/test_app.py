@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import pytest
@@ -11,9 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from eventfn.api.app import AdminServer, application
 from eventfn.errors import ConnectorError
-
-if TYPE_CHECKING:
-    from tests.api.conftest import FakeNode
+from tests.api.fake_node import FakeNode
 
 Client = TestClient[Any, Any]
 TOKEN = "t0ken"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
 
 from eventfn.errors import EngineError, EngineFull, PayloadTooLarge, Refused, ShuttingDown, Throttled
 from eventfn.event import MAX_ASYNC_REQUEST, MAX_SYNC_REQUEST, MAX_SYNC_RESPONSE, Outcome, OutcomeKind
-
-if TYPE_CHECKING:
-    from tests.api.conftest import FakeNode
+from tests.api.fake_node import FakeNode
 
 Client = TestClient[Any, Any]
 PATH = "/2015-03-31/functions/hello/invocations"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
@@ -9,9 +9,7 @@ from aiohttp.test_utils import TestClient
 from eventfn.engine.contract import Claim, Message
 from eventfn.event import MAX_ASYNC_REQUEST
 from eventfn.trigger import QueueMessage
-
-if TYPE_CHECKING:
-    from tests.api.conftest import FakeNode
+from tests.api.fake_node import FakeNode
 
 Client = TestClient[Any, Any]
 

@@ -1,0 +1,85 @@
+"""A node that remembers what it was asked and answers what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfn.bus.queues import Redriven
+from eventfn.engine.contract import Message
+from eventfn.event import Outcome, OutcomeKind
+from eventfn.observe.metrics import Metrics
+from eventfn.observe.status import Depth, FunctionStatus, QueueStatus, Status
+from eventfn.trigger import QueueMessage
+
+TOKEN = "t0ken"
+
+
+class FakeNode:
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.draining = False
+        self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
+        self.error: Exception | None = None
+        self.calls: list[dict[str, Any]] = []
+        self.messages: list[Message] = []
+
+    def function_names(self) -> Sequence[str]:
+        return ["hello", "thumbnail"]
+
+    def function_arn(self, name: str) -> str:
+        return f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
+
+    async def invoke(self, name: str, payload: bytes, **rest: Any) -> Outcome:
+        self._note(name=name, payload=payload, **rest)
+        return self.outcome
+
+    async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
+        self._note(name=name, payload=payload, request_id=request_id, dedupe_key=dedupe_key)
+        return "earlier" if dedupe_key == "seen" else request_id
+
+    async def queues(self) -> Sequence[QueueStatus]:
+        return [QueueStatus("work"), QueueStatus("dead-letters", Depth(visible=2), dead_letter_for=["fn:hello"])]
+
+    async def peek(self, queue: str, limit: int, after: int) -> Sequence[Message]:
+        self._note(queue=queue, limit=limit, after=after)
+        return self.messages
+
+    async def send(self, queue: str, message: QueueMessage) -> str:
+        self._note(queue=queue, message=message)
+        return "message-1"
+
+    async def redrive(self, queue: str, limit: int | None) -> Redriven:
+        self._note(queue=queue, limit=limit)
+        return Redriven(3, {"m4": "it does not say where it came from"})
+
+    async def purge(self, queue: str) -> int:
+        self._note(queue=queue)
+        return 2
+
+    async def status(self) -> Status:
+        self._note()
+        function = FunctionStatus(
+            name="hello",
+            arn=self.function_arn("hello"),
+            handler="hello.handler",
+            runtime="python3.11",
+            memory_size=128,
+            timeout=3,
+        )
+        return Status(
+            version="0.1.0",
+            python="3.11.7",
+            pid=1,
+            started_ms=1,
+            now_ms=2,
+            folder="/p",
+            data="/p/.eventfn",
+            functions=[function],
+            queues=list(await self.queues()),
+        )
+
+    def _note(self, **call: Any) -> None:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
