@@ -15,9 +15,9 @@ class Wall(NamedTuple):
 
 def probe() -> tuple[Wall, ...]:
     root = os.geteuid() == 0
-    hidden = "no other function of this user reads or changes its memory"
+    hidden = "no function reads or changes the memory of another one, or of eventfn"
     if root:
-        hidden = "eventfn runs as root, and so do functions: they can read each other's memory; run it as a user"
+        hidden = "eventfn runs as root, and so do functions: they can read all memory; run it as another user"
     return (
         Wall("processes", True, "each function in processes of its own, which die with it and with the supervisor"),
         Wall("environment", True, "a function sees its own variables, code and layers, none of eventfn's or another's"),

@@ -18,6 +18,7 @@ from typing import Any
 from eventfn.clock import Clock
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.functions import model
+from eventfn.sandbox import privileges
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Request
 from eventfn.workers.fleet import Fleet
@@ -52,6 +53,8 @@ class WorkerPool:
         self._closed = False
 
     async def start(self) -> None:
+        # This process holds every function's variables, and functions run as its user: none may open its memory.
+        privileges.hide_memory()
         self._own(self._reap())
 
     # --- what is deployed ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import re
 import signal
@@ -101,3 +102,22 @@ async def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     await process.wait()
     await until(lambda: not any(alive(pid) for pid in everything))
+
+
+PEEK = """
+import os
+def handler(event, context):
+    try:
+        os.open(f"/proc/{event}/mem", os.O_RDWR)
+    except PermissionError:
+        return "refused"
+    return "opened"
+"""
+
+
+async def test_the_supervisor_hides_its_memory(bench: Workbench) -> None:
+    bench.deploy("fn", PEEK)
+    dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+    assert dumpable == 0
+    expected = "opened" if os.geteuid() == 0 else "refused"  # as sandbox.probe says of root
+    assert await bench.result("fn", os.getpid()) == expected

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -21,6 +22,10 @@ _ASK = """
 import json, platform, sys
 print(json.dumps([getattr(sys, "_base_executable", sys.executable), platform.python_version()]))
 """
+
+# Last on a function's path: a file that declares itself with `import eventfn` is a handler module too, and finds a
+# stand-in there whose decorators do nothing, since eventfn itself is not in an environment.
+_STAND_INS = str(Path(__file__).parents[1] / "child" / "importable")
 
 
 class Interpreter(msgspec.Struct, frozen=True):
@@ -76,6 +81,7 @@ def settings(prepared: Prepared, stream: str, *, provisioned: bool) -> Settings:
             prepared.task_root,
             *(f"{layer}/python/lib/{prepared.runtime}/site-packages" for layer in layers),
             *(f"{layer}/python" for layer in layers),
+            _STAND_INS,
         ],
         variables=_variables(prepared, layers, stream, provisioned),
     )
