@@ -106,8 +106,13 @@ class Node:
                 fifo=bool(queue and queue.fifo),
                 dead_letter_for=dead_letter_for.get(name, []),
             )
-            for name in sorted({*found, *dead_letter_for})
+            for name in sorted({*found, *dead_letter_for, *self._successes()})
         ]
+
+    def _successes(self) -> set[str]:
+        """The queues that successful invocations go to: there is one before its first record."""
+        uris = [function.on_success or "" for function in self.project.functions.values()]
+        return {uri.removeprefix("queue:") for uri in uris if uri.startswith("queue:")}
 
     def _dead_letters(self) -> dict[str, list[str]]:
         """Queue -> the functions and queues whose failures end in it."""

@@ -71,6 +71,7 @@ class NamedQueues:
         self._engine = engine
         self._declared = facts
         self._clock = clock
+        self._asked_for: set[str] = set()  # by a trigger or a destination: in use, declared or not
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._look_again = asyncio.Event()
         engine.on_send(self._sent)
@@ -78,6 +79,7 @@ class NamedQueues:
     # --- trigger.Queues ----------------------------------------------------------------------------------------------
 
     def facts(self, queue: str) -> QueueFacts:
+        self._asked_for.add(queue)
         declared = self._queue(queue)
         count = declared.max_receive_count
         if count is None and declared.dead_letter_queue is not None:
@@ -186,11 +188,11 @@ class NamedQueues:
     # --- for people --------------------------------------------------------------------------------------------------
 
     async def overview(self) -> list[QueueStatus]:
-        """Every queue that is declared or holds something, by name."""
+        """Every queue that is declared, in use or holds something, by name."""
         stats = await self._engine.stats(QUEUE_PREFIX, self._clock.now_ms())
         held = {each.queue.removeprefix(QUEUE_PREFIX): each for each in stats}
         found: list[QueueStatus] = []
-        for name in sorted({*self._declared, *held}):
+        for name in sorted({*self._declared, *self._asked_for, *held}):
             queue, counts = self._queue(name), held.get(name)
             found.append(
                 QueueStatus(
