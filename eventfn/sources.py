@@ -7,6 +7,7 @@ bus/announce.py; what a request is: the connector.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from eventfn.observe.report import Reporter
 from eventfn.observe.status import SourceStatus, summary
 from eventfn.plugins import Plugins
 from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerContext
+
+FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
 
 
 class Sources:
@@ -56,10 +59,14 @@ class Sources:
             host for source, host in self._hosts.items() if host.declared != _declared(project, wanted.get(source))
         ]
         await asyncio.gather(*(self._stop(host, project.workers.drain_timeout) for host in stale))
-        for source, (function, binding) in wanted.items():
-            if source not in self._hosts:
-                self._start(project, function, binding, tasks)
+        new = [source for source in wanted if source not in self._hosts]
+        for source in new:
+            self._start(project, *wanted[source], tasks)
         await self._listen(project)
+        # What is ready is there: an inbox is made, a server was reached. One that hangs must not hold up the others.
+        tried = asyncio.gather(*(self._hosts[source].worker.tried() for source in new))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(tried, FIRST_TRY)
 
     async def drain(self, deadline: float) -> None:
         """Takes nothing new from anywhere, and lets what is under way come to its end."""

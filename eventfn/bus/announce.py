@@ -64,6 +64,10 @@ class Announcer:
     def status(self) -> SourceStatus:
         return self._source.status
 
+    async def tried(self) -> None:
+        """Returns once the source is connected, or the first try has failed."""
+        await self._source.tried.wait()
+
     async def pending(self) -> int | None:
         """How much waits in the source; None when it cannot say."""
         return await self._source.pending()

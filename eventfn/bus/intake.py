@@ -123,6 +123,10 @@ class Intake:
         self._source.status.batches_in_flight = len(self._flights)
         return self._source.status
 
+    async def tried(self) -> None:
+        """Returns once the source is connected, or the first try has failed."""
+        await self._source.tried.wait()
+
     async def pending(self) -> int | None:
         """How many records wait in the source; None when it cannot say."""
         return await self._source.pending()

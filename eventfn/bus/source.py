@@ -58,6 +58,7 @@ class Source:
 
     def __init__(self, trigger: Trigger, clock: Clock, log: logging.Logger, jitter: Jitter) -> None:
         self.status = SourceStatus()
+        self.tried = asyncio.Event()  # it is connected, or the first try has failed
         self.lease = cast(Extends, trigger).lease if hasattr(trigger, "extend") else None  # seconds
         self._trigger = trigger
         self._clock = clock
@@ -74,17 +75,21 @@ class Source:
                     async with self._one_at_a_time:
                         await self._trigger.connect()
                     self.status.connected = True
+                    self.tried.set()
                 batch = await self._trigger.read(limit)
                 if not batch.records:
                     raise ConnectorError("read() returned no record, which its contract forbids")
             except Exception as error:
                 self.status.connected = False
                 self._note("cannot read", error)
+                self.tried.set()
                 own = self._delays.next()
                 await self._clock.sleep(error.after if isinstance(error, Backoff) else own)
                 continue
             self._delays.reset()  # not after connecting: one that connects and then fails at once would spin
-            self.status.last_error = None
+            if self.status.last_error is not None:
+                self.status.last_error = None
+                self._log.info("is back")
             self.status.records_read += len(batch.records)
             return batch
 
