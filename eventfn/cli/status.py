@@ -29,7 +29,15 @@ def status(data: Path | None, as_json: bool) -> None:
 
 def page(status: Status) -> RenderableType:
     """The whole document for people."""
-    parts: list[RenderableType] = [_head(status), _enforcement(status), "", _functions(status)]
+    parts: list[RenderableType] = [
+        _head(status),
+        "",
+        _enforcement(status),
+        "",
+        _functions(status),
+        "",
+        _triggers(status),
+    ]
     parts += [Text(f"  {line}", "red") for function in status.functions for line in _troubles(function)]
     if status.queues:
         queues = table("queue", ">visible", ">in flight", ">delayed", ">oldest", "holds what failed of")
@@ -68,15 +76,11 @@ def _enforcement(status: Status) -> RenderableType:
 
 
 def _functions(status: Status) -> RenderableType:
-    shown = table(
-        "function", "triggers", ">invoked", ">errors", ">throttled", ">running", ">warm", ">events waiting", ">oldest"
-    )
+    shown = table("function", ">invoked", ">errors", ">throttled", ">running", ">warm", ">events", ">oldest")
     for function in status.functions:
         counts, here = function.counts, function.environments
-        triggers = "\n".join(f"{source.type} {source.settings}" for source in function.triggers)
         shown.add_row(
             safe(function.name),
-            safe(triggers),
             f"{counts.invocations:,}",
             f"{counts.errors + counts.system_errors:,}",
             f"{counts.throttles:,}",
@@ -88,14 +92,24 @@ def _functions(status: Status) -> RenderableType:
     return shown
 
 
+def _triggers(status: Status) -> RenderableType:
+    shown = table("trigger", "of", "state", ">waiting")
+    for function in status.functions:
+        for source in function.triggers:
+            state = f"{source.state}: {source.reason}" if source.reason else source.state
+            shown.add_row(
+                safe(f"{source.type} {source.settings}"),
+                safe(function.name),
+                safe(" ".join(state.splitlines())),
+                "" if source.lag is None else f"{source.lag:,}",
+                style="red" if source.state == "down" else "",
+            )
+    return shown
+
+
 def _troubles(function: FunctionStatus) -> list[str]:
     """What somebody should look at."""
     found: list[str] = []
-    for source in function.triggers:
-        if source.state != "running":
-            found.append(f"{source.type} is {source.state}" + (f": {source.reason}" if source.reason else ""))
-        if source.lag:
-            found.append(f"{source.type} has {plural(source.lag, 'record')} waiting")
     if (error := function.last_error) is not None:
         found.append(f"last error {error.error_type}: {error.message} (request {error.request_id})")
     if function.log_lines_dropped:

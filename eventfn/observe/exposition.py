@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from eventfn.observe.metrics import BOUNDS_MS, Histogram, Metrics
-from eventfn.observe.status import Depth, FunctionStatus, Status
+from eventfn.observe.status import Depth, FunctionStatus, Records, Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -129,14 +131,16 @@ def _sources(status: Status) -> Iterator[str]:
             yield _sample("eventfn_source_lag", labels, source.lag)
     yield from _family("eventfn_source_records_total", "counter", "Records of a source, by what became of them.")
     for labels, source in sources:
-        for result in ("read", "filtered", "done", "retried", "rejected"):
-            yield _sample(
-                "eventfn_source_records_total", {**labels, "result": result}, getattr(source, f"records_{result}")
-            )
+        for result, count in _asdict(source.records).items():
+            yield _sample("eventfn_source_records_total", {**labels, "result": result}, count)
 
 
 def _named(function: FunctionStatus) -> dict[str, str]:
     return {"function": function.name}
+
+
+def _asdict(records: Records | None) -> dict[str, int]:
+    return {} if records is None else msgspec.structs.asdict(records)
 
 
 # --- the format -------------------------------------------------------------------------------------------------------

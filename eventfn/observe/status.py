@@ -66,9 +66,19 @@ class Environments(msgspec.Struct, frozen=True):
     waiting: int = 0
 
 
+class Records(msgspec.Struct, frozen=True):
+    """What became of the records of one pulled source, since it was started."""
+
+    read: int = 0
+    filtered: int = 0
+    done: int = 0  # the filtered ones included
+    retried: int = 0
+    rejected: int = 0
+
+
 class SourceStatus(msgspec.Struct, frozen=True):
-    """One trigger; records are counted since it was started. `lag` is how many its source says are waiting; None when
-    it cannot say."""
+    """One trigger. `lag` is how many records its source says are waiting; None when it cannot say. `records` is None
+    where callers wait (http): those are invocations."""
 
     type: str
     source: str
@@ -77,11 +87,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     reason: str = ""  # what the source last failed with
     lag: int | None = None
     batches_in_flight: int = 0  # invocations that run
-    records_read: int = 0
-    records_filtered: int = 0
-    records_done: int = 0  # the filtered ones included
-    records_retried: int = 0
-    records_rejected: int = 0
+    records: Records | None = None
 
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):

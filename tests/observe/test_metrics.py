@@ -17,6 +17,7 @@ from eventfn.observe.status import (
     LastError,
     OutboxStatus,
     QueueStatus,
+    Records,
     SourceStatus,
     Status,
 )
@@ -108,7 +109,7 @@ def test_everything_that_is_measured_is_exposed() -> None:
     counters.invocations, counters.throttles, counters.events_received = 5, 2, 4
     counters.finished(Outcome(OutcomeKind.FUNCTION_ERROR, b"{}", duration_ms=3.5))
     metrics.delivery_failures = 6
-    source = SourceStatus("files", "thumb/files/1", state="down", lag=12, records_read=9)
+    source = SourceStatus("files", "thumb/files/1", state="down", lag=12, records=Records(read=9))
     document = status(
         functions=[
             FunctionStatus(
