@@ -59,7 +59,24 @@ def event(
     time: bytes,
     now_ms: int,
 ) -> bytes:
-    """`time` is `common_log_time` of `now_ms`, which the caller keeps for a second.
+    """`time` is `common_log_time` of `now_ms`, which the caller keeps for a second."""
+    if head.event_opening is None:
+        head.event_opening = _opening(route, peer, head)
+    return b"".join(
+        (
+            head.event_opening,
+            request_id.encode(),
+            route.route_key,
+            time,
+            b'","timeEpoch":%d}' % now_ms,
+            b',"pathParameters":' + _json(parameters) if parameters else b"",
+            _body(body, head.headers.get("content-type", "")) if body else b',"isBase64Encoded":false}',
+        )
+    )
+
+
+def _opening(route: RouteText, peer: PeerText, head: Head) -> bytes:
+    """All that is the same when the same head comes again on its connection.
 
     Like Lambda's front door it adds the x-forwarded headers: the caller's address goes behind those that a proxy has
     listed, port and protocol are set where no proxy did.
@@ -92,12 +109,6 @@ def event(
             peer.source_ip,
             _json(headers.get("user-agent", "")),
             b'},"requestId":"',
-            request_id.encode(),
-            route.route_key,
-            time,
-            b'","timeEpoch":%d}' % now_ms,
-            b',"pathParameters":' + _json(parameters) if parameters else b"",
-            _body(body, headers.get("content-type", "")) if body else b',"isBase64Encoded":false}',
         )
     )
 

@@ -168,6 +168,50 @@ def test_accepts_and_goes_on(wire: Callable[..., Any], case: str, size: int | No
     assert first["headers"].get("host") == HOSTS.get(case, "a")
 
 
+@pytest.mark.parametrize("case", [*REFUSED, *ACCEPTED])
+def test_a_repeated_head_changes_nothing(wire: Callable[..., Any], case: str) -> None:
+    """What a connection remembers of the last head must not change what is made of the next data."""
+    data = REFUSED[case][0] if case in REFUSED else ACCEPTED[case]
+    remembering, plain = wire(**LIMITS), wire(**LIMITS)
+    for part in (GOOD, GOOD, data, data, GOOD):
+        remembering.feed(part)
+        plain.feed(part, 1)
+    seen = [(answer.status, answer.body) for answer in remembering.answers()]
+    assert seen == [(answer.status, answer.body) for answer in plain.answers()]
+    assert [ungiven(event) for event in remembering.caller.events] == [ungiven(event) for event in plain.caller.events]
+
+
+def ungiven(event: dict[str, Any]) -> dict[str, Any]:
+    """The event without the request's own id."""
+    context = {key: value for key, value in event["requestContext"].items() if key != "requestId"}
+    return {**event, "requestContext": context}
+
+
+def test_repeated_heads_with_other_bodies(wire: Callable[..., Any]) -> None:
+    fed = wire()
+    head = POST + b"Content-Type: text/plain\r\nContent-Length: 5\r\n\r\n"
+    for body in (b"hello", b"world", b"abc", b"de", b"again"):
+        fed.feed((b"" if body == b"de" else head) + body)
+    assert [event["body"] for event in fed.caller.events] == ["hello", "world", "abcde", "again"]
+    assert len({event["requestContext"]["requestId"] for event in fed.caller.events}) == 4
+
+
+def test_what_only_looks_like_a_repeated_head(wire: Callable[..., Any]) -> None:
+    fed = wire()
+    fed.feed(GOOD + b"GE")
+    fed.feed(GOOD[2:])
+    fed.feed(GOOD[2:])
+    assert [answer.status for answer in fed.answers()] == [200, 200, 400]
+
+
+def test_nothing_runs_behind_the_last_answer(wire: Callable[..., Any]) -> None:
+    fed = wire()
+    fed.node.trigger.server.draining = True
+    fed.feed(GOOD + GOOD)
+    assert [answer.headers["connection"] for answer in fed.answers()] == ["close"]
+    assert len(fed.caller.events) == 1
+
+
 def test_a_trailer_that_never_ends(wire: Callable[..., Any]) -> None:
     fed = wire(**LIMITS)
     fed.feed(CHUNKED + b"0\r\nA: ")
