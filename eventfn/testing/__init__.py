@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NoQueues,
         Submissions,
         destination_context,
+        memory_queues,
         trigger_context,
     )
     from eventfn.testing.destinations import DestinationSuite
@@ -38,6 +39,7 @@ __all__ = [
     "TriggerSuite",
     "destination_context",
     "eventually",
+    "memory_queues",
     "trigger_context",
 ]
 
@@ -55,6 +57,7 @@ _HOMES = {
     "TriggerSuite": "triggers",
     "destination_context": "contexts",
     "eventually": "waiting",
+    "memory_queues": "contexts",
     "trigger_context": "contexts",
 }
 

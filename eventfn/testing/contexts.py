@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+from eventfn.bus.queues import NamedQueues
 from eventfn.clock import Clock
 from eventfn.destination import DestinationContext
+from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import FunctionNotFound
+from eventfn.functions.model import Queue
 from eventfn.testing.clock import FakeClock
 from eventfn.trigger import Positions, QueueFacts, QueueMessage, Queues, ReceivedMessage, TriggerContext
 
@@ -60,7 +65,22 @@ class NoQueues:
         raise self._unused(queue)
 
     def _unused(self, queue: str) -> AssertionError:
-        return AssertionError(f"a queue was used ({queue!r}): give the context its `queues`")
+        return AssertionError(f"a queue was used ({queue!r}): give the context memory_queues()")
+
+
+@contextlib.asynccontextmanager
+async def memory_queues(clock: Clock, *declared: Queue) -> AsyncGenerator[Queues, None]:
+    """Queues as a node has them, in memory and on `clock`; those that are not declared have the defaults."""
+    engine = MemoryEngine()
+    await engine.open(clock.now_ms())
+    queues = NamedQueues(engine, {queue.name: queue for queue in declared}, clock)
+    waking = asyncio.create_task(queues.run())
+    try:
+        yield queues
+    finally:
+        waking.cancel()
+        await asyncio.gather(waking, return_exceptions=True)
+        await engine.close()
 
 
 class Submissions:
