@@ -24,11 +24,12 @@ from eventfn.engine.contract import Engine
 from eventfn.event import Outcome, Record
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
-from eventfn.observe.status import SourceStatus, summary
+from eventfn.observe.status import Records, SourceStatus, summary
 from eventfn.plugins import Plugins
 from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerContext
 
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
+LAG_PATIENCE = 1.0  # seconds that a source has to say how far behind it is
 
 
 class Sources:
@@ -141,8 +142,28 @@ class Sources:
         trouble = status.last_error
         state: Literal["running", "down", "connecting"]
         state = "running" if status.connected else "down" if trouble else "connecting"
-        lag = await host.worker.pending()
-        return SourceStatus(binding.type, binding.source, shown, state, trouble or "", lag, status.batches_in_flight)
+        return SourceStatus(
+            type=binding.type,
+            source=binding.source,
+            settings=shown,
+            state=state,
+            reason=trouble or "",
+            lag=await self._lag(host),
+            batches_in_flight=status.batches_in_flight,
+            records=Records(
+                status.records_read,
+                status.records_filtered,
+                status.records_done,
+                status.records_retried,
+                status.records_rejected,
+            ),
+        )
+
+    async def _lag(self, host: _Host) -> int | None:
+        # It asks a server of somebody else: one that hangs must not hang the status of all.
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(host.worker.pending(), LAG_PATIENCE)
+        return None
 
     # --- sources where a caller waits --------------------------------------------------------------------------------
 
