@@ -83,6 +83,8 @@ class Front(asyncio.Protocol):
             self._waiting.append((self, body))
 
     def answer(self, body: bytes) -> None:
+        if self._transport.is_closing():
+            return
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
         self._transport.writelines([head, body])
 

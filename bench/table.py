@@ -1,0 +1,47 @@
+"""The table: one line for each figure and each thing it stands beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+Better = Literal["more", "less"]
+OURS = "eventfn"  # the name of our own figure among those measured
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One comparison. `better` says which way is good; `ratio` is eventfn's figure over the other's."""
+
+    what: str
+    unit: str
+    ours: float
+    beside: str
+    theirs: float
+    better: Better
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
+
+
+def rows(what: str, unit: str, better: Better, figures: Mapping[str, float]) -> list[Row]:
+    """`figures`: eventfn's under OURS, and what it stands beside by name."""
+    return [Row(what, unit, figures[OURS], name, figure, better) for name, figure in figures.items() if name != OURS]
+
+
+def markdown(found: Sequence[Row]) -> str:
+    lines = ["| what | eventfn | beside, in the same run | ratio | good is |", "|---|---:|---|---:|---|"]
+    for row in found:
+        beside = f"{row.beside}: {_figure(row.theirs)} {row.unit}"
+        lines.append(f"| {row.what} | {_figure(row.ours)} {row.unit} | {beside} | {row.ratio:.2f} | {row.better} |")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    """Three digits that mean something: 12,345 is 12,300."""
+    if value >= 100:
+        digits = len(str(int(value)))
+        return f"{round(value, 3 - digits):,.0f}"
+    return f"{value:.3g}"
