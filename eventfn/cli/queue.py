@@ -127,6 +127,7 @@ def purge(name: str, yes: bool, data: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-m", "--message", help="The message itself, in place of FILE.")
+@click.option("--lines", is_flag=True, help="Each line of FILE is a message of its own; empty lines are not sent.")
 @click.option("--group", help="FIFO queues: messages of a group are handled in order.")
 @click.option("--dedupe-key", help="A message with a key seen within the queue's window is not added.")
 @click.option("--delay", callback=duration, metavar="10s", help="Not visible before; without it the queue's own delay.")
@@ -136,6 +137,7 @@ def send(
     name: str,
     file: Path | None,
     message: str | None,
+    lines: bool,
     group: str | None,
     dedupe_key: str | None,
     delay: Duration | None,
@@ -145,14 +147,18 @@ def send(
     """Send a message to the queue NAME: the text of -m, of FILE, or of standard input (FILE is -)."""
     if (file is None) == (message is None):
         raise click.UsageError("give either -m TEXT or a FILE (- for standard input)", click.get_current_context())
-    body = message if message is not None else _text(file)
+    text = message if message is not None else _text(file)
     seconds = None if delay is None else float(delay)
-    asked = {"body": body, "group": group, "dedupe_key": dedupe_key, "delay": seconds}
-    answer = Client(data_folder(data)).call("POST", f"{_path(name)}/messages", asked)
+    client = Client(data_folder(data))
+    sent: list[str] = []
+    for body in [line for line in text.splitlines() if line.strip()] if lines else [text]:
+        asked = {"body": body, "group": group, "dedupe_key": dedupe_key, "delay": seconds}
+        answer = client.call("POST", f"{_path(name)}/messages", asked)
+        sent.append(msgspec.json.decode(answer, type=dict[str, str])["id"])
     if as_json:
-        click.echo(answer)
+        click.echo(msgspec.json.encode([{"id": message_id} for message_id in sent] if lines else {"id": sent[0]}))
     else:
-        click.echo(f"sent: {msgspec.json.decode(answer, type=dict[str, str])['id']}")
+        click.echo(f"sent: {sent[0]}" if len(sent) == 1 else f"sent {plural(len(sent), 'message')}")
 
 
 def _text(file: Path | None) -> str:

@@ -151,9 +151,8 @@ async def test_a_function_sees_its_own_code_and_layers_only(bench: Workbench, tm
     assert answer["modules"] == ["eventfn"], "the stand-in, once it was asked for"
     assert answer["main"] is None
     ours = (f"{sys.prefix}/lib", str(Path(__file__).parents[2]))
-    *own, stand_ins = answer["path"]
+    (stand_ins,) = [entry for entry in answer["path"] if entry.startswith(ours)]
     assert stand_ins.endswith("/child/importable")
-    assert not [entry for entry in own if entry.startswith(ours)]
 
 
 async def test_the_functions_module_wins_over_a_loaded_one(bench: Workbench) -> None:
