@@ -12,62 +12,20 @@ from typing import cast
 
 import httptools
 
-from eventfn.errors import EngineError, PayloadTooLarge, Refused, Throttled
 from eventfn.event import Outcome
 from eventfn_http import responses
+from eventfn_http.accepting import accept
 from eventfn_http.events import PeerText, event
 from eventfn_http.head import Head, Refusal, read_head
+from eventfn_http.request import Ended, Final, Repeat, Request
 from eventfn_http.responses import Response
-from eventfn_http.routes import Match, RouteTable
+from eventfn_http.routes import Match
 from eventfn_http.server import FOREVER, Route, Server
 
 # What is being read. IDLE: nothing of the next request has come. DEAF: what still comes is thrown away.
 IDLE, HEAD, BODY, DEAF = range(4)
 
 _LARGE = 64 * 1024  # from here copying a body behind its head costs more than a second buffer
-_LONGEST_REPEAT = 4096  # a head over this many bytes is not remembered: idle connections should be small
-_LONGEST_KEY = 255
-
-
-class Request:
-    """One request on its way: first its head, then what to do with it, then its body."""
-
-    __slots__ = ("body", "head", "keep_alive", "parameters", "response", "route")
-
-    def __init__(self, head: Head | None, keep_alive: bool, response: Response | None = None) -> None:
-        self.head = head  # None: it could not be understood
-        self.keep_alive = keep_alive
-        self.response = response  # settled without a function: not found, not allowed, refused
-        self.route: Route | None = None
-        self.parameters: dict[str, str] = {}
-        self.body: bytes = b""
-
-
-class Repeat:
-    """A request that came in one piece. Clients that keep a connection often repeat their heads byte for byte, and what
-    was parsed, judged and routed once need not be again: it saves two thirds of such a request's cost."""
-
-    __slots__ = ("head", "request", "routes", "size")
-
-    def __init__(self, data: bytes, request: Request, routes: RouteTable[Route]) -> None:
-        assert request.head is not None
-        self.size = len(data)
-        self.head = data[: self.size - request.head.length]
-        self.request = request
-        self.routes = routes
-
-    @property
-    def whole(self) -> bool:
-        """The data was exactly one request: a head to its empty line, and its body."""
-        return self.head.find(b"\r\n\r\n") + 4 == len(self.head) <= _LONGEST_REPEAT
-
-    def again(self, data: bytes) -> Request:
-        model = self.request
-        request = Request(model.head, True, model.response)
-        request.route = model.route
-        request.parameters = model.parameters
-        request.body = data[len(self.head) :]
-        return request
 
 
 class Connection(asyncio.Protocol):
@@ -424,7 +382,7 @@ class Connection(asyncio.Protocol):
         self._answer(responses.respond(outcome))
 
     async def _submit(self, route: Route, head: Head, payload: bytes, request_id: str) -> None:
-        self._answer(await submitted(route, head, payload, request_id, self._server))
+        self._answer(await accept(route, head, payload, request_id, self._server.log))
 
     def _answer(self, response: Response) -> None:
         transport, request = self._transport, self._busy
@@ -523,34 +481,3 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
-
-
-class Ended(Exception):
-    """The connection's last answer is given; the client has pipelined more, and will send it again elsewhere."""
-
-
-class Final(Exception):
-    """The answer is known before the body has come, and the client waits with it."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-
-
-async def submitted(route: Route, head: Head, payload: bytes, request_id: str, server: Server) -> Response:
-    """The answer of an asynchronous route: 202 once the event is on disk."""
-    key = head.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-        return responses.message(400, f"Idempotency-Key is expected to have 1 to {_LONGEST_KEY} characters")
-    # Named after the route: a client's keys never meet those of another route or of another source.
-    dedupe_key = None if key is None else f"http:{route.key}:{key}"
-    try:
-        return responses.accepted(await route.caller.submit(payload, request_id, dedupe_key))
-    except Throttled as refused:
-        return responses.throttled(refused.retry_after)
-    except PayloadTooLarge as refused:
-        return responses.message(413, str(refused))
-    except (Refused, EngineError):
-        return responses.SERVICE_UNAVAILABLE
-    except Exception as error:
-        server.log.error("request %s to %s could not be kept", request_id, route.key, exc_info=error)
-        return responses.SERVICE_UNAVAILABLE
