@@ -17,6 +17,7 @@ import contextlib
 import functools
 import logging
 import os
+import resource
 import secrets
 import signal
 from collections.abc import AsyncIterator, Coroutine
@@ -133,6 +134,7 @@ class Supervisor:
     async def serve(self, options: Options) -> None:
         started = self._clock.monotonic()
         stop = _first_signal()
+        _allow_many_connections()
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(self._engine.close)
             await self._engine.open(self._clock.now_ms())
@@ -274,6 +276,12 @@ def _first_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, received)
     return stop
+
+
+def _allow_many_connections() -> None:
+    """A shell's usual 1024 descriptors are fewer than the connections and environments that a node is made for."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.asynccontextmanager

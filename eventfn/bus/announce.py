@@ -109,6 +109,8 @@ class Announcer:
         async def work_off(places: Sequence[int]) -> None:
             for place in places:
                 settlements[place] = await self._keep(batch.records[place])
+                if settlements[place] is HAND_BACK:
+                    return  # a later one of its group must not move the position past it
 
         async with asyncio.TaskGroup() as tasks:
             for places in lanes.values():
