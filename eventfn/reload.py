@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 
-from watchfiles import Change, DefaultFilter, awatch
+from watchfiles import (
+    Change,
+    DefaultFilter,
+    awatch,  # pyright: ignore[reportUnknownVariableType] - one parameter of it names a type of anyio, which is optional
+)
 
 from eventfn.functions.model import Project
 

@@ -20,7 +20,7 @@ import os
 import resource
 import secrets
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -285,7 +285,7 @@ def _allow_many_connections() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.TaskGroup]:
+async def _background(*loops: Coroutine[Any, Any, None]) -> AsyncGenerator[asyncio.TaskGroup]:
     """Runs what runs until it is cancelled, and cancels it at the end. One that fails takes the node down, loudly;
     an error of ours in the body comes out as it is, not wrapped in a group."""
     try:
