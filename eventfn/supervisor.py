@@ -24,6 +24,8 @@ from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from eventfn import config
 from eventfn.api.app import AdminServer
 from eventfn.bus.admission import Admission
@@ -215,9 +217,10 @@ class Supervisor:
 
     async def _reload_on_change(self, options: Options, tasks: asyncio.TaskGroup) -> None:
         """Until cancelled. A declaration that is wrong changes nothing: what ran before runs on."""
+        started_with = self._project
         async for _ in changes(lambda: self._project):
             try:
-                project = await asyncio.to_thread(options.load, self._plugins)
+                project = _keeping(started_with, await asyncio.to_thread(options.load, self._plugins))
                 changed = await self._declare(project)
                 await self._sources.declare(project, tasks)
             except ConfigError as error:
@@ -255,6 +258,21 @@ class Supervisor:
     def _report_loaded(self) -> None:
         self._reporter.loaded(self._project.folder, self._project.data, list(map(_loaded, self._registry.values())))
         self._reporter.enforcement(enforcement())
+
+
+def _keeping(started_with: Project, project: Project) -> Project:
+    """The new declaration with those sections of the old one that a node cannot change while it runs."""
+    for section in ("admin", "aws", "data", "limits", "workers"):
+        if getattr(project, section) != getattr(started_with, section):
+            log.warning("[%s] has changed: that takes effect at the next start", section)
+    return msgspec.structs.replace(
+        project,
+        admin=started_with.admin,
+        aws=started_with.aws,
+        data=started_with.data,
+        limits=started_with.limits,
+        workers=started_with.workers,
+    )
 
 
 def _loaded(prepared: Prepared) -> Loaded:
