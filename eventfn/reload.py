@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from watchfiles import (
     Change,
@@ -17,16 +18,28 @@ STEP_MS = 20  # how long it must be quiet: an editor that saves by writing and r
 DEBOUNCE_MS = 100  # ... but a stream of writes does not put it off longer
 
 
-async def changes(current: Callable[[], Project]) -> AsyncIterator[None]:
-    """Yields whenever something below the project, its code folders or its layers changed. The folders are looked up
-    anew after each change, since a reload may declare others. The data folder is not the project's."""
+async def changes(current: Callable[[], Project]) -> AsyncGenerator[None, None]:
+    """Yields whenever something below the project, its code folders or its layers may have changed. The folders are
+    looked up anew after each change, since a reload may declare others. The data folder is not the project's.
+
+    Whoever loads is always behind: what changed after a project was loaded and before its folders were watched would
+    be seen by nobody. So each watch, once it is in place, begins with a yield.
+    """
     while True:
-        project = current()
-        noticed = _Noticed(project.data)
-        async for _ in awatch(*_folders(project), watch_filter=noticed, debounce=DEBOUNCE_MS, step=STEP_MS):
+        folders = _folders(current())
+        watch = awatch(*folders, watch_filter=_Noticed(current().data), debounce=DEBOUNCE_MS, step=STEP_MS)
+        coming = asyncio.ensure_future(anext(watch))
+        try:
+            await asyncio.sleep(0)  # the task's first turn puts the watch in place
             yield
-            if _folders(current()) != _folders(project):
-                break
+            while _folders(current()) == folders:
+                await coming
+                yield
+                coming = asyncio.ensure_future(anext(watch))
+        finally:
+            coming.cancel()
+            await asyncio.wait({coming})
+            await watch.aclose()
 
 
 class _Noticed(DefaultFilter):
