@@ -23,6 +23,7 @@ from eventfn.functions.registry import Registry
 from eventfn.observe.logs import LogStore
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import Address, Depth, Environments, FunctionStatus, OutboxStatus, QueueStatus, Status, Wall
+from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
 from eventfn.sandbox.probe import probe
 from eventfn.sources import Sources
 from eventfn.trigger import QueueMessage
@@ -118,8 +119,9 @@ class Node:
         """Queue -> the functions and queues whose failures end in it."""
         found: dict[str, list[str]] = {}
         for function in self.project.functions.values():
-            for uri in (function.on_failure, function.dead_letter_queue):
-                if uri is not None and uri.startswith("queue:"):
+            uris = [uri for uri in (function.on_failure, function.dead_letter_queue) if uri is not None]
+            for uri in uris or [BUILT_IN_DEAD_LETTERS]:
+                if uri.startswith("queue:"):
                     found.setdefault(uri.removeprefix("queue:"), []).append(f"fn:{function.name}")
         for queue in self.project.queues.values():
             if queue.dead_letter_queue is not None:
