@@ -2,10 +2,16 @@
 
 Free ones are a stack: the one that was used last is used next, so the rest grow old and are reaped. Waiting
 invocations are a queue.
+
+A function that answers quickly keeps as many environments busy as there are cores, and the next request waits for one
+of them: it is served sooner than by waking one more process, whose memory is in no cache, to share the same cores. That
+is no limit: as soon as nothing is answered any more, whoever waits gets an environment of his own.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections import deque
 from typing import Protocol
 
@@ -13,6 +19,10 @@ from eventfn.event import Outcome
 from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import Environment, Request
 from eventfn.workers.failures import Failure
+
+_QUICK_MS = 2.0  # a function that answers within this computes; a slower one mostly waits, and costs no cache
+_STALL = 0.002  # seconds without an answer: those who are busy wait for something, and the cores are free for others
+_CORES = os.cpu_count() or 1
 
 
 class Host(Protocol):
@@ -43,34 +53,67 @@ class Fleet:
         self._free: list[Environment] = []
         self._capacity: int = prepared.function.concurrency_per_environment
         self._was_ready = False
+        self._loop = asyncio.get_running_loop()
+        self._answers = 0
+        self._typical_ms = float("inf")
+        self._stalled = False  # nothing was answered for a while, and still is not
+        self._look: asyncio.TimerHandle | None = None
 
     # --- the hot path ----------------------------------------------------------------------------------------------
 
     def take(self, request: Request) -> None:
-        if not self._free:
-            self.waiting.append(request)
-            self._host.wants(self)
+        if self._free and not self.waiting and self._may_run():
+            self._run(self._free[-1], request)
             return
-        environment = self._free[-1]
-        environment.run(request)
-        if environment.full:
-            self._free.pop()
+        self.waiting.append(request)
+        self._serve_waiting()
 
     def freed(self, environment: Environment) -> None:
         """It can take one more."""
-        if self.waiting:
-            environment.run(self.waiting.popleft())
-            if environment.full:
-                return
         if self.retired and not self.waiting:
             if not environment.requests:
                 environment.kill()
             return
         if not self._free or (environment is not self._free[-1] and environment not in self._free):
             self._free.append(environment)
+        if self.waiting:
+            self._serve_waiting()
 
     def finished(self, request: Request, outcome: Outcome) -> None:
+        self._answers += 1
+        # The least of late, and not the mean: on a busy machine an answer may take any time, and a few are still quick.
+        self._typical_ms = min(outcome.duration_ms, self._typical_ms * 1.1 + 0.01)
+        self._stalled = False
         self._host.finished(request, outcome)
+
+    def _run(self, environment: Environment, request: Request) -> None:
+        environment.run(request)
+        if environment.full:
+            self._free.pop()
+
+    def _may_run(self) -> bool:
+        """Whether one more environment may be busy now."""
+        return (
+            self._typical_ms > _QUICK_MS
+            or len(self.environments) - len(self._free) < _CORES
+            or self._stalled
+            or self._capacity > 1
+        )
+
+    def _serve_waiting(self) -> None:
+        while self.waiting and self._free and self._may_run():
+            self._run(self._free[-1], self.waiting.popleft())
+        if not self.waiting:
+            return
+        if self._may_run():
+            self._host.wants(self)
+        elif self._look is None:
+            self._look = self._loop.call_later(_STALL, self._look_for_stall, self._answers)
+
+    def _look_for_stall(self, answers: int) -> None:
+        self._look = None
+        self._stalled = self._answers == answers
+        self._serve_waiting()
 
     # --- how many --------------------------------------------------------------------------------------------------
 
@@ -84,7 +127,7 @@ class Fleet:
 
     def wanted(self) -> int:
         """Environments to start now, beyond those starting."""
-        for_waiting = -(-len(self.waiting) // self._capacity) - self.starting
+        for_waiting = -(-len(self.waiting) // self._capacity) - self.starting if self._may_run() else 0
         return max(for_waiting, self.provisioned_wanted())
 
     def provisioned_wanted(self) -> int:
@@ -101,10 +144,7 @@ class Fleet:
         if environment.ended:  # it died in the same moment
             return
         self.environments.add(environment)
-        while self.waiting and not environment.full:
-            environment.run(self.waiting.popleft())
-        if not environment.full:
-            self.freed(environment)
+        self.freed(environment)
 
     def failed(self, environment: Environment, failure: Failure) -> None:
         """An init failed, and with it the requests that waited for it. Where no init has ever worked that is all of
@@ -123,7 +163,8 @@ class Fleet:
         for request in reversed(undelivered):
             request.resent = True
             self.waiting.appendleft(request)
-        if self.waiting or self.provisioned_wanted() > 0:
+        self._serve_waiting()
+        if self.provisioned_wanted() > 0:
             self._host.wants(self)
         self.check_empty()
 

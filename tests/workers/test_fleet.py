@@ -1,0 +1,128 @@
+"""Which environment gets which request: a fleet with environments that run nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.functions.model import Function
+from eventfn.workers.contract import Prepared
+from eventfn.workers.environment import Environment, Request
+from eventfn.workers.fleet import Fleet
+from tests.support import until
+
+CORES = os.cpu_count() or 1
+
+
+class Idle:
+    """An environment that takes requests and answers when it is told to."""
+
+    ended = False
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.requests: dict[int, Request] = {}
+        self.fleet = fleet
+
+    @property
+    def full(self) -> bool:
+        return bool(self.requests)
+
+    def run(self, request: Request) -> None:
+        self.requests[0] = request
+
+    def answer(self, milliseconds: float) -> None:
+        request = self.requests.pop(0)
+        self.fleet.freed(cast(Environment, self))
+        outcome = Outcome(OutcomeKind.SUCCESS, b"", request.invocation.request_id, duration_ms=milliseconds)
+        self.fleet.finished(request, outcome)
+
+
+class Asked:
+    """The pool: remembers that it was asked for environments."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+        self.answered: list[str] = []
+
+    def wants(self, fleet: Fleet) -> None:
+        self.wanted = fleet.wanted()
+
+    def finished(self, request: Request, outcome: Outcome) -> None:
+        self.answered.append(outcome.request_id)
+
+    def empty(self, fleet: Fleet) -> None: ...
+
+
+def request(name: str) -> Request:
+    return Request(Invocation(name, "f", b"{}", "arn"), lambda _: None, None)
+
+
+def fleet_of(count: int, tmp_path: Path) -> tuple[Fleet, list[Idle], Asked]:
+    function = Function(name="f", handler="f.handler", code=str(tmp_path))
+    prepared = Prepared(
+        function=function,
+        arn="arn",
+        version="1",
+        task_root=str(tmp_path),
+        layer_roots=(),
+        interpreter=sys.executable,
+        runtime="python3.11",
+    )
+    pool = Asked()
+    fleet = Fleet(prepared, pool)
+    environments = [Idle(fleet) for _ in range(count)]
+    for environment in environments:
+        fleet.ready(cast(Environment, environment))
+    return fleet, environments, pool
+
+
+def busy(environments: list[Idle]) -> int:
+    return sum(bool(environment.requests) for environment in environments)
+
+
+async def test_an_unknown_function_gets_an_environment_for_each_request(tmp_path: Path) -> None:
+    fleet, environments, pool = fleet_of(CORES + 2, tmp_path)
+    for number in range(CORES + 3):
+        fleet.take(request(str(number)))
+    assert busy(environments) == CORES + 2
+    assert pool.wanted == 1
+
+
+async def test_a_quick_function_keeps_the_cores_busy_and_no_more(tmp_path: Path) -> None:
+    fleet, environments, pool = fleet_of(CORES + 2, tmp_path)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.2)
+    for number in range(3 * CORES):
+        fleet.take(request(str(number)))
+    assert busy(environments) == CORES
+    for _ in range(3 * CORES):
+        next(environment for environment in environments if environment.requests).answer(milliseconds=0.2)
+        assert busy(environments) <= CORES
+    assert sorted(pool.answered) == sorted(["first", *(str(number) for number in range(3 * CORES))])
+    assert pool.wanted == 0
+
+
+async def test_when_answers_stop_whoever_waits_gets_an_environment_of_his_own(tmp_path: Path) -> None:
+    fleet, environments, pool = fleet_of(CORES + 2, tmp_path)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.2)
+    for number in range(CORES + 5):
+        fleet.take(request(str(number)))
+    assert busy(environments) == CORES
+    await until(lambda: busy(environments) == CORES + 2, "those who wait are served by the idle environments")
+    assert pool.wanted == 3
+
+
+async def test_a_function_that_turns_slow_is_not_held_back(tmp_path: Path) -> None:
+    fleet, environments, _ = fleet_of(CORES + 2, tmp_path)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.2)
+    for number in range(50):
+        fleet.take(request(str(number)))
+        environments[-1].answer(milliseconds=500)
+    for number in range(CORES + 2):
+        fleet.take(request(str(number)))
+    assert busy(environments) == CORES + 2
