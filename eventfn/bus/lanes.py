@@ -7,11 +7,17 @@ functions' events, destinations.py for the outbox.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
+from eventfn.errors import EngineError
+
+PAUSE = 1.0  # seconds after which what went wrong is tried again
+
+log = logging.getLogger("eventfn.lanes")
 
 
 class Lane:
@@ -23,7 +29,6 @@ class Lane:
         self.poke = asyncio.Event()
         self.ended = asyncio.Event()
         self.in_flight = 0
-        self.error = ""
 
 
 class Lanes:
@@ -46,7 +51,7 @@ class Lanes:
                 self._look_again.clear()
                 earliest: int | None = None
                 now = self._clock.now_ms()
-                for queue, visible_ms in (await self._engine.next_visible(self._prefix)).items():
+                for queue, visible_ms in (await self._next_visible(self._prefix)).items():
                     if queue in self.open or self.draining:
                         continue
                     if visible_ms <= now:
@@ -70,8 +75,17 @@ class Lanes:
     async def until_visible(self, lane: Lane) -> None:
         """Waits for a poke, or until the queue's next message is due."""
         now = self._clock.now_ms()
-        due_ms = (await self._engine.next_visible(lane.queue)).get(lane.queue)
+        due_ms = (await self._next_visible(lane.queue)).get(lane.queue)
         await wait_for(lane.poke, self._clock, None if due_ms is None else (due_ms - now) / 1000)
+
+    async def _next_visible(self, prefix: str) -> dict[str, int]:
+        """Asks until the engine answers: a full disk must not end the work on what is on it."""
+        while True:
+            try:
+                return await self._engine.next_visible(prefix)
+            except EngineError as error:
+                log.warning("cannot look for work in %s, trying again: %s", prefix, error)
+                await self._clock.sleep(PAUSE)
 
     def _sent(self, queue: str) -> None:
         if queue.startswith(self._prefix):
@@ -81,6 +95,10 @@ class Lanes:
     async def _run_lane(self, lane: Lane) -> None:
         try:
             await self._work(lane)
+        except Exception:
+            # A fault of ours, said aloud. It stops nobody else's lane; what this one had claimed comes again with it.
+            log.exception("eventfn bug: the work on %s broke off and begins anew in %g s", lane.queue, PAUSE)
+            await self._clock.sleep(PAUSE)
         finally:
             del self.open[lane.queue]
             lane.ended.set()
