@@ -179,7 +179,7 @@ def test_a_link_in_place_of_a_log_is_not_followed(tmp_path: Path) -> None:
 
 
 def entry(number: int) -> bytes:
-    return logs.encode(Line(number, "s", f"line {number}"))
+    return logs.encode([Line(number, "s", f"line {number}")])
 
 
 def test_files_are_rotated_by_size_and_the_oldest_goes(tmp_path: Path) -> None:
