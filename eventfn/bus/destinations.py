@@ -12,6 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
@@ -57,8 +60,7 @@ class Deliverer:
 
     async def drain(self, deadline: float) -> None:
         """Starts no new delivery and waits for those under way. The rest is on disk, for the next start."""
-        for lane in self._lanes.drain():
-            await wait_for(lane.ended, self._clock, deadline)
+        await asyncio.gather(*(wait_for(lane.ended, self._clock, deadline) for lane in self._lanes.drain()))
 
     # --- one destination ---------------------------------------------------------------------------------------------
 
@@ -81,7 +83,7 @@ class Deliverer:
                     if destination is None:
                         destination = self._open_destination(lane.name)
                         await destination.connect()
-                    answers = await destination.write([_outgoing(message) for message in messages])
+                    answers = _checked(await destination.write(list(map(_outgoing, messages))), len(messages))
                 except Exception as error:
                     if not isinstance(error, ConnectorError):
                         # A destination that breaks its contract must not lose the record, nor stop the others.
@@ -98,7 +100,7 @@ class Deliverer:
             await self._clock.sleep(ENGINE_PAUSE)
         finally:
             if destination is not None:
-                await destination.close(CLOSE_DEADLINE)
+                await _close(lane.name, destination)
 
     async def _settle(self, uri: str, messages: list[Message], answers: Sequence[Delivery]) -> None:
         now = self._clock.now_ms()
@@ -112,7 +114,7 @@ class Deliverer:
             self._metrics.delivery_failures += 1
             self.errors[uri] = answer.reason
             if isinstance(answer, RetryAfter) and now - message.sent_ms < LONGEST_TRY_MS:
-                after = backoff_ms(message.attempts - 1) if answer.after is None else round(answer.after * 1000)
+                after = backoff_ms(message.attempts - 1) if answer.after is None else _milliseconds(answer.after)
                 commits.append([Release(message.claim, now + after, error=answer.reason)])
             else:
                 commits.append([Complete(message.claim), _dead_letter(uri, message, answer.reason)])
@@ -123,6 +125,27 @@ class Deliverer:
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, Fenced):
                 raise result
+
+
+def _checked(answers: Any, count: int) -> list[Delivery]:
+    """What a destination says, if it is what its contract allows. Raises ValueError: then it said nothing."""
+    checked = msgspec.convert(msgspec.to_builtins(answers), list[Delivery])  # the fields too, which no Struct checks
+    if len(checked) != count:
+        raise ValueError(f"write() gave {len(checked)} answers for {count} records")
+    return checked
+
+
+def _milliseconds(after: float) -> int:
+    # Whatever number it is, not one included: max(0, nan) is 0.
+    return round(min(max(0, after) * 1000, LONGEST_TRY_MS))
+
+
+async def _close(uri: str, destination: Destination) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_DEADLINE):
+            await destination.close(CLOSE_DEADLINE)
+    except Exception:
+        log.exception("%s could not be closed", uri)
 
 
 def _outgoing(message: Message) -> OutgoingRecord:

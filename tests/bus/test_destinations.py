@@ -172,3 +172,73 @@ async def test_a_drain_waits_for_the_write_under_way() -> None:
         await draining
 
         assert await out.left("out/a:x") == []
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([], id="too few"),
+        pytest.param([WRITTEN, WRITTEN], id="too many"),
+        pytest.param([None], id="not an answer"),
+        pytest.param(None, id="no list"),
+        pytest.param([RetryAfter("later", "5")], id="seconds as text"),  # type: ignore[arg-type]  # the plugin's mistake
+    ],
+)
+async def test_answers_that_break_the_contract_lose_nothing_and_are_said(
+    answers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with outbox(a=lambda _: answers) as (out, made):
+        await out.put("a:x", "1")
+        await out.clock.advance(5)
+
+        assert len(made["a:x"].ids) > 1
+        assert await out.left("out/a:x") == ["1"]
+        assert "raised what a destination may not raise" in caplog.text
+        assert "eventfn bug" not in caplog.text
+
+
+@pytest.mark.parametrize("after", [float("inf"), float("nan"), -1.0, 1e300])
+async def test_no_destination_can_put_a_record_off_beyond_its_last_day(
+    after: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with outbox(a=lambda _: [RetryAfter("later", after)]) as (out, _):
+        await out.put("a:x", "1")
+        await out.clock.advance(2 * 86_400 + 1)
+
+        assert await out.left("out/a:x") == []
+        assert await out.left("q/dead-letters") == ["1"]
+        assert "eventfn bug" not in caplog.text
+
+
+async def test_a_destination_that_cannot_be_closed_delivers_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with outbox(a=written) as (out, made):
+
+        async def close(deadline: float) -> None:
+            raise ValueError("a bug of the plugin")
+
+        made["a:x"].close = close  # type: ignore[method-assign]  # this one object breaks
+        await out.put("a:x", "1")
+        await out.clock.advance(5)
+        await out.put("a:x", "2")
+        await out.clock.advance(5)
+
+        assert made["a:x"].ids == ["1", "2"]
+        assert "a:x could not be closed" in caplog.text
+
+
+async def test_a_drain_waits_once_for_all_that_hang() -> None:
+    async with outbox(a=written, b=written, c=written) as (out, made):
+        never = asyncio.Event()
+
+        async def hang(records: Sequence[OutgoingRecord]) -> list[Delivery]:
+            await never.wait()
+            return []
+
+        for uri, destination in made.items():
+            destination.write = hang  # type: ignore[method-assign]  # these objects hang
+            await out.put(uri, "1")
+        await out.clock.advance(1)
+        draining = asyncio.create_task(out.deliverer.drain(5))
+        await out.clock.advance(5)
+
+        assert draining.done()
