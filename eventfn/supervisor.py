@@ -218,21 +218,22 @@ class Supervisor:
     async def _reload_on_change(self, options: Options, tasks: asyncio.TaskGroup) -> None:
         """Until cancelled. A declaration that is wrong changes nothing: what ran before runs on."""
         started_with = self._project
-        async for _ in changes(lambda: self._project):
-            try:
-                project = _keeping(started_with, await asyncio.to_thread(options.load, self._plugins))
-                changed = await self._declare(project)
-                await self._sources.declare(project, tasks)
-            except ConfigError as error:
-                self._reporter.problems(error.problems)
-                continue
-            except ConnectorError as error:
-                log.error("the new declaration is only half in force: %s", error)
-                continue
-            for name in changed.removed:
-                self._pool.retire(name)
-            if changed.added or changed.changed or changed.removed:
-                self._reporter.reloaded(changed.added, changed.changed, changed.removed)
+        async with contextlib.aclosing(changes(lambda: self._project)) as looks:
+            async for _ in looks:
+                try:
+                    project = _keeping(started_with, await asyncio.to_thread(options.load, self._plugins))
+                    changed = await self._declare(project)
+                    await self._sources.declare(project, tasks)
+                except ConfigError as error:
+                    self._reporter.problems(error.problems)
+                    continue
+                except ConnectorError as error:
+                    log.error("the new declaration is only half in force: %s", error)
+                    continue
+                for name in changed.removed:
+                    self._pool.retire(name)
+                if changed.added or changed.changed or changed.removed:
+                    self._reporter.reloaded(changed.added, changed.changed, changed.removed)
 
     def _open_destination(self, uri: str) -> Destination:
         scheme, _, target = uri.partition(":")
