@@ -83,7 +83,8 @@ async def test_a_full_disk_refuses_what_is_new_and_loses_nothing(small_disk: Pat
 
         async def all_done() -> bool:
             status = await node.json("GET", "/status")
-            return [queue["depth"]["visible"] for queue in status["queues"]] == [len(accepted)]
+            depths = {queue["name"]: queue["depth"] for queue in status["queues"]}
+            return bool(depths["done"]["visible"] == len(accepted))
 
         await until(all_done, "everything accepted has ended")
         records = [json.loads(message["body"]) for message in await node.messages("done")]
