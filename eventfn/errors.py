@@ -61,7 +61,7 @@ class Backoff(ConnectorError):
     """Raised by a connector that knows when to come back: the host waits `after` seconds, not its own back-off."""
 
     def __init__(self, after: float, reason: str = "") -> None:
-        self.after = after
+        self.after = max(0.0, after)  # in this order it is 0 for what is not a number, too
         super().__init__(reason or f"asked to come back after {after:g} s")
 
 

@@ -17,7 +17,7 @@ from eventfn.bus.intake import HAND_BACK, LAST_WORD
 from eventfn.bus.source import Delays, Jitter, Source, SourceStatus
 from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
-from eventfn.errors import EngineError, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import EngineError, PayloadTooLarge, Refused, ShuttingDown
 from eventfn.event import Batch, Record
 from eventfn.functions.model import TriggerBinding
 from eventfn.rules.filters import compile_criteria
@@ -133,7 +133,7 @@ class Announcer:
                 return Reject(str(error))
             except ShuttingDown:
                 return HAND_BACK
-            except (Throttled, EngineError) as error:
+            except (Refused, EngineError) as error:  # also a function that a reload removed: its source is drained next
                 self._log.warning("%s waits: %s", record.id, error)
             if self._draining.is_set():
                 return HAND_BACK

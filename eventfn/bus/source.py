@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -20,6 +20,9 @@ from eventfn.trigger import Done, Extends, Pending, Reject, Settlement, Trigger
 
 FIRST_DELAY = 1.0  # seconds, doubled with every failure in a row ...
 LONGEST_DELAY = 60.0  # ... up to this
+
+# What a record is kept, grouped and told apart by.
+_FIELDS = {"id": str, "payload": bytes, "group": str | None, "dedupe_key": str | None}
 
 Jitter = Callable[[], float]  # 0 to 1
 
@@ -76,9 +79,7 @@ class Source:
                         await self._trigger.connect()
                     self.status.connected = True
                     self.tried.set()
-                batch = await self._trigger.read(limit)
-                if not batch.records:
-                    raise ConnectorError("read() returned no record, which its contract forbids")
+                batch = _checked(await self._trigger.read(limit))
             except Exception as error:
                 self.status.connected = False
                 self._note("cannot read", error)
@@ -144,3 +145,15 @@ class Source:
             self._log.warning("%s", self.status.last_error)
         else:
             self._log.exception("%s: the connector raised what its contract does not allow", what)
+
+
+def _checked(batch: Any) -> Batch:
+    """A careless record must not break its host later, nor stand in the engine where no function can be invoked with
+    it. Raises what `read` would have, had the connector noticed."""
+    if not isinstance(batch, Batch) or not batch.records:
+        raise ConnectorError("read() returned no record, which its contract forbids")
+    for record in cast(tuple[Any, ...], batch.records):
+        wrong = [name for name, kind in _FIELDS.items() if not isinstance(getattr(record, name), kind)]
+        if wrong:
+            raise TypeError(f"read() returned a record whose {wrong[0]} is {getattr(record, wrong[0])!r:.100}")
+    return batch

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from eventfn.bus.announce import Announcer
-from eventfn.errors import EngineFull, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import EngineFull, FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
 from eventfn.event import Batch, Position, Record
 from eventfn.testing import FakeClock, MemoryPositions
 from eventfn.trigger import DONE, Reject, Retry, Settlement
@@ -112,7 +112,9 @@ async def test_what_a_filter_holds_back_is_remembered_all_the_same(tmp_path: Pat
         assert bench.announcer.status.records_filtered == 1
 
 
-@pytest.mark.parametrize("refusal", [Throttled("QueuedEvents"), EngineFull("no space left")])
+@pytest.mark.parametrize(
+    "refusal", [Throttled("QueuedEvents"), EngineFull("no space left"), FunctionNotFound("removed by a reload")]
+)
 async def test_what_cannot_be_kept_now_is_kept_later(tmp_path: Path, refusal: Exception) -> None:
     async with Bench(tmp_path) as bench:
         bench.bus.refusals = [refusal, refusal]
@@ -180,3 +182,27 @@ async def test_a_bus_that_shuts_down_gets_nothing_more(tmp_path: Path) -> None:
         bench.bus.refusals = [ShuttingDown("draining")]
         await bench.put("one")
         assert bench.settled == [("1", Retry(0)), ("1", DONE)], "handed back, and read again as it was not drained"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"payload": '{"n": 1}'}, {"payload": None}, {"id": 7}, {"group": ["g"]}, {"dedupe_key": 7}]
+)
+async def test_a_record_that_breaks_the_contract_reaches_no_engine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+) -> None:
+    bench = Bench(tmp_path)
+    read, breaks = bench.trigger.read, True
+
+    async def careless(limit: int) -> Batch:
+        batch = await read(limit)
+        return Batch((msgspec.structs.replace(batch.records[0], **fields),)) if breaks else batch
+
+    bench.trigger.read = careless  # type: ignore[method-assign]  # this one object breaks
+    async with bench:
+        await bench.put("one")
+        assert bench.bus.events == []
+        assert "what its contract does not allow" in caplog.text
+        breaks = False
+        await bench.put("two")
+        await bench.advance(2)
+        assert bench.bus.events == [b'"two"']
