@@ -32,7 +32,7 @@ class Admission:
         self._concurrency = concurrency
         self._common = Share(concurrency, ACCOUNT_REACHED)
         self._shares: dict[str, Share] = {}
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: dict[Callable[[], None], None] = {}  # each once, in the order in which they asked
 
     def declare(self, functions: Iterable[Function]) -> None:
         """The functions of the node, now. Invocations under way keep counting where they entered."""
@@ -72,10 +72,10 @@ class Admission:
         return max(share.limit - share.in_use, 0)
 
     def when_room(self, wake: Callable[[], None]) -> None:
-        """`wake` is called once, when a place has become free somewhere; look again then."""
-        self._waiting.append(wake)
+        """`wake` is called once, however often it was given, when a place has become free somewhere: look again."""
+        self._waiting[wake] = None
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for wake in waiting:
             wake()

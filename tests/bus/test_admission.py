@@ -73,3 +73,23 @@ def test_limits_hold_whatever_comes_and_goes(steps: list[tuple[str, bool]]) -> N
         assert len(inside["c"]) <= 2
         assert len(inside["a"]) + len(inside["b"]) <= 3
         assert door.room("c") == 2 - len(inside["c"])
+
+
+def test_who_waits_is_woken_once_however_often_he_asked() -> None:
+    door = admission(1, function("a"))
+    share = door.enter("a")
+    assert share is not None
+    woken: list[str] = []
+
+    def first() -> None:
+        woken.append("first")
+
+    def second() -> None:
+        woken.append("second")
+
+    for _ in range(1000):  # each event that is accepted meanwhile makes a lane look, and ask, again
+        door.when_room(first)
+        door.when_room(second)
+    door.leave(share)
+
+    assert woken == ["first", "second"]
