@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -41,14 +42,25 @@ class Response(msgspec.Struct, frozen=True):
         return self.status not in (204, 304)
 
 
-class _Answer(msgspec.Struct):
+class _Envelope(msgspec.Struct):
     """What a handler may return for an HTTP request; without statusCode it is just a JSON object."""
 
     statusCode: int | str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815 - Lambda's names
     headers: dict[str, str | int | float | bool | None] | None = None
     cookies: list[str] | None = None
-    body: msgspec.Raw = msgspec.Raw()
     isBase64Encoded: bool = False  # noqa: N815
+
+
+class _Answer(_Envelope):
+    """As nearly all are: decoded in one pass, which matters when the body is a megabyte."""
+
+    body: str | None = None
+
+
+class _JsonAnswer(_Envelope):
+    """The body is a JSON value of another kind."""
+
+    body: msgspec.Raw = msgspec.Raw()
 
 
 class _Probe(msgspec.Struct):
@@ -60,6 +72,7 @@ class _Invalid(ValueError):
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_json_answer = msgspec.json.Decoder(_JsonAnswer).decode
 _decode_probe = msgspec.json.Decoder(_Probe).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
@@ -114,14 +127,21 @@ def _mapped(payload: bytes) -> Response:
         if first != b"{":
             return Response(200, JSON, msgspec.json.format(payload, indent=-1))
     try:
-        answer = _decode_answer(payload)
-    except msgspec.ValidationError:
-        if _decode_probe(payload).statusCode is not msgspec.UNSET:
-            raise
-        answer = _Answer()  # an object of the handler's own that happens to have a key such as "body"
+        answer: _Answer | _JsonAnswer = _decode_answer(payload)
+    except msgspec.DecodeError:  # also for text that is no Unicode, which only a body for HTTP has to be
+        answer = _second_look(payload)
     if answer.statusCode is msgspec.UNSET:
         return Response(200, JSON, msgspec.json.format(payload, indent=-1))
     return Response(_status(answer.statusCode), _lines(answer), _content(answer))
+
+
+def _second_look(payload: bytes) -> _Answer | _JsonAnswer:
+    try:
+        return _decode_json_answer(payload)
+    except msgspec.ValidationError:
+        if _decode_probe(payload).statusCode is not msgspec.UNSET:
+            raise
+        return _Answer()  # an object of the handler's own that happens to have a key such as "headers"
 
 
 def _status(code: int | str | msgspec.UnsetType | None) -> int:
@@ -133,15 +153,15 @@ def _status(code: int | str | msgspec.UnsetType | None) -> int:
     return code
 
 
-def _content(answer: _Answer) -> bytes:
-    raw = bytes(answer.body)
-    if not raw or raw == b"null":
-        return b""
-    if raw[:1] != b'"':
-        if answer.isBase64Encoded:
+def _content(answer: _Answer | _JsonAnswer) -> bytes:
+    if isinstance(answer, _JsonAnswer):
+        raw = bytes(answer.body)
+        if answer.isBase64Encoded or raw[:1] == b'"':
             raise _Invalid("body")
         return msgspec.json.format(raw, indent=-1)
-    text = _decode_text(raw)
+    text = answer.body
+    if text is None:
+        return b""
     if not answer.isBase64Encoded:
         return text.encode()
     try:
@@ -151,24 +171,41 @@ def _content(answer: _Answer) -> bytes:
         raise _Invalid("body") from error
 
 
-def _lines(answer: _Answer) -> bytes:
+def _lines(answer: _Envelope) -> bytes:
     headers = answer.headers
     if not headers and not answer.cookies:
         return JSON
-    lines: list[str] = []
+    lines: list[bytes] = []
     typed = False
     for name, value in (headers or {}).items():
-        lower = name.lower()
-        if not _TOKEN.fullmatch(name):
-            raise _Invalid(name)
-        if value is None or lower in _OURS:
-            continue
-        typed = typed or lower == "content-type"
-        lines.append(f"{name}: {_checked(value)}\r\n")
-    for cookie in answer.cookies or ():
-        lines.append(f"set-cookie: {_checked(cookie)}\r\n")
-    encoded = "".join(lines).encode()
+        # Text only: to a cache 1 and True are the same.
+        if isinstance(value, str) and len(name) + len(value) <= _LONGEST_REMEMBERED:
+            line, is_type = _remembered(name, value)
+        else:
+            line, is_type = _line(name, value)
+        typed = typed or is_type
+        lines.append(line)
+    lines += [f"set-cookie: {_checked(cookie)}\r\n".encode() for cookie in answer.cookies or ()]
+    encoded = b"".join(lines)
     return encoded if typed else JSON + encoded
+
+
+def _line(name: str, value: str | int | float | bool | None) -> tuple[bytes, bool]:
+    """The header's line, empty where there is none or it is ours to write, and whether it is the content type.
+
+    Raises _Invalid.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise _Invalid(name)
+    lower = name.lower()
+    if value is None or lower in _OURS:
+        return b"", False
+    return f"{name}: {_checked(value)}\r\n".encode(), lower == "content-type"
+
+
+# Functions answer with the same few headers again and again. Bounded in both ways, since handlers choose them.
+_remembered = lru_cache(maxsize=256)(_line)
+_LONGEST_REMEMBERED = 256
 
 
 def _checked(value: str | int | float | bool) -> str:
