@@ -165,7 +165,10 @@ class Environment(asyncio.Protocol):
         invocation, function = request.invocation, self.prepared.function
         self._number = number = self._number + 1
         self.requests[number] = request
-        self._log(lines.start(invocation.request_id, "$LATEST"))
+        start = lines.start(invocation.request_id, "$LATEST")
+        self._sink.write(self._name, self._stream, self._clock.now_ms(), start)
+        if request.tail is not None:
+            request.tail += start.encode() + b"\n"
         request.started = self._clock.monotonic()
         timeout: float = function.timeout
         request.deadline = time.monotonic() + timeout

@@ -122,8 +122,10 @@ class Reader:
             end = _PREFIX_SIZE + header_size + payload_size
             if len(self._kept) < end:
                 break
-            answers.append(self._cut(bytes(self._kept[:end]), header_size, payload_size))
+            with memoryview(self._kept) as kept:
+                frame = bytes(kept[:end])
             del self._kept[:end]
+            answers.append(self._cut(frame, header_size, payload_size))
         return answers
 
     def _check(self, header_size: int, payload_size: int) -> None:
