@@ -52,6 +52,7 @@ class RunningNode:
         self.log = data.parent / f"{data.name}.run.log"
         self._options = options
         self._environment = environment or {}
+        self._log_starts = 0
         self.process: subprocess.Popen[bytes]
         self.http = ""
         self.admin = ""
@@ -63,6 +64,7 @@ class RunningNode:
     def spawn(self) -> None:
         """The process, and no waiting for it to be up."""
         with self.log.open("ab") as log:
+            self._log_starts = log.tell()
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "eventfn", "run", str(self.folder), "--data", str(self.data)),
@@ -93,8 +95,8 @@ class RunningNode:
         return None
 
     def output(self) -> str:
-        """What it has printed, as do all nodes on this data folder before it."""
-        return self.log.read_text()
+        """What this process has printed; those before it on the same data folder stand above in the same file."""
+        return self.log.read_bytes()[self._log_starts :].decode()
 
     async def kill(self) -> None:
         """kill -9: nothing is told, nothing is flushed."""
