@@ -128,7 +128,7 @@ def _mapped(payload: bytes) -> Response:
             return Response(200, JSON, msgspec.json.format(payload, indent=-1))
     try:
         answer: _Answer | _JsonAnswer = _decode_answer(payload)
-    except msgspec.DecodeError:  # also for text that is no Unicode, which only a body for HTTP has to be
+    except msgspec.ValidationError:
         answer = _second_look(payload)
     if answer.statusCode is msgspec.UNSET:
         return Response(200, JSON, msgspec.json.format(payload, indent=-1))
@@ -155,10 +155,9 @@ def _status(code: int | str | msgspec.UnsetType | None) -> int:
 
 def _content(answer: _Answer | _JsonAnswer) -> bytes:
     if isinstance(answer, _JsonAnswer):
-        raw = bytes(answer.body)
-        if answer.isBase64Encoded or raw[:1] == b'"':
+        if answer.isBase64Encoded:
             raise _Invalid("body")
-        return msgspec.json.format(raw, indent=-1)
+        return msgspec.json.format(bytes(answer.body), indent=-1)
     text = answer.body
     if text is None:
         return b""

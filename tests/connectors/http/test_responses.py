@@ -52,7 +52,6 @@ def returned(value: Any) -> tuple[int, bytes, bytes]:
         # anything else
         ({"message": "hello", "n": [1, 2]}, 200, JSON, b'{"message":"hello","n":[1,2]}'),
         ({"body": 1, "headers": 2, "cookies": 3, "isBase64Encoded": 4}, 200, JSON, None),
-        ({"body": "\ud800"}, 200, JSON, b'{"body":"\\ud800"}'),
         ({}, 200, JSON, b"{}"),
         ('say "hä"', 200, JSON, 'say "hä"'.encode()),
         ("", 200, JSON, b""),
