@@ -411,7 +411,9 @@ class Connection(asyncio.Protocol):
         if len(body) < _LARGE:
             transport.write(opening + body)
         else:
-            transport.writelines((opening, body))
+            # Not writelines: asyncio's own forgets the back-pressure in it (CPython 3.12 and 3.13, CVE-2024-12254).
+            transport.write(opening)
+            transport.write(body)
         self._busy = None
         if not keep_alive:
             self._finish(transport, request)

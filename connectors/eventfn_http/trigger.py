@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -117,11 +118,15 @@ class HttpTrigger:
         address = self._address
         loop = asyncio.get_running_loop()
         try:
-            self._listening = await loop.create_server(
-                lambda: Connection(self.server), address.host, address.port, backlog=_BACKLOG
+            # Bound here, since asyncio tells the reason of a bind that failed in some versions only.
+            bound = socket.create_server(
+                (address.host, address.port),
+                family=socket.AF_INET6 if ":" in address.host else socket.AF_INET,
+                backlog=_BACKLOG,
             )
         except OSError as error:
             raise ConnectorError(f"http: {_cannot_listen(address, error)}") from error
+        self._listening = await loop.create_server(lambda: Connection(self.server), sock=bound, backlog=_BACKLOG)
         self._sweep = asyncio.create_task(self.server.sweep(), name="http sweep")
         return str(Address(address.host, self._listening.sockets[0].getsockname()[1]))
 

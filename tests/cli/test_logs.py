@@ -16,7 +16,7 @@ from tests.cli.conftest import Eventfn
 def log(folder: Path, function: str, message: str, timestamp: int = 1_700_000_000_000) -> None:
     logs = folder / ".eventfn" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    append(logs / f"{function}.log", encode(Line(timestamp, "s", message)), 1_000_000, 5)
+    append(logs / f"{function}.log", encode([Line(timestamp, "s", message)]), 1_000_000, 5)
 
 
 @pytest.fixture(autouse=True)
