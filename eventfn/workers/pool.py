@@ -99,7 +99,10 @@ class WorkerPool:
         self._in_flight -= 1
         if not self._in_flight:
             self._quiet.set()
-        request.done(outcome)
+        try:
+            request.done(outcome)
+        except Exception:  # the caller's fault, which must not break the environment that others share, nor `close`
+            _log.exception("the outcome of %s could not be taken", request.invocation.request_id)
 
     def _refuse(self, request: Request, why: str) -> None:
         self.finished(request, Outcome(OutcomeKind.SYSTEM_ERROR, b"", request.invocation.request_id, None, why))

@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 
-from eventfn.event import OutcomeKind
+import pytest
+
+from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
 
@@ -137,6 +139,24 @@ async def test_drain_gives_up_at_its_deadline_and_close_answers_everybody(bench:
     assert {outcome.kind for outcome in outcomes} == {OutcomeKind.SYSTEM_ERROR}
     late = await bench.invoke("fn")
     assert late.error_message == "the workers are closed"
+
+
+async def test_a_caller_that_cannot_take_its_answer_harms_nobody_else(
+    bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def careless(outcome: Outcome) -> None:
+        raise ValueError("a bug of the caller")
+
+    prepared = bench.deploy("fn", PID)
+    first = await bench.result("fn", 0)
+    bench.pool.invoke(Invocation("careless", "fn", b"0", prepared.arn), careless)
+    assert await bench.result("fn", 0) == first
+    assert "a bug of the caller" in caplog.text
+
+    for _ in range(2):
+        bench.pool.invoke(Invocation("careless", "fn", b"50", prepared.arn), careless)
+    await bench.pool.close()
+    assert bench.pool.stats("fn").environments == 0
 
 
 async def test_many_requests_share_an_environment_of_an_async_handler(bench: Workbench) -> None:
