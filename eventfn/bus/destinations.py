@@ -19,7 +19,7 @@ import msgspec
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
 from eventfn.bus.queues import QUEUE_PREFIX as NAMED_PREFIX
-from eventfn.bus.waiting import wait_for
+from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.destination import Delivery, Destination, OutgoingRecord, RetryAfter, Written
 from eventfn.engine.contract import Complete, Engine, Message, Operation, Release, Send
@@ -100,7 +100,13 @@ class Deliverer:
             await self._clock.sleep(ENGINE_PAUSE)
         finally:
             if destination is not None:
-                await _close(lane.name, destination)
+                await self._close(lane.name, destination)
+
+    async def _close(self, uri: str, destination: Destination) -> None:
+        try:
+            await within(destination.close(CLOSE_DEADLINE), self._clock, CLOSE_DEADLINE)
+        except Exception:
+            log.exception("%s could not be closed", uri)
 
     async def _settle(self, uri: str, messages: list[Message], answers: Sequence[Delivery]) -> None:
         now = self._clock.now_ms()
@@ -138,14 +144,6 @@ def _checked(answers: Any, count: int) -> list[Delivery]:
 def _milliseconds(after: float) -> int:
     # Whatever number it is, not one included: max(0, nan) is 0.
     return round(min(max(0, after) * 1000, LONGEST_TRY_MS))
-
-
-async def _close(uri: str, destination: Destination) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_DEADLINE):
-            await destination.close(CLOSE_DEADLINE)
-    except Exception:
-        log.exception("%s could not be closed", uri)
 
 
 def _outgoing(message: Message) -> OutgoingRecord:

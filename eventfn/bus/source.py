@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
+from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.errors import Backoff, ConnectorError, EventfnError
 from eventfn.event import Batch
@@ -123,12 +124,16 @@ class Source:
             return None
 
     async def close(self, deadline: float) -> None:
+        """Within `deadline` seconds, also of a source that hangs."""
         try:
-            async with self._one_at_a_time:
-                await self._trigger.close(deadline)
+            await within(self._close(deadline), self._clock, deadline)
         except Exception as error:
             self._note("cannot close", error)
         self.status.connected = False
+
+    async def _close(self, deadline: float) -> None:
+        async with self._one_at_a_time:
+            await self._trigger.close(deadline)
 
     def _count(self, settlement: Settlement) -> None:
         match settlement:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from eventfn.clock import Clock
 
@@ -20,3 +22,18 @@ async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) ->
         waiting.cancel()
         sleeping.cancel()
         await asyncio.gather(waiting, sleeping, return_exceptions=True)
+
+
+async def within(work: Coroutine[Any, Any, None], clock: Clock, seconds: float) -> None:
+    """Raises TimeoutError when `work` takes longer, and has cancelled it then."""
+    working = asyncio.ensure_future(work)
+    sleeping = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({working, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise TimeoutError(f"it took longer than {seconds:g} s")
+        working.result()
+    finally:
+        working.cancel()
+        sleeping.cancel()
+        await asyncio.gather(working, sleeping, return_exceptions=True)

@@ -206,3 +206,17 @@ async def test_a_record_that_breaks_the_contract_reaches_no_engine(
         await bench.put("two")
         await bench.advance(2)
         assert bench.bus.events == [b'"two"']
+
+
+async def test_a_connector_that_cannot_be_closed_does_not_hang_the_drain(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    async def close(deadline: float) -> None:
+        await asyncio.Event().wait()
+
+    bench.trigger.close = close  # type: ignore[method-assign]  # this one object hangs
+    async with bench:
+        draining = asyncio.create_task(bench.announcer.drain(60))
+        await bench.advance(10)
+        assert draining.done()
+        assert "cannot close" in str(bench.announcer.status.last_error)
