@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +19,7 @@ from eventfn.bus.bus import Bus
 from eventfn.bus.intake import Intake
 from eventfn.bus.positions import EnginePositions
 from eventfn.bus.queues import NamedQueues
+from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
 from eventfn.event import Outcome, Record
@@ -29,7 +30,10 @@ from eventfn.plugins import Plugins
 from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerContext
 
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
+GRACE = 5.0  # seconds that a listener has beyond its deadline, and to close
 LAG_PATIENCE = 1.0  # seconds that a source has to say how far behind it is
+
+log = logging.getLogger("eventfn.sources")
 
 
 class Sources:
@@ -72,14 +76,13 @@ class Sources:
     async def drain(self, deadline: float) -> None:
         """Takes nothing new from anywhere, and lets what is under way come to its end."""
         await asyncio.gather(
-            *(listening.listener.drain(deadline) for listening in self._listeners.values()),
+            *(self._drain_listener(name, deadline) for name in self._listeners),
             *(self._stop(host, deadline) for host in list(self._hosts.values())),
         )
 
     async def close(self) -> None:
-        for listening in self._listeners.values():
-            await listening.listener.close()
-        self._listeners.clear()
+        for name in list(self._listeners):
+            await self._close_listener(name)
 
     def address(self, connector: str) -> str | None:
         """Where a listening connector can be reached; None when nothing of it is declared."""
@@ -127,10 +130,11 @@ class Sources:
         self._hosts[binding.source] = _Host(binding.source, worker, task, _declared(project, (function, binding)))
 
     async def _stop(self, host: _Host, deadline: float) -> None:
-        del self._hosts[host.source]
         await host.worker.drain(deadline)
         host.task.cancel()
         await asyncio.wait({host.task})
+        # Not before: if the end of the node cuts off a reload here, the node's drain has to wait for this source.
+        self._hosts.pop(host.source, None)
 
     async def _status(self, binding: TriggerBinding) -> SourceStatus:
         shown = summary(binding.settings)
@@ -193,9 +197,21 @@ class Sources:
             self._reporter.listening(name, address)
 
     async def _stop_listening(self, name: str, deadline: float) -> None:
-        listening = self._listeners.pop(name)
-        await listening.listener.drain(deadline)
-        await listening.listener.close()
+        await self._drain_listener(name, deadline)
+        await self._close_listener(name)
+
+    async def _drain_listener(self, name: str, deadline: float) -> None:
+        await self._guarded(name, self._listeners[name].listener.drain(deadline), deadline + GRACE)
+
+    async def _close_listener(self, name: str) -> None:
+        await self._guarded(name, self._listeners.pop(name).listener.close(), GRACE)
+
+    async def _guarded(self, name: str, ending: Coroutine[Any, Any, None], seconds: float) -> None:
+        """A connector that breaks or hangs at its end keeps no other from ending."""
+        try:
+            await within(ending, self._clock, seconds)
+        except Exception:
+            log.exception("%s: the connector did not end as its contract demands", name)
 
 
 class _Caller:

@@ -1,0 +1,135 @@
+"""The triggers of a node: a connector that breaks its contract keeps nobody else from being drained and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from eventfn.bus.queues import NamedQueues
+from eventfn.engine.memory import MemoryEngine
+from eventfn.event import Outcome, OutcomeKind
+from eventfn.functions.model import Function, Project, TriggerBinding
+from eventfn.plugins import Plugins
+from eventfn.sources import Sources
+from eventfn.testing import FakeClock, MemorySource, MemoryTrigger
+from eventfn.trigger import Mounted, Traits
+
+
+class Listening:
+    """A connector whose callers wait; a test says how it drains and closes."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = msgspec.Struct
+    Shared: ClassVar[type[msgspec.Struct] | None] = None
+    traits: ClassVar[Traits] = Traits(invocation="listen")
+    ending: ClassVar[Callable[[], Any]]
+
+    def __init__(self, shared: Any, context: Any) -> None: ...
+
+    def check(self, mounted: Sequence[Any]) -> list[tuple[int, str, str]]:
+        return []
+
+    def mount(self, mounted: Sequence[Mounted]) -> None: ...
+
+    async def open(self) -> str:
+        return "127.0.0.1:1"
+
+    async def drain(self, deadline: float) -> None:
+        await type(self).ending()
+
+    async def close(self) -> None:
+        await type(self).ending()
+
+
+class SlowBus:
+    """Functions that run until the test ends them."""
+
+    def __init__(self) -> None:
+        self.running: list[asyncio.Future[Outcome]] = []
+
+    async def call(self, function: str, payload: bytes) -> Outcome:
+        self.running.append(asyncio.get_running_loop().create_future())
+        return await self.running[-1]
+
+
+class Silent:
+    """A reporter."""
+
+    def listening(self, what: str, address: str) -> None: ...
+
+
+class Bench:
+    def __init__(self, tmp_path: Path) -> None:
+        self.clock = FakeClock()
+        self.engine = MemoryEngine()
+        self.bus = SlowBus()
+        self.source = MemorySource("orders")
+        plugins = Plugins({"memory": MemoryTrigger, "listening": Listening})
+        queues = NamedQueues(self.engine, {}, self.clock)
+        bus: Any = self.bus
+        reporter: Any = Silent()
+        self.sources = Sources(plugins, bus, queues, self.engine, self.clock, reporter)
+        self._folder = str(tmp_path)
+
+    def project(self, *triggers: tuple[str, Any]) -> Project:
+        bound = tuple(TriggerBinding(type=kind, source=f"f/{kind}", settings=settings) for kind, settings in triggers)
+        function = Function(name="f", handler="f.h", code=self._folder, triggers=bound)
+        return Project(folder=self._folder, file=None, data=self._folder, functions={"f": function})
+
+
+@contextlib.asynccontextmanager
+async def declared(tmp_path: Path) -> AsyncGenerator[tuple[Bench, asyncio.TaskGroup]]:
+    bench = Bench(tmp_path)
+    await bench.engine.open(bench.clock.now_ms())
+    async with asyncio.TaskGroup() as tasks:
+        project = bench.project(("memory", MemoryTrigger.Settings(name="orders")), ("listening", None))
+        await bench.sources.declare(project, tasks)
+        yield bench, tasks
+
+
+async def broken() -> None:
+    raise ValueError("a bug of the plugin")
+
+
+async def hanging() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("ending", [broken, hanging])
+async def test_a_listener_that_cannot_end_keeps_no_other_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: Callable[[], Any]
+) -> None:
+    Listening.ending = ending
+    async with declared(tmp_path) as (bench, _):
+        draining = asyncio.create_task(bench.sources.drain(1))
+        await bench.clock.advance(60)
+        await draining
+        closing = asyncio.create_task(bench.sources.close())
+        await bench.clock.advance(60)
+        await closing
+        assert "listening" in caplog.text
+
+
+async def test_a_drain_waits_for_a_source_that_a_reload_was_stopping(tmp_path: Path) -> None:
+    async def well() -> None: ...
+
+    Listening.ending = well
+    async with declared(tmp_path) as (bench, tasks):
+        bench.source.put("one")
+        await bench.clock.advance(1)
+        reloading = tasks.create_task(bench.sources.declare(bench.project(), tasks))
+        await bench.clock.advance(1)
+        reloading.cancel()
+        await asyncio.wait({reloading})
+        draining = asyncio.create_task(bench.sources.drain(30))
+        await bench.clock.advance(1)
+        assert not draining.done()
+
+        bench.bus.running[0].set_result(Outcome(OutcomeKind.SUCCESS, b"null"))
+        await asyncio.wait_for(draining, 10)
+        assert bench.source.pending == 0
