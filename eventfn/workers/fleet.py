@@ -84,6 +84,8 @@ class Fleet:
         # The least of late, and not the mean: on a busy machine an answer may take any time, and a few are still quick.
         self._typical_ms = min(outcome.duration_ms, self._typical_ms * 1.1 + 0.01)
         self._stalled = False
+        if self.waiting and self._look is None:  # it may be quick only now, and those who wait are looked after
+            self._serve_waiting()
         self._host.finished(request, outcome)
 
     def _run(self, environment: Environment, request: Request) -> None:
@@ -91,14 +93,14 @@ class Fleet:
         if environment.full:
             self._free.pop()
 
+    @property
+    def _quick(self) -> bool:
+        return self._typical_ms <= _QUICK_MS and self._capacity == 1
+
     def _may_run(self) -> bool:
         """Whether one more environment may be busy now."""
-        return (
-            self._typical_ms > _QUICK_MS
-            or len(self.environments) - len(self._free) < _CORES
-            or self._stalled
-            or self._capacity > 1
-        )
+        busy = len(self.environments) - len(self._free)
+        return not self._quick or busy < _CORES or self._stalled or self.retired
 
     def _serve_waiting(self) -> None:
         while self.waiting and self._free and self._may_run():
@@ -107,7 +109,7 @@ class Fleet:
             return
         if self._may_run():
             self._host.wants(self)
-        elif self._look is None:
+        if self._quick and self._look is None:
             self._look = self._loop.call_later(_STALL, self._look_for_stall, self._answers)
 
     def _look_for_stall(self, answers: int) -> None:

@@ -116,6 +116,16 @@ async def test_when_answers_stop_whoever_waits_gets_an_environment_of_his_own(tm
     assert pool.wanted == 3
 
 
+async def test_whoever_waited_before_the_function_was_known_to_be_quick_is_looked_after(tmp_path: Path) -> None:
+    fleet, environments, pool = fleet_of(CORES + 1, tmp_path)
+    for number in range(2 * CORES + 2):
+        fleet.take(request(str(number)))
+    environments[-1].answer(milliseconds=0.2)
+    assert len(fleet.waiting) == CORES
+    pool.wanted = 0
+    await until(lambda: pool.wanted == CORES, "the pool is asked for more environments")
+
+
 async def test_a_function_that_turns_slow_is_not_held_back(tmp_path: Path) -> None:
     fleet, environments, _ = fleet_of(CORES + 2, tmp_path)
     fleet.take(request("first"))
