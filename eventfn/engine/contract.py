@@ -188,8 +188,8 @@ class Engine(Protocol):
         ...
 
     async def next_visible(self, prefix: str) -> dict[str, int]:
-        """For each non-empty queue whose name starts so: when its earliest unclaimed message is visible, epoch ms
-        (a claimed one counts with the end of its lease)."""
+        """For each non-empty queue whose name starts so: when its earliest unclaimed message is visible, epoch ms, or
+        0 if it is (a claimed one counts with the end of its lease)."""
         ...
 
     def on_send(self, listener: Callable[[str], None]) -> None:

@@ -425,13 +425,14 @@ class View:
         self._run = db.execute
 
     def next_visible(self, prefix: str) -> dict[str, int]:
-        # From queue to queue by one step in the index each, however many messages lie between.
+        # From queue to queue by one step in the index each, however many messages lie between. A turn of 0 stays "now",
+        # whatever time it was when it came: a clock that is set back hides nothing that `claim` would give.
         rows = self._run(
             "WITH RECURSIVE queue(name) AS ("
             " SELECT min(queue) FROM message WHERE queue >= ?1 AND queue < ?2"
             " UNION ALL SELECT (SELECT min(queue) FROM message WHERE queue > name AND queue < ?2) FROM queue"
             " WHERE name IS NOT NULL) "
-            "SELECT name, (SELECT max(turn_ms, visible_ms) FROM message WHERE message.queue = name AND turn_ms >= 0"
+            "SELECT name, (SELECT turn_ms FROM message WHERE message.queue = name AND turn_ms >= 0"
             " ORDER BY turn_ms LIMIT 1) FROM queue WHERE name IS NOT NULL",
             (prefix, prefix + _LAST_CHARACTER),
         )

@@ -131,3 +131,13 @@ async def test_many_workers_on_one_queue_settle_each_message_once(engine: Sqlite
         await engine.commit([Complete(message.claim) for message in left], NOW)
         settled += ids(left)
     assert sorted(settled, key=int) == [str(n) for n in range(500)]
+
+
+async def test_a_clock_that_is_set_back_hides_nothing_that_was_visible(engine: SqliteEngine) -> None:
+    await engine.commit([Send("q", "1", b"")], NOW)
+    (claimed,) = await engine.claim("q", 1, NOW + 1000, NOW)
+    await engine.commit([Release(claimed.claim, NOW)], NOW)
+    an_hour_before = NOW - 3_600_000
+
+    assert (await engine.next_visible("q"))["q"] <= an_hour_before
+    assert len(await engine.claim("q", 1, an_hour_before + 1000, an_hour_before)) == 1
