@@ -144,7 +144,9 @@ class Supervisor:
             self._logs.open()
             closing.push_async_callback(self._pool.close)
             await self._pool.start()
-            await self._declare(self._project)
+            if not await _ended_before(stop, self._declare(self._project)):  # installing takes minutes
+                self._reporter.drained(0)
+                return
             self._report_loaded()
             async with _background(self._queues.run(), self._dispatcher.run(), self._deliverer.run()) as tasks:
                 closing.push_async_callback(self._sources.close)
@@ -295,6 +297,21 @@ def _first_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, received)
     return stop
+
+
+async def _ended_before(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Whether the work came to its end; it is cancelled when `stop` is set first."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return False
+        await working  # an error of it is ours
+        return True
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})
 
 
 def _allow_many_connections() -> None:

@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -44,16 +45,23 @@ async def install(file: Path, interpreter: Interpreter, layers: Path, progress: 
     async with _locked(layers / f".{name}.lock"):
         if kept.exists():
             return kept
-        partial = layers / f".{name}.partial"
-        # What an earlier run left behind when it was killed.
-        await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
-        (partial / "python").mkdir(parents=True)
+        partial = await asyncio.to_thread(_empty_partial, layers, name)
         try:
             await _pip(file, interpreter, partial / "python", progress)
             await asyncio.to_thread(keep, partial, kept)
         finally:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
     return kept
+
+
+def _empty_partial(layers: Path, name: str) -> Path:
+    """Where a layer is built. A run that was killed may have left its own, and a pip that still writes there: so each
+    run has another folder, and clears away those before it."""
+    for left in layers.glob(f".{name}.*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=layers))
+    (partial / "python").mkdir()
+    return partial
 
 
 def _name(file: Path, interpreter: Interpreter) -> str:

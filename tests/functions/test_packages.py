@@ -276,7 +276,7 @@ async def test_it_waits_for_another_process(folder: Folder, required: Path, monk
         fcntl.flock(lock, fcntl.LOCK_EX)
         preparing = asyncio.create_task(folder.prepare(requirements=str(required)))
         await tried.wait()
-        assert not (layers / f".{name}.partial").exists()
+        assert not list(layers.glob(".*.partial"))
         (layers / name / "python").mkdir(parents=True)  # the other process is done
     assert (await preparing).layer_roots == (str(layers / name),)
     assert folder.said == []
@@ -284,7 +284,7 @@ async def test_it_waits_for_another_process(folder: Folder, required: Path, monk
 
 async def test_what_a_killed_run_left_is_cleared(folder: Folder, required: Path) -> None:
     name = requirements._name(required, python.find(folder.function))
-    partial = folder.data / "layers" / f".{name}.partial"
+    partial = folder.data / "layers" / f".{name}.killed.partial"
     (partial / "python").mkdir(parents=True)
     (partial / "python" / "half.py").touch()
     (installed,) = (await folder.prepare(requirements=str(required))).layer_roots
