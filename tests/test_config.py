@@ -365,6 +365,7 @@ def test_the_same_trigger_twice(write: Write) -> None:
                 "eventfn.toml:4: functions.a.memory_size: expected 32 MB to 10 GB, got 16",
             ],
         ),
+        (handler('runtime = "python3.99"'), ["eventfn.toml:3: functions.a.runtime: no python3.99 is on PATH: install it, or leave `runtime` out"]),
         (handler('runtime = "node22"'), ['eventfn.toml:3: functions.a.runtime: expected a runtime such as "python3.12", got "node22"']),
         (handler(name='"a b"'), ["eventfn.toml:1: functions.\"a b\": expected a name of 1 to 64 letters, digits, '-' and '_'"]),
         (handler(name="a" * 65), [f"eventfn.toml:1: functions.{'a' * 65}: expected a name of 1 to 64 letters, digits, '-' and '_'"]),
@@ -660,6 +661,13 @@ def test_code_layers_and_requirements_are_looked_at(
     assert problems(target) == [
         f"eventfn.toml:{line}".format(root=tmp_path, code=tmp_path / "code") for line in expected
     ]
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("def handler(event, context): ...")
+    file = tmp_path / "eventfn.toml"
+    file.write_bytes(b'\xef\xbb\xbf[functions.a]\nhandler = "a.handler"\n')
+    assert list(load(file, PLUGINS).functions) == ["a"]
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ class HttpShared(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_timeout: Timeout = Duration(75)
 
     def __post_init__(self) -> None:
-        Address.parse(self.listen)
+        try:
+            Address.parse(self.listen)
+        except ValueError as error:
+            raise ValueError(f"listen: {error}") from None
         if not all(token and token == token.strip() and token.isprintable() for token in self.tokens):
             raise ValueError("tokens: each is expected to be text without spaces around it, got an empty or padded one")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -21,13 +22,18 @@ from eventfn.trigger import (
 from eventfn.units import Between, Duration
 from eventfn_queue import shape
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 BUILT_IN_DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
 
 
 class QueueTrigger:
     class Settings(msgspec.Struct, frozen=True, kw_only=True):
-        queue: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,80}$")]  # its name, as in [queues.NAME]
+        queue: str  # its name, as in [queues.NAME]
         visibility_timeout: Annotated[Duration, Between(1, 43_200)] | None = None  # None: the queue's own
+
+        def __post_init__(self) -> None:
+            if not _NAME.fullmatch(self.queue):
+                raise ValueError("queue: expected a name of 1 to 80 letters, digits, '-', '_' and '.'")
 
     Shared: ClassVar[type[msgspec.Struct] | None] = None
     traits: ClassVar[Traits] = Traits(invocation="request_response", ordered=True)

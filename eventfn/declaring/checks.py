@@ -17,6 +17,7 @@ from typing import Any
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins, PluginUnusable
+from eventfn.workers.runtimes import python
 
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _QUEUE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,80}")
@@ -135,8 +136,12 @@ class Checks:
     def _name(self, function: Function, path: KeyPath) -> None:
         if not _FUNCTION_NAME.fullmatch(function.name):
             self._find(path, "expected a name of 1 to 64 letters, digits, '-' and '_'")
-        if function.runtime is not None and not _RUNTIME.fullmatch(function.runtime):
-            self._find((*path, "runtime"), f'expected a runtime such as "python3.12", got {shown(function.runtime)}')
+        if (runtime := function.runtime) is None:
+            return
+        if not _RUNTIME.fullmatch(runtime):
+            self._find((*path, "runtime"), f'expected a runtime such as "python3.12", got {shown(runtime)}')
+        elif not python.seems_installed(runtime):
+            self._find((*path, "runtime"), python.not_installed(runtime))
 
     def _code(self, function: Function, path: KeyPath) -> None:
         code = Path(function.code)

@@ -28,7 +28,7 @@ class Document(msgspec.Struct, frozen=True):
 def read_text(file: Path) -> str:
     """Raises ConfigError."""
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
     except OSError as error:
         raise ConfigError([Problem(str(file), None, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -43,12 +44,26 @@ def find(function: Function) -> Interpreter:
         return _ask(sys.executable) or _missing(function, f"{sys.executable}, which runs eventfn, does not answer")
     if not re.fullmatch(r"python3\.\d+", function.runtime):
         return _missing(function, f'expected "python3.N", got {function.runtime!r}')
-    for folder in [os.path.dirname(sys.executable), *os.get_exec_path()]:  # noqa: PTH120 - entries of PATH are strings
-        candidate = shutil.which(function.runtime, path=folder)
-        found = _ask(candidate) if candidate else None
+    for candidate in _candidates(function.runtime):
+        found = _ask(candidate)
         if found is not None and found.runtime == function.runtime:
             return found
-    return _missing(function, f"no {function.runtime} is on PATH: install it, or leave `runtime` out")
+    return _missing(function, not_installed(function.runtime))
+
+
+def seems_installed(runtime: str) -> bool:
+    """Whether `find` has a candidate to ask. Starts nothing."""
+    return next(_candidates(runtime), None) is not None
+
+
+def not_installed(runtime: str) -> str:
+    return f"no {runtime} is on PATH: install it, or leave `runtime` out"
+
+
+def _candidates(runtime: str) -> Iterator[str]:
+    for folder in [os.path.dirname(sys.executable), *os.get_exec_path()]:  # noqa: PTH120 - entries of PATH are strings
+        if (candidate := shutil.which(runtime, path=folder)) is not None:
+            yield candidate
 
 
 def _ask(executable: str) -> Interpreter | None:
