@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from eventfn.cli.failing import CannotRun, Failed, in_one_line
+from eventfn.cli.group import Group
 
 # name -> (module, line in the list of commands); the command is the attribute of that module with the same name
 COMMANDS = {
@@ -26,7 +27,7 @@ COMMANDS = {
 }
 
 
-class Commands(click.Group):
+class Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -67,7 +68,7 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-@click.group(cls=Commands, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(metadata.version("eventfn"), message="eventfn %(version)s")
 def eventfn() -> None:
     """A Lambda that you run yourself: functions, what triggers them, and what becomes of their answers.

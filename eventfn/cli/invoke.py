@@ -63,13 +63,27 @@ def _event(given: str) -> bytes:
         place, payload = "the event", given.encode()
     elif given == "-":
         place, payload = "standard input", sys.stdin.buffer.read()
+    elif not (file := Path(given)).exists():
+        if _why_no_json(given.encode()) is not None:  # it may be a number, true, false or null
+            raise CannotRun(f"{given}: no such file, and no JSON")
+        return given.encode()
     else:
-        place, payload = given, Path(given).read_bytes()
-    try:
-        json.loads(payload)
-    except ValueError as error:
-        raise CannotRun(f"{place} is not JSON: {error}") from None
+        place, payload = given, file.read_bytes()
+    if (why := _why_no_json(payload)) is not None:
+        raise CannotRun(f"{place} is not JSON: {why}")
     return payload
+
+
+def _why_no_json(payload: bytes) -> str | None:
+    try:
+        json.loads(payload, parse_constant=_refuse)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is none of its values")  # json.loads takes NaN and Infinity
 
 
 def _as_object(answer: Answer) -> dict[str, object]:

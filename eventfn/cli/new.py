@@ -11,6 +11,7 @@ from string import Template
 import click
 
 from eventfn.cli.failing import CannotRun, Failed
+from eventfn.cli.group import Group
 from eventfn.cli.options import json_option
 
 FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # Lambda's
@@ -18,7 +19,7 @@ CONNECTOR_NAME = re.compile(r"[a-z][a-z0-9_]*")  # of an entry point, a table in
 SETTINGS = "eventfn.toml"
 
 
-@click.group()
+@click.group(cls=Group)
 def new() -> None:
     """Start a function or a connector. Nothing that is there is overwritten."""
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from eventfn.cli.client import Client
 from eventfn.cli.failing import CannotRun
+from eventfn.cli.group import Group
 from eventfn.cli.options import data_folder, data_option, duration, json_option
 from eventfn.cli.safe import safe
 from eventfn.cli.tables import depth_cells, table
@@ -20,7 +21,7 @@ from eventfn.observe.status import QueueStatus
 from eventfn.units import Duration
 
 
-@click.group()
+@click.group(cls=Group)
 def queue() -> None:
     """Look into queues and dead letters of the running node; send, send back, empty."""
 
@@ -83,7 +84,7 @@ def _show(message: dict[str, Any]) -> None:
     click.echo(f"  {safe(message['body'])}\n")
 
 
-@queue.command()
+@queue.command(short_help="Send messages back to where they came from.")
 @click.argument("name")
 @click.option("-n", "--limit", type=click.IntRange(1), help="How many at most; without it all.")
 @data_option
@@ -123,7 +124,7 @@ def purge(name: str, yes: bool, data: Path | None, as_json: bool) -> None:
         click.echo(f"dropped {plural(msgspec.json.decode(answer, type=dict[str, int])['purged'], 'message')}")
 
 
-@queue.command()
+@queue.command(short_help="Send a message, or the lines of a file.")
 @click.argument("name")
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-m", "--message", help="The message itself, in place of FILE.")
@@ -163,7 +164,10 @@ def send(
 
 def _text(file: Path | None) -> str:
     assert file is not None
-    raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    try:
+        raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except FileNotFoundError:
+        raise CannotRun(f"{file}: no such file; a message that is no file is given with -m") from None
     try:
         return raw.decode()
     except UnicodeDecodeError as error:

@@ -34,6 +34,13 @@ def test_wrong_usage_is_one_line_that_names_the_help(run: Eventfn, arguments: li
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("group", [[], ["queue"], ["new"]])
+def test_a_group_alone_shows_its_help(run: Eventfn, group: list[str]) -> None:
+    result = run(*group)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == run(*group, "--help").stdout
+
+
 def test_the_list_of_commands_imports_none_of_them() -> None:
     code = (
         "import sys; from eventfn.cli import main; sys.argv = ['eventfn', '--help']\n"

@@ -27,8 +27,9 @@ def test_the_event_comes_from_a_file_standard_input_or_the_line(run: Eventfn, no
     run("invoke", "hello", "-e", "-", input=b'{"from": "stdin"}')
     run("invoke", "hello", "-e", '{"from": "line"}')
     run("invoke", "hello", "-e", '"text"')
+    run("invoke", "hello", "-e", "5")
     payloads = [call["payload"] for call in node.calls]
-    assert payloads == [b'{"from": "file"}', b'{"from": "stdin"}', b'{"from": "line"}', b'"text"']
+    assert payloads == [b'{"from": "file"}', b'{"from": "stdin"}', b'{"from": "line"}', b'"text"', b"5"]
 
 
 def test_an_error_of_the_function_goes_to_standard_error(run: Eventfn, node: FakeNode) -> None:
@@ -98,7 +99,9 @@ def test_a_refusal_is_one_line_and_in_json_an_object_too(run: Eventfn, node: Fak
 @pytest.mark.parametrize(
     ("event", "told"),
     [
-        ("absent.json", "absent.json: No such file or directory"),
+        ("absent.json", "absent.json: no such file, and no JSON"),
+        ("NaN", "NaN: no such file, and no JSON"),
+        ('{"a": NaN}', "the event is not JSON: NaN"),
         ("bad.json", "bad.json is not JSON: "),
         ("{no", "the event is not JSON: "),
         (".", ".: Is a directory"),

@@ -77,7 +77,7 @@ def test_send_takes_text_a_file_or_standard_input(run: Eventfn, node: FakeNode, 
         (["-m", "x", "body.txt"], "give either -m TEXT or a FILE"),
         (["-m", "x", "--delay", "soon"], "expected a duration such as"),
         (["-m", "x", "--delay", "16m"], "Could not parse request body"),
-        (["absent.txt"], "absent.txt: No such file or directory"),
+        (["absent.txt"], "absent.txt: no such file; a message that is no file is given with -m"),
         (["binary"], "binary is not UTF-8 text"),
     ],
 )
