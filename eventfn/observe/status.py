@@ -5,6 +5,7 @@ PURE: shapes only. Times are epoch milliseconds. The supervisor fills it in.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import msgspec
@@ -139,13 +140,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summary(settings: Any) -> str:
-    """The settings of a trigger that differ from their defaults, on one line: "method=GET path=/hello"."""
+    """The settings of a trigger that differ from their defaults, on one line: "method=GET path=/hello async=true"."""
     shown = [
-        f"{field.encode_name}={value}"
+        f"{field.encode_name}={_as_written(value)}"
         for field in msgspec.structs.fields(settings)
         if (value := getattr(settings, field.name)) != _default(field)
     ]
     return " ".join(shown)
+
+
+def _as_written(value: Any) -> str:
+    """As it stands in eventfn.toml, but for the quotes around text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

@@ -18,8 +18,8 @@ class Settings(msgspec.Struct):
     [
         (Settings("/hello"), "path=/hello"),
         (Settings("/hello", "GET"), "path=/hello method=GET"),
-        (Settings("/hello", is_async=True), "path=/hello async=True"),
-        (Settings("in", events=["x"]), "path=in events=['x']"),
+        (Settings("/hello", is_async=True), "path=/hello async=true"),
+        (Settings("in", events=["x", "y"]), 'path=in events=["x", "y"]'),
     ],
 )
 def test_a_summary_shows_what_differs_from_the_defaults(settings: Settings, expected: str) -> None:
