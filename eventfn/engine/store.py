@@ -368,10 +368,10 @@ class Store:
                 rows += self._followers(queue, row, limit - len(taken) - len(rows), now, most)
             # Those behind a head stay without a turn; the head's own turn is the end of the lease.
             self._db.executemany(
-                "UPDATE message SET turn_ms = iif(turn_ms IS NULL, NULL, ?1), visible_ms = ?1, claims = claims + 1, "
-                "fence = claims + 1, attempts = attempts + 1, first_claimed_ms = iif(claims = 0, ?2, first_claimed_ms) "
-                "WHERE sequence = ?3",
-                [(until_ms, now, row[0]) for row in rows],
+                "UPDATE message SET turn_ms = iif(turn_ms IS NULL, NULL, ?), visible_ms = ?, claims = claims + 1, "
+                "fence = claims + 1, attempts = attempts + 1, first_claimed_ms = iif(claims = 0, ?, first_claimed_ms) "
+                "WHERE sequence = ?",
+                [(until_ms, until_ms, now, row[0]) for row in rows],
             )
             taken += rows
             for row in worn_out:
@@ -429,12 +429,12 @@ class View:
         # whatever time it was when it came: a clock that is set back hides nothing that `claim` would give.
         rows = self._run(
             "WITH RECURSIVE queue(name) AS ("
-            " SELECT min(queue) FROM message WHERE queue >= ?1 AND queue < ?2"
-            " UNION ALL SELECT (SELECT min(queue) FROM message WHERE queue > name AND queue < ?2) FROM queue"
+            " SELECT min(queue) FROM message WHERE queue >= ? AND queue < ?"
+            " UNION ALL SELECT (SELECT min(queue) FROM message WHERE queue > name AND queue < ?) FROM queue"
             " WHERE name IS NOT NULL) "
             "SELECT name, (SELECT turn_ms FROM message WHERE message.queue = name AND turn_ms >= 0"
             " ORDER BY turn_ms LIMIT 1) FROM queue WHERE name IS NOT NULL",
-            (prefix, prefix + _LAST_CHARACTER),
+            (prefix, prefix + _LAST_CHARACTER, prefix + _LAST_CHARACTER),
         )
         return dict(rows.fetchall())
 
@@ -450,12 +450,12 @@ class View:
         # Only what is delayed, claimed or behind its group is looked up in the table; the rest is counted in the index.
         rows = self._run(
             "WITH counted AS (SELECT queue, count(*) AS total, min(sequence) AS first,"
-            " sum(iif(turn_ms = 0, 0, visible_ms > ?1 AND fence > 0)) AS in_flight,"
-            " sum(iif(turn_ms = 0, 0, visible_ms > ?1 AND fence = 0)) AS delayed"
-            " FROM message WHERE queue >= ?2 AND queue < ?3 GROUP BY queue) "
+            " sum(iif(turn_ms = 0, 0, visible_ms > ? AND fence > 0)) AS in_flight,"
+            " sum(iif(turn_ms = 0, 0, visible_ms > ? AND fence = 0)) AS delayed"
+            " FROM message WHERE queue >= ? AND queue < ? GROUP BY queue) "
             "SELECT counted.queue, total, in_flight, delayed, sent_ms FROM counted "
             "JOIN message ON sequence = first ORDER BY counted.queue",
-            (now, prefix, prefix + _LAST_CHARACTER),
+            (now, now, prefix, prefix + _LAST_CHARACTER),
         ).fetchall()
         return [
             QueueStats(queue, total - in_flight - delayed, in_flight, delayed, oldest)
