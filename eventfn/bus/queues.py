@@ -111,13 +111,7 @@ class NamedQueues:
         now = self._clock.now_ms()
         seconds = facts.visibility_timeout if visibility is None else visibility
         until_ms = now + round(seconds * 1000)
-        messages = await self._claim(queue, limit, until_ms, now)
-        if facts.max_receive_count is not None and facts.dead_letter_queue is not None:
-            worn_out = [message for message in messages if message.claims > facts.max_receive_count]
-            # Not the engine's own dead-lettering: a message that leaves is told where it came from, for its way back.
-            target, origin = QUEUE_PREFIX + facts.dead_letter_queue, f"queue:{queue}"
-            await self._each([Move(each.claim, target, _origin(each, origin)) for each in worn_out])
-            messages = [message for message in messages if message.claims <= facts.max_receive_count]
+        messages = await _whole(self._take(facts, limit, until_ms, now), self._hand_back)
         return [_received(queue, message, until_ms) for message in messages]
 
     async def wait(self, queue: str) -> None:
@@ -296,11 +290,24 @@ class NamedQueues:
         )
 
     async def _claim(self, queue: str, limit: int, until_ms: int, now: int) -> list[Message]:
-        """Cancelled, it has taken nothing: what the engine claims all the same is handed back before this raises."""
-        return await _whole(
-            self._engine.claim(QUEUE_PREFIX + queue, limit, until_ms, now),
-            lambda messages: self._each([Release(message.claim, now, count=False) for message in messages]),
-        )
+        return await _whole(self._engine.claim(QUEUE_PREFIX + queue, limit, until_ms, now), self._hand_back)
+
+    async def _take(self, facts: QueueFacts, limit: int, until_ms: int, now: int) -> list[Message]:
+        """Claims, and moves what was received too often to the dead letters."""
+        messages = await self._engine.claim(QUEUE_PREFIX + facts.name, limit, until_ms, now)
+        most = facts.max_receive_count
+        if most is None or facts.dead_letter_queue is None:
+            return messages
+        # Not the engine's own dead-lettering: a message that leaves is told where it came from, for its way back.
+        target, origin = QUEUE_PREFIX + facts.dead_letter_queue, f"queue:{facts.name}"
+        worn_out = [message for message in messages if message.attempts > most]
+        await self._each([Move(each.claim, target, _origin(each, origin)) for each in worn_out])
+        return [message for message in messages if message.attempts <= most]
+
+    async def _hand_back(self, messages: Sequence[Message]) -> None:
+        """They were never received: nothing counts."""
+        now = self._clock.now_ms()
+        await self._each([Release(message.claim, now, count=False) for message in messages])
 
     async def _each(self, operations: Sequence[Operation]) -> list[bool]:
         """Whether each was kept. All in one commit; only when a claim has lapsed is each tried by itself."""
@@ -319,6 +326,7 @@ class NamedQueues:
 async def _whole(
     claiming: Coroutine[Any, Any, list[Message]], hand_back: Callable[[list[Message]], Awaitable[object]]
 ) -> list[Message]:
+    """Cancelled, it has taken nothing: what was claimed all the same is handed back before this raises."""
     task = asyncio.ensure_future(claiming)
     try:
         return await asyncio.shield(task)
@@ -338,7 +346,7 @@ def _received(queue: str, message: Message, until_ms: int) -> ReceivedMessage:
         body=message.body,
         attributes=message.attributes,
         claim=message.claim,
-        receives=message.claims,
+        receives=message.attempts,  # without what was claimed for a reader that was cancelled
         sent_ms=message.sent_ms,
         first_received_ms=message.first_claimed_ms,
         invisible_until_ms=until_ms,

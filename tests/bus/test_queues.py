@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from eventfn.bus.queues import NamedQueues, QueueStatus, Redriven
+from eventfn.engine.contract import Operation
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import EngineError, FunctionNotFound, Refused, Throttled
 from eventfn.functions.model import Queue
@@ -27,9 +28,15 @@ DECLARED = [
 
 
 class Engine(MemoryEngine):
-    """One that can be made to break."""
+    """One that can be made to break, or to take its time."""
 
     broken = False
+    turns = 0  # of the loop, that a commit takes
+
+    async def commit(self, operations: Sequence[Operation], now: int) -> list[str | None]:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        return await super().commit(operations, now)
 
     async def next_visible(self, prefix: str) -> dict[str, int]:
         if self.broken:
@@ -291,6 +298,26 @@ async def test_a_cancelled_receive_has_taken_nothing(queues: NamedQueues) -> Non
             messages = await queues.receive("q", 10)
         assert bodies(messages) == ["one"]
         await queues.release(messages, after=0)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_receive_cancelled_at_any_moment_hides_nothing_and_counts_nothing(
+    queues: NamedQueues, engine: Engine, turns: int
+) -> None:
+    await send(queues, "work", "worn-out", "good")
+    for _ in range(2):
+        await queues.release(await queues.receive("work", 1), after=0)
+    engine.turns = 4
+    task = asyncio.create_task(queues.receive("work", 10))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        messages = await task
+    except asyncio.CancelledError:
+        messages = await queues.receive("work", 10)
+    assert [(message.body, message.receives) for message in messages] == [(b"good", 1)]
+    assert await receive(queues, "work-dead") == ["worn-out"]
 
 
 # --- dead letters -----------------------------------------------------------------------------------------------------
