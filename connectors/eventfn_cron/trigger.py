@@ -90,6 +90,7 @@ class CronTrigger:
 
     async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
         (settlement,) = settlements
+        self._settled.set()
         match settlement:
             case Retry(after):
                 self._not_before = self._clock.monotonic() + (RETRY_AFTER if after is None else after)
@@ -99,7 +100,6 @@ class CronTrigger:
                 await self._context.positions.put(_POSITION, msgspec.json.encode(self._progress))
             case Done():
                 self._progress = self._after(self._due.popleft())
-        self._settled.set()
 
     async def close(self, deadline: float) -> None:
         """What was handed over and not settled is due again after the next `connect`."""

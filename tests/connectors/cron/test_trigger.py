@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from eventfn.errors import EngineFull
 from eventfn.testing import FakeClock
 from eventfn.testing.contexts import MemoryPositions, trigger_context
 from eventfn.trigger import DONE, Reject, Retry
@@ -143,6 +144,25 @@ async def test_a_tick_that_is_given_up_is_remembered(tmp_path: Path, caplog: pyt
     assert "no room" in caplog.text
     await machine.run(await machine.started(), 60)
     assert machine.accepted == []
+
+
+async def test_a_schedule_goes_on_although_a_tick_given_up_could_not_be_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(key: str, value: bytes | None) -> None:
+        raise EngineFull("no space left in the data folder")
+
+    machine = Machine(tmp_path, schedule="@hourly")
+    trigger = await machine.started()
+    await machine.clock.advance(3600)
+    batch = await trigger.read(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.positions, "put", full)
+        with pytest.raises(EngineFull):
+            await trigger.settle(batch, [Reject("no room")])
+    await machine.clock.advance(3600)
+    following = await asyncio.wait_for(trigger.read(1), 10)
+    assert following.records[0].id != batch.records[0].id
 
 
 @pytest.mark.parametrize(
