@@ -163,6 +163,7 @@ class Supervisor:
                 await stop.wait()
                 if reloading is not None:
                     reloading.cancel()
+                    await asyncio.wait({reloading})  # it starts and stops sources: which there are must be certain now
                 await self._drain()
 
     def _announce(self, token: str) -> None:
@@ -214,28 +215,35 @@ class Supervisor:
         changes = self._registry.replace(prepared)
         for one in prepared.values():
             self._pool.deploy(one)
+        for name in changes.removed:
+            self._pool.retire(name)
         self._dispatcher.look_again()
         return changes
 
     async def _reload_on_change(self, options: Options, tasks: asyncio.TaskGroup) -> None:
         """Until cancelled. A declaration that is wrong changes nothing: what ran before runs on."""
         started_with = self._project
-        async with contextlib.aclosing(changes(lambda: self._project)) as looks:
-            async for _ in looks:
-                try:
-                    project = _keeping(started_with, await asyncio.to_thread(options.load, self._plugins))
-                    changed = await self._declare(project)
-                    await self._sources.declare(project, tasks)
-                except ConfigError as error:
-                    self._reporter.problems(error.problems)
-                    continue
-                except ConnectorError as error:
-                    log.error("the new declaration is only half in force: %s", error)
-                    continue
-                for name in changed.removed:
-                    self._pool.retire(name)
-                if changed.added or changed.changed or changed.removed:
-                    self._reporter.reloaded(changed.added, changed.changed, changed.removed)
+        try:
+            async with contextlib.aclosing(changes(lambda: self._project)) as looks:
+                async for _ in looks:
+                    await self._reload(options, started_with, tasks)
+        except OSError as error:  # the kernel's limit of watches, mostly
+            log.error("changes are not seen any more, until the next start: %s", error)
+
+    async def _reload(self, options: Options, started_with: Project, tasks: asyncio.TaskGroup) -> None:
+        try:
+            project = _keeping(started_with, await asyncio.to_thread(options.load, self._plugins))
+            changed = await self._declare(project)
+            await self._sources.declare(project, tasks)
+        except ConfigError as error:
+            self._reporter.problems(error.problems)
+        except EventfnError as error:
+            log.error("the new declaration is not, or only half, in force: %s", error)
+        except Exception:  # a connector's, mostly: what runs does not go down over it
+            log.exception("the new declaration is not, or only half, in force")
+        else:
+            if changed.added or changed.changed or changed.removed:
+                self._reporter.reloaded(changed.added, changed.changed, changed.removed)
 
     def _open_destination(self, uri: str) -> Destination:
         scheme, _, target = uri.partition(":")
