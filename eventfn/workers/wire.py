@@ -139,5 +139,5 @@ class Reader:
         middle = _PREFIX_SIZE + header_size
         try:
             return _decode(memoryview(frame)[_PREFIX_SIZE:middle]), frame[middle:]
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProtocolError(f"a header that is none: {error}") from None

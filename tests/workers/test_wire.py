@@ -60,3 +60,8 @@ def test_the_child_reads_what_the_supervisor_writes() -> None:
 
 def test_the_limit_is_lambdas() -> None:
     assert frames.MAX_PAYLOAD == MAX_SYNC_RESPONSE
+
+
+def test_a_header_that_is_no_text_breaks_the_protocol_and_nothing_else() -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.Reader().feed(frames.join(b'["error",1,2,"\xff\xfe","x"]', b"{}"))
