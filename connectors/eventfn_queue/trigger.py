@@ -79,20 +79,23 @@ class QueueTrigger:
     async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
         done: list[ReceivedMessage] = []
         retried: dict[float | None, list[ReceivedMessage]] = {}
+        rejected: list[tuple[ReceivedMessage, str]] = []
         for record, settlement in zip(batch.records, settlements, strict=True):
             message: ReceivedMessage = record.token
             match settlement:
                 case Retry(after):
                     retried.setdefault(after, []).append(message)
                 case Reject(reason):
-                    # It is durable in the dead letters before it leaves the queue.
-                    await self._dead_letter(message, reason)
-                    done.append(message)
+                    rejected.append((message, reason))
                 case Done():
                     done.append(message)
         for after, messages in retried.items():
             self._tell_late(await self._queues.release(messages, after), messages)
         self._tell_late(await self._queues.delete(done), done)
+        # Last: dead letters that take no more must not bring back what is done. Each is durable there before it leaves.
+        for message, reason in rejected:
+            await self._dead_letter(message, reason)
+            self._tell_late(await self._queues.delete([message]), [message])
 
     async def _dead_letter(self, message: ReceivedMessage, reason: str) -> None:
         target = self._facts.dead_letter_queue or BUILT_IN_DEAD_LETTERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,9 +15,10 @@ import pytest_asyncio
 from eventfn.bus.queues import NamedQueues
 from eventfn.destination import DestinationContext, OutgoingRecord, Rejected, RetryAfter, Written
 from eventfn.engine.memory import MemoryEngine
+from eventfn.errors import Throttled
 from eventfn.functions.model import Queue
 from eventfn.testing import DestinationSuite, FakeClock, TriggerSuite, destination_context, trigger_context
-from eventfn.trigger import QueueMessage, ReceivedMessage, Reject, Traits, TriggerContext
+from eventfn.trigger import DONE, QueueMessage, ReceivedMessage, Reject, Retry, Traits, TriggerContext
 from eventfn.units import Duration
 from eventfn_queue import QueueDestination, QueueTrigger
 from eventfn_queue.shape import md5_of_attributes, record
@@ -231,6 +232,24 @@ async def test_a_rejected_message_is_in_the_dead_letters(host: Host, tmp_path: A
     (dead,) = await host.queues.receive("jobs-dead", 10)
     assert dead.attributes == {"City": "Wien", "eventfn.origin": "queue:jobs", "eventfn.reason": "too big"}
     assert await host.queues.depth("jobs") == 0
+
+
+async def test_what_the_dead_letters_cannot_take_repeats_nothing_that_is_done(
+    host: Host, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(queue: str, messages: Sequence[QueueMessage]) -> list[str]:
+        raise Throttled(f"queue {queue} holds its maximum of 1 messages")
+
+    trigger = opened(host, tmp_path)
+    await host.queues.send("jobs", [QueueMessage(body=b"bad"), QueueMessage(body=b"good"), QueueMessage(body=b"late")])
+    batch = await trigger.read(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(host.queues, "send", full)
+        with pytest.raises(Throttled):
+            await trigger.settle(batch, [Reject("too big"), DONE, Retry(after=0)])
+    assert await host.queues.depth("jobs") == 2
+    (again,) = (await trigger.read(10)).records
+    assert again.id == batch.records[2].id
 
 
 async def test_a_late_settlement_is_told_in_the_log(
