@@ -112,7 +112,7 @@ class DataFolderLocked(EngineError):
 
 
 class DataFolderUnusable(EngineError):
-    """The data folder is damaged, or newer than this eventfn. It was left untouched."""
+    """The data folder is damaged, newer than this eventfn, or not ours to write. It was left untouched."""
 
 
 class Fenced(EngineError):

@@ -10,6 +10,7 @@ Looking comes before touching: a folder that is damaged, newer or somebody else'
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _DRAFT = "eventfn.db.new"  # a database being created: the rename that ends it i
 
 # What eventfn itself puts into a data folder before an engine was ever opened there, and a mount point's own.
 _LEFTOVERS = {"lock", _DRAFT, "version.new", "logs", "layers", "code", "node.json", "lost+found"}
+
+_NOT_OURS_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # ENOENT: /proc lets nobody make a folder
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -46,6 +49,18 @@ class DataFolder:
 
         Raises DataFolderLocked, DataFolderUnusable; OSError when the disk refuses.
         """
+        try:
+            return self._take(create, inspect)
+        except OSError as error:
+            if error.errno not in _NOT_OURS_TO_WRITE:
+                raise
+            what = f"{error.filename or self.path}: {error.strerror}"
+            raise DataFolderUnusable(
+                f"Data folder {self.path} cannot be written ({what}). "
+                "Let this user write there, or choose another one with --data."
+            ) from error
+
+    def _take(self, create: Callable[[Path], None], inspect: Callable[[Path], str | None]) -> Path:
         known = self._recognise()
         self._make()
         self._seize()
@@ -85,6 +100,8 @@ class DataFolder:
             return False
         except NotADirectoryError:
             raise DataFolderUnusable(f"Data folder {self.path}: it, or a folder above it, is a file") from None
+        except PermissionError:
+            raise
         except (OSError, msgspec.MsgspecError) as error:
             raise self._unusable(f"its version file cannot be read ({error})", "Restore it from a backup") from None
         if version.format > FORMAT:

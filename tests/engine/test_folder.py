@@ -174,6 +174,15 @@ async def test_a_version_that_cannot_be_read_is_refused(folder: Path, content: s
     await refused(folder, "version file cannot be read")
 
 
+@pytest.mark.parametrize("place", ["/proc", "/sys"])  # where root may not write either
+async def test_a_folder_that_cannot_be_written_is_refused_with_what_to_do(place: str) -> None:
+    folder = Path(place, "eventfn")
+    engine = SqliteEngine(folder)
+    with pytest.raises(DataFolderUnusable, match=f"{folder} cannot be written .*choose another one with --data"):
+        await engine.open(NOW)
+    await engine.close()
+
+
 async def test_a_database_without_its_version_is_refused(folder: Path) -> None:
     (folder / "version").unlink()
     await refused(folder, "version file is missing")
