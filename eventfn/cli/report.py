@@ -135,6 +135,7 @@ class LogHandler(logging.Handler):
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))  # or basicConfig gives it one with level and name again
         self._as_json = as_json
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,13 @@ def test_log_records_go_to_standard_error_in_the_form_asked_for(capsys: pytest.C
     text, machine = err.splitlines()
     assert (out, text) == ("", "warning: eventfn.files: cannot read in\\x1b[2J")
     assert json.loads(machine)["message"] == "cannot read in\x1b[2J"
+
+
+def test_a_log_record_says_its_level_and_its_logger_once() -> None:
+    code = (
+        "import logging; from eventfn.cli.report import LogHandler\n"
+        "logging.basicConfig(level=logging.WARNING, handlers=[LogHandler(as_json=False)])\n"
+        "logging.getLogger('eventfn.files').warning('cannot read %s', 'in')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "warning: eventfn.files: cannot read in\n"
