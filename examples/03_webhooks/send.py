@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import hmac
+import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
@@ -21,5 +22,8 @@ for file in options.files:
         "X-GitHub-Delivery": str(uuid.uuid4()),
         "X-Hub-Signature-256": "sha256=" + hmac.new(options.secret.encode(), body, hashlib.sha256).hexdigest(),
     }
-    with urllib.request.urlopen(urllib.request.Request(options.url, body, headers)) as answer:
-        print(answer.status, answer.read().decode())
+    try:
+        with urllib.request.urlopen(urllib.request.Request(options.url, body, headers)) as answer:
+            print(answer.status, answer.read().decode())
+    except urllib.error.URLError as error:  # not taken, or nobody is there
+        parser.exit(1, f"{options.url}: {error}\n")
