@@ -18,13 +18,19 @@ import msgspec
 from eventfn.clock import Clock
 from eventfn.trigger import Queues
 
+# Attributes of records and dead letters. The first two go with every one of them.
+ORIGIN = "eventfn.origin"  # what it came from, and where a redrive sends it: "fn:<name>" or "queue:<name>"
+SHAPE = "eventfn.shape"  # "record": Lambda's destination record around the event; "event": the event itself
+DESTINATION = "eventfn.destination"  # of a record that its destination did not take: a redrive sends it there again
+REASON = "eventfn.reason"  # ... and why it did not
+
 
 class OutgoingRecord(msgspec.Struct, frozen=True):
     """One record on its way out. `id` is the same on every try: a receiver that remembers ids sees it once."""
 
     id: str
     payload: bytes  # JSON: Lambda's destination record, or the original event for a dead letter queue
-    attributes: dict[str, str] = {}  # dead letters: RequestID, ErrorCode, ErrorMessage; always eventfn.origin
+    attributes: dict[str, str] = {}  # dead letters: RequestID, ErrorCode, ErrorMessage; always ORIGIN
     attempt: int = 1
 
 

@@ -11,9 +11,9 @@ import os
 import platform
 from collections.abc import Sequence
 
-from eventfn.bus.bus import QUEUE_PREFIX as EVENTS_PREFIX
+from eventfn.bus import names
 from eventfn.bus.bus import Bus
-from eventfn.bus.destinations import OUTBOX_PREFIX, Deliverer
+from eventfn.bus.destinations import Deliverer
 from eventfn.bus.queues import NamedQueues, Redriven
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Message, QueueStats
@@ -147,8 +147,8 @@ class Node:
 
     async def status(self) -> Status:
         now = self._clock.now_ms()
-        events = await self._depths(EVENTS_PREFIX, now)
-        outbox = await self._depths(OUTBOX_PREFIX, now)
+        events = await self._depths(names.EVENTS, now)
+        outbox = await self._depths(names.OUTBOX, now)
         addresses = {"admin": self.admin_address, **self._sources.addresses()}
         return Status(
             version=self.version,

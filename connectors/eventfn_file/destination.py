@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import msgspec
 
-from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, RetryAfter
+from eventfn.destination import SHAPE, WRITTEN, Delivery, DestinationContext, OutgoingRecord, RetryAfter
 from eventfn.errors import ConnectorError
 from eventfn_file.append import FileInUse, append
 
@@ -47,7 +47,7 @@ class FileDestination:
         """What went wrong, for the operator, or None."""
         # A record of a later attempt may be there already. Only Lambda's records are told apart by their text: each
         # names its request, while two equal plain events are two events.
-        again = [r for r in records if r.attempt > 1 and r.attributes.get("eventfn.shape") == "record"]
+        again = [r for r in records if r.attempt > 1 and r.attributes.get(SHAPE) == "record"]
         new = [r for r in records if r not in again]
         try:
             await asyncio.to_thread(append, self._path, [_line(r) for r in new], [_line(r) for r in again])

@@ -8,10 +8,9 @@ from typing import ClassVar
 
 import msgspec
 
-from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
+from eventfn.destination import ORIGIN, WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
 from eventfn.errors import EngineError, Refused, Throttled
 from eventfn.trigger import QueueMessage
-from eventfn_queue.shape import ORIGIN
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
+from eventfn.destination import ORIGIN
 from eventfn.trigger import ReceivedMessage
 
 OWN = "eventfn."  # attributes with this prefix are the host's notes, not the sender's
-ORIGIN = "eventfn.origin"
 NUMBERS = frozenset({"ErrorCode"})  # attributes whose SQS type is Number: Lambda's own, on dead letters
 
 _encode = msgspec.json.Encoder().encode

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from eventfn.destination import ORIGIN, REASON
 from eventfn.event import Batch, Record
 from eventfn.trigger import (
     Done,
@@ -99,7 +100,7 @@ class QueueTrigger:
 
     async def _dead_letter(self, message: ReceivedMessage, reason: str) -> None:
         target = self._facts.dead_letter_queue or BUILT_IN_DEAD_LETTERS
-        attributes = {shape.ORIGIN: f"queue:{self._queue}"} | message.attributes | {"eventfn.reason": reason[:1024]}
+        attributes = {ORIGIN: f"queue:{self._queue}"} | message.attributes | {REASON: reason[:1024]}
         dead = QueueMessage(body=message.body, attributes=attributes, group=message.group, dedupe_key=message.id)
         await self._queues.send(target, [dead])
 

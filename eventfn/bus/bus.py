@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+from eventfn.bus import names
 from eventfn.bus.admission import Admission
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
@@ -19,7 +20,6 @@ from eventfn.functions.registry import Registry
 from eventfn.observe.metrics import Metrics
 from eventfn.workers.contract import Pool
 
-QUEUE_PREFIX = "fn/"  # engine queues of asynchronous events: fn/<function>
 QUEUE_LIMIT_REACHED = "FunctionInvocationRateLimitExceeded"
 
 
@@ -131,7 +131,7 @@ class Bus:
             raise ShuttingDown("the node is stopping")
         now = self._clock.now_ms()
         send = Send(
-            queue=QUEUE_PREFIX + name,
+            queue=names.EVENTS + name,
             id=request_id or str(uuid.uuid4()),
             body=payload,
             dedupe_key=dedupe_key,

@@ -16,19 +16,18 @@ from typing import Any
 
 import msgspec
 
+from eventfn.bus import names
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
-from eventfn.bus.queues import QUEUE_PREFIX as NAMED_PREFIX
 from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
-from eventfn.destination import Delivery, Destination, OutgoingRecord, RetryAfter, Written
+from eventfn.destination import DESTINATION, REASON, Delivery, Destination, OutgoingRecord, RetryAfter, Written
 from eventfn.engine.contract import Complete, Engine, Message, Operation, Release, Send
 from eventfn.errors import Backoff, ConnectorError, EngineError, Fenced
 from eventfn.observe.metrics import Metrics
 from eventfn.rules.lifecycle import backoff_ms
 from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
 
-OUTBOX_PREFIX = "out/"
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
 CLOSE_DEADLINE = 5.0  # seconds
 BATCH = 100  # records written at once: a page for a file, ten requests' worth for a queue
@@ -49,7 +48,7 @@ class Deliverer:
         self._metrics = metrics
         self._open_destination = open_destination
         self._heartbeat = Heartbeat(engine, clock)
-        self._lanes = Lanes(engine, clock, OUTBOX_PREFIX, self._deliver)
+        self._lanes = Lanes(engine, clock, names.OUTBOX, self._deliver)
         self.errors: dict[str, str] = {}  # URI -> why its records wait; gone once one was written
 
     async def run(self) -> None:
@@ -147,9 +146,11 @@ def _milliseconds(after: float) -> int:
 
 
 def _outgoing(message: Message) -> OutgoingRecord:
-    return OutgoingRecord(message.id, message.body, message.attributes, message.attempts)
+    # A redriven record has notes of its first way out, which must not decide about its next way back.
+    attributes = {key: value for key, value in message.attributes.items() if key not in (DESTINATION, REASON)}
+    return OutgoingRecord(message.id, message.body, attributes, message.attempts)
 
 
 def _dead_letter(uri: str, message: Message, reason: str) -> Send:
-    attributes = message.attributes | {"eventfn.destination": uri, "eventfn.reason": reason[:1024]}
-    return Send(NAMED_PREFIX + BUILT_IN_DEAD_LETTERS.partition(":")[2], message.id, message.body, attributes)
+    attributes = message.attributes | {DESTINATION: uri, REASON: reason[:1024]}
+    return Send(names.NAMED + BUILT_IN_DEAD_LETTERS.partition(":")[2], message.id, message.body, attributes)

@@ -12,8 +12,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from eventfn.bus import names
 from eventfn.bus.admission import Admission
-from eventfn.bus.bus import QUEUE_PREFIX
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
 from eventfn.bus.waiting import wait_for
@@ -26,7 +26,6 @@ from eventfn.observe.metrics import Metrics
 from eventfn.rules import lifecycle, records
 from eventfn.workers.contract import Pool, Prepared
 
-OUTBOX_PREFIX = "out/"  # engine queues of records on their way: out/<destination URI>
 CLAIM_AT_ONCE = 64  # larger claims save nothing: the engine's cost is per commit, and group commit has it already
 ENGINE_PAUSE = 1.0  # seconds before a commit is tried again that the engine could not keep (disk full)
 
@@ -53,7 +52,7 @@ class Dispatcher:
         self._clock = clock
         self._in_flight_per_function = in_flight_per_function
         self._heartbeat = Heartbeat(engine, clock)
-        self._lanes = Lanes(engine, clock, QUEUE_PREFIX, self._work)
+        self._lanes = Lanes(engine, clock, names.EVENTS, self._work)
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: asyncio.TaskGroup
@@ -169,7 +168,7 @@ class Dispatcher:
             operations.append(Complete(message.claim))
             arn = self._functions[lane.name].arn if lane.name in self._functions else lane.name
             for uri, record in records.leaving(event, verdict, outcome, function, arn, now):
-                operations.append(Send(OUTBOX_PREFIX + uri, record.id, record.payload, record.attributes))
+                operations.append(Send(names.OUTBOX + uri, record.id, record.payload, record.attributes))
             if not verdict.success:
                 self._metrics.function(lane.name).events_dropped += 1
         self._tasks.create_task(self._commit(lane, message.claim, operations))

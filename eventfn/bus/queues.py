@@ -14,8 +14,10 @@ from typing import Any
 
 import msgspec
 
+from eventfn.bus import names
 from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
+from eventfn.destination import DESTINATION, ORIGIN, SHAPE
 from eventfn.engine.contract import (
     Claim,
     Complete,
@@ -32,9 +34,6 @@ from eventfn.errors import EngineError, Fenced, Refused, Throttled
 from eventfn.functions.model import Queue
 from eventfn.trigger import QueueFacts, QueueMessage, ReceivedMessage
 
-QUEUE_PREFIX = "q/"  # engine queues of named queues: q/<name>
-ORIGIN = "eventfn.origin"  # attribute: where a dead letter came from, "queue:<name>" or "fn:<name>"
-SHAPE = "eventfn.shape"  # attribute: "record" is Lambda's destination record around the event, "event" the event
 DEFAULT_MAX_RECEIVE_COUNT = 3  # of a queue with dead letters that says nothing else
 REDRIVE_LEASE_MS = 60_000  # how long a message that is being sent back stays hidden if this node dies meanwhile
 REDRIVE_AT_ONCE = 100
@@ -116,7 +115,7 @@ class NamedQueues:
 
     async def wait(self, queue: str) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiters = self._waiters.setdefault(QUEUE_PREFIX + queue, set())
+        waiters = self._waiters.setdefault(names.NAMED + queue, set())
         waiters.add(waiter)
         self._look_again.set()  # something may be visible already
         try:
@@ -142,7 +141,7 @@ class NamedQueues:
 
     async def depth(self, queue: str) -> int:
         """All messages that are not deleted: visible, in flight and delayed."""
-        name = QUEUE_PREFIX + queue
+        name = names.NAMED + queue
         stats = await self._engine.stats(name, self._clock.now_ms())
         return sum(each.total for each in stats if each.queue == name)
 
@@ -159,7 +158,7 @@ class NamedQueues:
     async def _wake(self) -> int | None:
         """Wakes those whose queue has something visible; returns when the next one has, epoch ms."""
         try:
-            upcoming = await self._engine.next_visible(QUEUE_PREFIX)
+            upcoming = await self._engine.next_visible(names.NAMED)
         except EngineError as error:
             for waiter in self._waiting():
                 waiter.set_exception(error)  # whoever reads the queue knows when to try again; the waker does not
@@ -183,8 +182,8 @@ class NamedQueues:
 
     async def overview(self) -> list[QueueStatus]:
         """Every queue that is declared, in use or holds something, by name."""
-        stats = await self._engine.stats(QUEUE_PREFIX, self._clock.now_ms())
-        held = {each.queue.removeprefix(QUEUE_PREFIX): each for each in stats}
+        stats = await self._engine.stats(names.NAMED, self._clock.now_ms())
+        held = {each.queue.removeprefix(names.NAMED): each for each in stats}
         found: list[QueueStatus] = []
         for name in sorted({*self._declared, *self._asked_for, *held}):
             queue, counts = self._queue(name), held.get(name)
@@ -203,11 +202,11 @@ class NamedQueues:
 
     async def peek(self, queue: str, limit: int, after: int = 0) -> list[Message]:
         """Messages in order, from the one behind sequence `after`; their receive count does not change."""
-        return await self._engine.peek(QUEUE_PREFIX + queue, limit, after)
+        return await self._engine.peek(names.NAMED + queue, limit, after)
 
     async def purge(self, queue: str) -> int:
         """Drops every message of the queue, those in flight too. How many."""
-        return await self._engine.purge(QUEUE_PREFIX + queue)
+        return await self._engine.purge(names.NAMED + queue)
 
     # --- dead letters, and their way back -----------------------------------------------------------------------------
 
@@ -219,7 +218,7 @@ class NamedQueues:
         so nothing more happens by it. What comes back while this runs is not sent again. Raises Throttled when a
         function takes no more; what was not sent is still there then.
         """
-        name = QUEUE_PREFIX + queue
+        name = names.NAMED + queue
         stats = await self._engine.stats(name, self._clock.now_ms())
         left = sum(each.visible for each in stats if each.queue == name)
         left = left if limit is None else min(left, limit)
@@ -247,9 +246,12 @@ class NamedQueues:
 
     async def _send_back(self, queue: str, message: Message, submit: Submit) -> int:
         """How many went back: 0 when the message was not ours any more. Raises Refused when it has to stay."""
+        undelivered = message.attributes.get(DESTINATION)  # the function has run: only its record is to go out again
+        if undelivered is not None:
+            return sum(await self._each([Move(message.claim, names.OUTBOX + undelivered)]))
         kind, _, name = message.attributes.get(ORIGIN, "").partition(":")
         if kind == "queue" and name != queue:
-            return sum(await self._each([Move(message.claim, QUEUE_PREFIX + name)]))
+            return sum(await self._each([Move(message.claim, names.NAMED + name)]))
         if kind == "fn":
             await submit(name, _event_of(message), message.id)
             return sum(await self._each([Complete(message.claim)]))
@@ -278,7 +280,7 @@ class NamedQueues:
                 )
         delay = queue.delay if message.delay is None else message.delay
         return Send(
-            queue=QUEUE_PREFIX + queue.name,
+            queue=names.NAMED + queue.name,
             id=str(uuid.uuid4()),
             body=message.body,
             attributes=message.attributes,
@@ -290,16 +292,16 @@ class NamedQueues:
         )
 
     async def _claim(self, queue: str, limit: int, until_ms: int, now: int) -> list[Message]:
-        return await _whole(self._engine.claim(QUEUE_PREFIX + queue, limit, until_ms, now), self._hand_back)
+        return await _whole(self._engine.claim(names.NAMED + queue, limit, until_ms, now), self._hand_back)
 
     async def _take(self, facts: QueueFacts, limit: int, until_ms: int, now: int) -> list[Message]:
         """Claims, and moves what was received too often to the dead letters."""
-        messages = await self._engine.claim(QUEUE_PREFIX + facts.name, limit, until_ms, now)
+        messages = await self._engine.claim(names.NAMED + facts.name, limit, until_ms, now)
         most = facts.max_receive_count
         if most is None or facts.dead_letter_queue is None:
             return messages
         # Not the engine's own dead-lettering: a message that leaves is told where it came from, for its way back.
-        target, origin = QUEUE_PREFIX + facts.dead_letter_queue, f"queue:{facts.name}"
+        target, origin = names.NAMED + facts.dead_letter_queue, f"queue:{facts.name}"
         worn_out = [message for message in messages if message.attempts > most]
         await self._each([Move(each.claim, target, _origin(each, origin)) for each in worn_out])
         return [message for message in messages if message.attempts <= most]

@@ -9,7 +9,7 @@ import datetime
 
 import msgspec
 
-from eventfn.destination import OutgoingRecord
+from eventfn.destination import ORIGIN, SHAPE, OutgoingRecord
 from eventfn.event import Outcome
 from eventfn.functions.model import Function
 from eventfn.rules.lifecycle import Accepted, Verdict
@@ -55,7 +55,7 @@ def leaving(
         return []
     name = arn.rsplit(":", 1)[-1]
     record = _destination_record(event, verdict, outcome, arn, now)
-    attributes = {"eventfn.origin": f"fn:{name}", "eventfn.shape": "record", "RequestID": event.request_id}
+    attributes = {ORIGIN: f"fn:{name}", SHAPE: "record", "RequestID": event.request_id}
     if verdict.success:
         if function is None or function.on_success is None:
             return []
@@ -70,7 +70,7 @@ def leaving(
     if on_failure is not None:
         records.append((on_failure, OutgoingRecord(f"{event.request_id}-on-failure", record, attributes)))
     if dead_letter_queue is not None:
-        attributes = attributes | {"eventfn.shape": "event"}
+        attributes = attributes | {SHAPE: "event"}
         dead_letter = OutgoingRecord(f"{event.request_id}-dead-letter", event.payload, attributes)
         records.append((dead_letter_queue, dead_letter))
     return records

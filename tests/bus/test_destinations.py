@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from eventfn.bus.destinations import Deliverer
-from eventfn.destination import WRITTEN, Delivery, OutgoingRecord, Rejected, RetryAfter
+from eventfn.bus.queues import NamedQueues, Redriven
+from eventfn.destination import ORIGIN, WRITTEN, Delivery, OutgoingRecord, Rejected, RetryAfter
 from eventfn.engine.contract import Send
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import Backoff, ConnectorError
@@ -119,6 +120,29 @@ async def test_what_is_refused_for_good_is_in_the_dead_letters_with_the_reason()
         (letter,) = await out.engine.peek("q/dead-letters", 10)
         assert (letter.id, letter.attributes["eventfn.reason"]) == ("1", "410 Gone")
         assert await out.left("out/a:x") == []
+
+
+async def test_a_record_that_was_refused_goes_out_again_when_it_is_redriven_and_runs_no_function() -> None:
+    answers: list[list[Delivery]] = [[Rejected("410 Gone")], [WRITTEN]]
+    seen: list[OutgoingRecord] = []
+
+    def write(records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        seen.extend(records)
+        return answers.pop(0)
+
+    async def no_submit(function: str, payload: bytes, dedupe_key: str) -> str:
+        raise AssertionError("the function has run already")
+
+    async with outbox(a=write) as (out, _):
+        record = Send("out/a:x", "1", b"{}", {ORIGIN: "fn:f"})
+        await out.engine.commit([record], out.clock.now_ms())
+        await out.clock.advance(1)
+        redriven = await NamedQueues(out.engine, {}, out.clock).redrive("dead-letters", no_submit)
+        await out.clock.advance(1)
+
+        assert redriven == Redriven(1, {})
+        assert [(each.id, each.attributes) for each in seen] == [("1", {ORIGIN: "fn:f"})] * 2
+        assert await out.left("out/a:x") == await out.left("q/dead-letters") == []
 
 
 async def test_a_destination_that_is_down_for_a_day_gives_up() -> None:
