@@ -20,8 +20,12 @@ from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import Environment, Request
 from eventfn.workers.failures import Failure
 
-_QUICK_MS = 2.0  # a function that answers within this computes; a slower one mostly waits, and costs no cache
-_STALL = 0.002  # seconds without an answer: those who are busy wait for something, and the cores are free for others
+# A function that answers within this computes; a slower one mostly waits, and costs no cache. Not less, since what is
+# measured here has turns of the loop in it, which take milliseconds under hundreds of connections.
+_QUICK_MS = 5.0
+# Seconds between two looks at whether anything is answered. Nothing twice in a row: those who are busy wait for
+# something, and the cores are free for others. Once may be a long turn of the loop with the answers behind it.
+_LOOK = 0.001
 _CORES = os.cpu_count() or 1
 
 
@@ -82,7 +86,7 @@ class Fleet:
     def finished(self, request: Request, outcome: Outcome) -> None:
         self._answers += 1
         # The least of late, and not the mean: on a busy machine an answer may take any time, and a few are still quick.
-        self._typical_ms = min(outcome.duration_ms, self._typical_ms * 1.1 + 0.01)
+        self._typical_ms = min(outcome.duration_ms, self._typical_ms * 1.03 + 0.01)
         self._stalled = False
         if self.waiting and self._look is None:  # it may be quick only now, and those who wait are looked after
             self._serve_waiting()
@@ -110,10 +114,13 @@ class Fleet:
         if self._may_run():
             self._host.wants(self)
         if self._quick and self._look is None:
-            self._look = self._loop.call_later(_STALL, self._look_for_stall, self._answers)
+            self._look = self._loop.call_later(_LOOK, self._look_for_stall, self._answers, False)
 
-    def _look_for_stall(self, answers: int) -> None:
+    def _look_for_stall(self, answers: int, again: bool) -> None:
         self._look = None
+        if self._answers == answers and not again:
+            self._look = self._loop.call_later(_LOOK, self._look_for_stall, answers, True)
+            return
         self._stalled = self._answers == answers
         self._serve_waiting()
 

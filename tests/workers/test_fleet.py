@@ -130,7 +130,7 @@ async def test_a_function_that_turns_slow_is_not_held_back(tmp_path: Path) -> No
     fleet, environments, _ = fleet_of(CORES + 2, tmp_path)
     fleet.take(request("first"))
     environments[-1].answer(milliseconds=0.2)
-    for number in range(50):
+    for number in range(200):
         fleet.take(request(str(number)))
         environments[-1].answer(milliseconds=500)
     for number in range(CORES + 2):
