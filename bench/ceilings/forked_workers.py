@@ -6,6 +6,7 @@ No admission, no logs, no function model, no limits: an HTTP request in, its bod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -107,7 +108,8 @@ for _ in range(WORKERS):
     if os.fork() == 0:
         for channel in [*channels, ours]:
             channel.close()
-        work(theirs)
+        with contextlib.suppress(ConnectionResetError):  # the front was ended in the middle of a request
+            work(theirs)
         os._exit(0)
     theirs.close()
     channels.append(ours)
