@@ -44,7 +44,7 @@ class WorkerPool:
         self._retired: set[Fleet] = set()
         self._environments: set[Environment] = set()  # every one that has a process
         self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
-        self._old_zygotes: list[Zygote] = []
+        self._started_zygotes: list[Zygote] = []  # dead ones too, while a clone of theirs may be left
         self._wanting: deque[Fleet] = deque()
         self._slots = 2 * (os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -224,9 +224,8 @@ class WorkerPool:
 
     async def _start_zygote(self, interpreter: str) -> Zygote:
         zygote = Zygote(interpreter)
-        self._old_zygotes.append(zygote)
-        for old in [old for old in self._old_zygotes if old.dead]:
-            old.reap_strays()
+        self._started_zygotes = [old for old in self._started_zygotes if not (old.dead and old.reap_strays())]
+        self._started_zygotes.append(zygote)
         await zygote.started()
         return zygote
 
@@ -274,7 +273,7 @@ class WorkerPool:
             while fleet.waiting:
                 self._refuse(fleet.waiting.popleft(), "the workers were closed before it ran")
         await asyncio.gather(*(environment.gone for environment in environments))
-        for zygote in self._old_zygotes:
+        for zygote in self._started_zygotes:
             zygote.close()
 
     def _own(self, work: Coroutine[None, None, None]) -> None:

@@ -124,12 +124,15 @@ class Zygote:
                 answer.exception()  # whoever waits gets it; nobody may be waiting
         self._asked.clear()
 
-    def reap_strays(self) -> None:
-        """A zygote killed between cloning and answering leaves a clone that nobody knows of. It reads the end of its
+    def reap_strays(self) -> bool:
+        """Whether none is left. A zygote killed between cloning and answering leaves a clone that nobody knows of. It reads the end of its
         channel and exits, still in the zygote's process group, since it leaves that only once it has settings."""
-        self._reap_strays(os.WNOHANG)
+        return self._reap_strays(os.WNOHANG)
 
-    def _reap_strays(self, options: int) -> None:
-        with contextlib.suppress(ChildProcessError):
+    def _reap_strays(self, options: int) -> bool:
+        try:
             while os.waitpid(-self.pid, options)[0]:
                 pass
+        except ChildProcessError:
+            return True
+        return False
