@@ -125,8 +125,9 @@ class Zygote:
         self._asked.clear()
 
     def reap_strays(self) -> bool:
-        """Whether none is left. A zygote killed between cloning and answering leaves a clone that nobody knows of. It reads the end of its
-        channel and exits, still in the zygote's process group, since it leaves that only once it has settings."""
+        """Whether none is left. A zygote that is killed between cloning and answering leaves a clone that nobody
+        knows of. It reads the end of its channel and exits, still in the zygote's process group, since it leaves that
+        only once it has settings."""
         return self._reap_strays(os.WNOHANG)
 
     def _reap_strays(self, options: int) -> bool:
