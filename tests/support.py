@@ -108,6 +108,11 @@ class RunningNode:
         self.process.send_signal(signal.SIGTERM)
         return await self.ended()
 
+    @property
+    def is_over(self) -> bool:
+        """Its end was seen: nothing can be asked of it any more."""
+        return self._operator.closed
+
     async def ended(self) -> int:
         """The exit code, once there is one."""
         code = await asyncio.to_thread(self.process.wait, PATIENCE)

@@ -137,6 +137,8 @@ class Load:
     async def _until_cut_off(self, work: Any) -> None:
         with contextlib.suppress(aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
             for n in itertools.count():
+                if self._node.is_over:
+                    return  # killed between two requests
                 await work(n)
 
     async def _submit(self, n: int) -> None:
