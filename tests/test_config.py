@@ -631,6 +631,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(write: Write) -> Non
         ('handler = "thumbnial.run"', ["3: functions.x.handler: there is no file thumbnial.py in {code} (did you mean 'thumbnail.run'?)"]),
         ('handler = "package.subb.run"', ["3: functions.x.handler: there is no file package/subb.py in {code} (did you mean 'package.sub.run'?)"]),
         ('handler = "nothing.run"', ["3: functions.x.handler: there is no file nothing.py in {code}"]),
+        ('handler = "thumbnail.rum"', ["3: functions.x.handler: thumbnail.py has no function 'rum' (did you mean 'run'?)"]),
         ('handler = "package/sub.run"', []),
         ('handler = "package.run"', []),
         ('handler = "elsewhere.run"\nlayers = ["layer"]', []),
@@ -650,7 +651,7 @@ def test_code_layers_and_requirements_are_looked_at(
 ) -> None:
     for file in ("code/thumbnail.py", "code/package/__init__.py", "code/package/sub.py", "layer/x", "requirements.txt"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
+        (tmp_path / file).write_text("def run(event, context): ...\n" if file.endswith(".py") else "")
     with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
         archive.writestr("inside.py", "")
     code = "" if "code =" in declared else '\ncode = "code"'
