@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from eventfn.testing.project import Bench, LocalFunction, LocalProject
 
 # A failed assert in a conformance suite shows its values, as one in a test file does.
-pytest.register_assert_rewrite("eventfn.testing.triggers", "eventfn.testing.destinations", "eventfn.testing.lint")
+pytest.register_assert_rewrite(
+    "eventfn.testing.triggers", "eventfn.testing.destinations", "eventfn.testing.engines", "eventfn.testing.lint"
+)
 
 
 @pytest.fixture
