@@ -19,6 +19,7 @@ import msgspec
 from eventfn.declaring.checks import Checks
 from eventfn.declaring.documents import Document
 from eventfn.declaring.finding import find
+from eventfn.declaring.handler_files import check_handlers
 from eventfn.declaring.settings import INVALID, KeyPath, SettingsReader, did_you_mean, dotted, is_list, is_table, shown
 from eventfn.declaring.trigger_checks import TriggerChecks
 from eventfn.errors import ConfigError, Problem
@@ -49,16 +50,18 @@ def load(
     data: Path | None = None,
     http: str | None = None,
     admin: str | None = None,
+    read_handlers: bool = False,
 ) -> Project:
     """The project of a folder, an eventfn.toml or a Python file.
 
     `data`, `http` and `admin` are the command line's and win over the file: the data folder, and the addresses of
-    [http] and [admin]. Raises ConfigError with every mistake, in the order of the file.
+    [http] and [admin]. `read_handlers` looks into the handlers' files too: what is wrong there is the function's
+    affair, not the project's. Raises ConfigError with every mistake, in the order of the file.
     """
     document = find(Path(target))
     given: dict[KeyPath, str | None] = {("http", "listen"): http, ("admin", "listen"): admin}
     overrides = {path: value for path, value in given.items() if value is not None}
-    return _Loading(document, plugins, overrides, data).project()
+    return _Loading(document, plugins, overrides, data).project(read_handlers)
 
 
 class _Loading:
@@ -77,7 +80,7 @@ class _Loading:
         self._destinations: dict[str, Any] = {}
         self._trigger_paths: dict[str, KeyPath] = {}  # source -> where it is declared
 
-    def project(self) -> Project:
+    def project(self, read_handlers: bool) -> Project:
         self._find_unknown_tables()
         limits = self._table(Limits, "limits")
         workers = self._table(Workers, "workers")
@@ -102,6 +105,8 @@ class _Loading:
         )
         Checks(project, self._plugins, self._reader, self._tables).run()
         TriggerChecks(project, self._plugins, self._reader, self._trigger_paths).run()
+        if read_handlers:
+            check_handlers(project, self._reader)
         if self._reader.findings:
             raise ConfigError(self._problems())
         return project

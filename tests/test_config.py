@@ -657,9 +657,9 @@ def test_code_layers_and_requirements_are_looked_at(
     code = "" if "code =" in declared else '\ncode = "code"'
     target = write(f"\n[functions.x]\n{declared}{code}\n")
     if not expected:
-        load(target, PLUGINS)
+        load(target, PLUGINS, read_handlers=True)
         return
-    assert problems(target) == [
+    assert problems(target, read_handlers=True) == [
         f"eventfn.toml:{line}".format(root=tmp_path, code=tmp_path / "code") for line in expected
     ]
 
@@ -682,6 +682,14 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     file = tmp_path / "eventfn.toml"
     file.touch(mode=0)
     assert problems(file) == [f"{file}: cannot be read: Permission denied"]
+
+
+def test_a_function_that_cannot_run_keeps_no_other_from_running(write: Write, tmp_path: Path) -> None:
+    target = write(handler())
+    (tmp_path / "a.py").write_text("def handler(:\n")
+
+    assert problems(target, read_handlers=True) == ["eventfn.toml:2: functions.a.handler: a.py, line 1: invalid syntax"]
+    assert load(target, PLUGINS).functions["a"].handler == "a.handler"
 
 
 # --- which file ------------------------------------------------------------------------------------------------------

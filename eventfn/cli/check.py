@@ -23,7 +23,7 @@ def check(target: Path, as_json: bool) -> int:
     checked too. Exit code 1 when something is wrong; with --json a list of {file, line, key, message, hint}.
     """
     try:
-        project = config.load(target, Plugins.installed())
+        project = config.load(target, Plugins.installed(), read_handlers=True)
     except ConfigError as error:
         if as_json:
             click.echo(json.dumps(msgspec.to_builtins(error.problems)))

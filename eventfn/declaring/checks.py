@@ -14,7 +14,6 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
-from eventfn.declaring.handler_files import mistake_in
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins, PluginUnusable
@@ -175,11 +174,6 @@ class Checks:
             meant = nearest(wanted, modules)
             hint = f"did you mean '{meant.replace('/', '.')}.{name}'?" if meant else None
             self._find(path, f"there is no file {wanted}.py in {code}", hint)
-            return
-        file = next((file for file in (code / f"{wanted}.py", code / wanted / "__init__.py") if file.is_file()), None)
-        # Another Python's syntax is not ours to judge, nor what is in a zip or compiled.
-        if file is not None and function.runtime is None and (mistake := mistake_in(file, name)) is not None:
-            self._find(path, *mistake)
 
     def _environment(self, function: Function, path: KeyPath) -> None:
         path = (*path, "environment")

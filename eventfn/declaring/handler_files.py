@@ -1,6 +1,7 @@
 """What can be seen of a handler's file without running it: that it parses, and that it has the function.
 
-Nothing is said where only running it could tell: a star import, a module `__getattr__`, a name made by `global`.
+Nothing is said where only running it could tell: a star import, a module `__getattr__`, a name made by `global`. It is
+for `eventfn check`: a node runs such a function, and gives its callers Lambda's error, since it harms no other.
 """
 
 from __future__ import annotations
@@ -8,7 +9,27 @@ from __future__ import annotations
 import symtable
 from pathlib import Path
 
-from eventfn.declaring.settings import nearest
+from eventfn.declaring.settings import KeyPath, SettingsReader, nearest
+from eventfn.functions.model import Function, Project
+
+
+def check_handlers(project: Project, reader: SettingsReader) -> None:
+    for name, function in project.functions.items():
+        file = _file_of(function)
+        # Another Python's syntax is not ours to judge.
+        if file is None or function.runtime is not None:
+            continue
+        mistake = mistake_in(file, function.handler.rpartition(".")[2])
+        if mistake is not None:
+            path: KeyPath = ("functions", name, "handler")
+            reader.find(path, *mistake)
+
+
+def _file_of(function: Function) -> Path | None:
+    """The handler's file in a folder of code; None for what is in a zip, compiled, in a layer, or not there."""
+    module = Path(function.code) / function.handler.rpartition(".")[0].replace(".", "/")
+    candidates = (module.with_name(f"{module.name}.py"), module / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def mistake_in(file: Path, function: str) -> tuple[str, str | None] | None:
