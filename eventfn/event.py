@@ -48,11 +48,6 @@ class Batch(msgspec.Struct, frozen=True):
     token: Any = None  # the connector's own handle for the batch
 
 
-class InvocationType(enum.StrEnum):
-    REQUEST_RESPONSE = "RequestResponse"
-    EVENT = "Event"
-
-
 class Invocation(msgspec.Struct, frozen=True):
     """One request to a function, as it leaves the bus for an environment."""
 
