@@ -6,7 +6,7 @@ durations are seconds, sizes megabytes, paths absolute.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -42,6 +42,14 @@ class TriggerBinding(msgspec.Struct, frozen=True, kw_only=True):
     where: Where = Where("")
 
 
+class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder of the machine that a function sees too: Lambda's FileSystemConfigs."""
+
+    path: str  # absolute; a folder that is not there is made
+    local_mount_path: str | None = None  # where the function finds it; None: under the same path as on the machine
+    read_only: bool = False
+
+
 class Function(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     handler: str  # "module.function", as Lambda reads it
@@ -50,11 +58,16 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     memory_size: Annotated[Megabytes, Between(32, 10_240)] = Megabytes(128)
     timeout: Annotated[Duration, Between(0.1, 900)] = Duration(3)
+    ephemeral_storage: Annotated[Megabytes, Between(1, 10_240)] = Megabytes(512)  # of /tmp
+    # "none", "egress" (the machine's own network), or the only "host:port"s that can be reached
+    network: Literal["none", "egress"] | tuple[str, ...] = "none"
+    file_system_configs: tuple[FileSystem, ...] = ()
     environment: dict[str, str] = {}
     layers: tuple[str, ...] = ()  # absolute paths of folders or zips, in order
     requirements: str | None = None  # absolute path of a requirements.txt
     concurrency_per_environment: Annotated[int, Between(1, 1000)] = 1  # above 1: `async def` handlers only
     reserved_concurrency: Annotated[int, Between(0, 100_000)] | None = None
+    snap_start: bool = False  # environments are copies of one whose init has run
     provisioned_concurrency: Annotated[int, Between(0, 1000)] = 0
     maximum_retry_attempts: Annotated[int, Between(0, 100)] = 2
     maximum_event_age: Annotated[Duration, Between(1, 1_209_600)] = Duration(21_600)
@@ -93,8 +106,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Workers(msgspec.Struct, frozen=True, kw_only=True):
-    """[workers]: the life of environments."""
+    """[workers]: the life of environments, and the least that must keep functions in."""
 
+    sandbox: Literal["full", "landlock", "none"] = "landlock"  # nothing runs with less than this tier
     idle_timeout: Annotated[Duration, Between(1, 86_400)] = Duration(300)
     init_timeout: Annotated[Duration, Between(1, 900)] = Duration(10)
     drain_timeout: Annotated[Duration, Between(0, 900)] = Duration(30)  # what SIGTERM waits for what runs

@@ -10,14 +10,10 @@ The process lives in real time, whatever clock the pool was given: deadlines are
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
-import signal
 import socket
 import time
 import uuid
-from pathlib import Path
 from typing import Protocol, cast
 
 import msgspec
@@ -28,6 +24,7 @@ from eventfn.workers import failures, lines, wire
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.logpipe import LogPipe
+from eventfn.workers.process import Process
 from eventfn.workers.runtimes import python
 from eventfn.workers.zygote import Zygote
 
@@ -79,7 +76,6 @@ class Environment(asyncio.Protocol):
         self.capacity: int = prepared.function.concurrency_per_environment
         self.requests: dict[int, Request] = {}
         self.idle_since = 0.0
-        self.pid = 0
         self.ended = False  # takes no more requests
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._owner = owner
@@ -98,8 +94,7 @@ class Environment(asyncio.Protocol):
         self._end_timer: asyncio.TimerHandle | None = None
         self._cause: Failure | None = None  # why it was killed, when that was not its own doing
         self._undelivered = False
-        self._pidfd = -1
-        self._exit_code: int | None = None
+        self._process: Process | None = None
         self._channel_open = False
         self._logs: LogPipe
         self._transport: asyncio.Transport
@@ -133,8 +128,7 @@ class Environment(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         try:
-            self.pid = await zygote.clone(theirs.fileno(), log_write)
-            self._pidfd = os.pidfd_open(self.pid)
+            process = self._process = Process(await zygote.clone(theirs.fileno(), log_write))
         except BaseException:
             ours.close()
             os.close(log_read)
@@ -143,7 +137,7 @@ class Environment(asyncio.Protocol):
             theirs.close()
             os.close(log_write)
         self._logs = LogPipe(log_read, self._log)
-        self._loop.add_reader(self._pidfd, self._exited)
+        process.on_end(self._exited)
         ours.setblocking(False)
         try:
             await self._loop.create_unix_connection(lambda: self, sock=ours)
@@ -280,7 +274,8 @@ class Environment(asyncio.Protocol):
         seconds: float = self.prepared.function.timeout
         self._logs.drain()
         self._log(lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
-        self._peak_kb = max(self._peak_kb, _peak_kb(self.pid))
+        if self._process is not None:
+            self._peak_kb = max(self._peak_kb, self._process.memory_kb())
         if self.capacity == 1:
             self.kill()
         else:
@@ -336,7 +331,7 @@ class Environment(asyncio.Protocol):
         # A broken pipe or a reset channel: the process died before it had read its request to the end, so the
         # handler never saw it, and another environment may have it.
         self._undelivered = exc is not None
-        if self._exit_code is not None:
+        if self._process is not None and self._process.exit_code is not None:
             self._end()
         elif self._end_timer is None and not self.ended:
             self._takes_no_more()
@@ -357,35 +352,17 @@ class Environment(asyncio.Protocol):
     def kill(self) -> None:
         """SIGKILL to all of it. `gone` is done once the process is waited for."""
         self._takes_no_more()
-        if self._pidfd < 0:
-            if not self.gone.done():
-                self.gone.set_result(None)
-            return
-        if self._exit_code is None:
-            self._kill_group()
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._process is not None:
+            self._process.kill()
+        elif not self.gone.done():
+            self.gone.set_result(None)
 
     def _takes_no_more(self) -> None:
         if not self.ended:
             self.ended = True
             self._owner.ending(self)
 
-    def _kill_group(self) -> None:
-        # Its number cannot be another group's: the leader has not been waited for yet.
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # not yet a group of its own
-            os.killpg(self.pid, signal.SIGKILL)
-
     def _exited(self) -> None:
-        """The pidfd is readable: the process has ended."""
-        self._kill_group()  # children that it left behind
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        try:
-            _, status, usage = os.wait4(self.pid, 0)
-        except ChildProcessError:  # somebody waited for every child of this process
-            status, usage = signal.SIGKILL, resource.struct_rusage([0] * 16)
-        self._peak_kb = max(self._peak_kb, usage.ru_maxrss)
-        self._exit_code = os.waitstatus_to_exitcode(status)
         self._takes_no_more()
         if not self._channel_open:
             self._end()
@@ -396,7 +373,9 @@ class Environment(asyncio.Protocol):
     def _end(self) -> None:
         if self.gone.done():
             return
-        assert self._exit_code is not None
+        process = self._process
+        assert process is not None and process.exit_code is not None  # noqa: PT018 - one fact: it has ended
+        self._peak_kb = max(self._peak_kb, process.peak_kb)
         for timer in (self._deadline_timer, self._end_timer, *self._cancelled.values()):
             if timer is not None:
                 timer.cancel()
@@ -404,7 +383,7 @@ class Environment(asyncio.Protocol):
             self._transport.abort()
         self._logs.close()
         memory_mb = self.prepared.function.memory_size
-        failure = self._cause or failures.exited(self._exit_code, self._peak_kb, memory_mb)
+        failure = self._cause or failures.exited(process.exit_code, self._peak_kb, memory_mb)
         if not self._ready.done():
             self._ready.set_exception(InitFailed(failure))
             self._ready.exception()  # also when nobody waits for it any more
@@ -433,13 +412,3 @@ class Environment(asyncio.Protocol):
                 request.tail += message.encode() + b"\n"
                 if len(request.tail) > 2 * TAIL:
                     del request.tail[:-TAIL]
-
-
-def _peak_kb(pid: int) -> int:
-    """The most memory that the process ever held, in KB; 0 when it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    _, _, after = status.partition("VmHWM:")
-    return int(after.split(maxsplit=1)[0]) if after else 0
