@@ -45,6 +45,8 @@ class Commands(Group):
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Ends every command: its exit code, errors on one line, no traceback for what the user can mend."""
         options.update(prog_name="eventfn", standalone_mode=False)
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            options["color"] = False
         try:
             result = super().main(*args, **options)
             sys.stdout.flush()

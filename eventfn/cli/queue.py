@@ -8,14 +8,13 @@ from urllib.parse import quote
 
 import click
 import msgspec
-from rich.console import Console
 
 from eventfn.cli.client import Client
 from eventfn.cli.failing import CannotRun
 from eventfn.cli.group import Group
 from eventfn.cli.options import data_folder, data_option, duration, json_option
 from eventfn.cli.safe import safe
-from eventfn.cli.tables import depth_cells, table
+from eventfn.cli.tables import Table, depth_cells
 from eventfn.cli.words import age, local_time, plural
 from eventfn.observe.status import QueueStatus
 from eventfn.units import Duration
@@ -39,12 +38,12 @@ def list_queues(data: Path | None, as_json: bool) -> None:
     if not queues:
         click.echo("no queues: declare one as [queues.NAME], or name one as 'queue:NAME' in a function")
         return
-    shown = table("queue", ">visible", ">in flight", ">delayed", ">oldest", "holds what failed of")
+    shown = Table("queue", ">visible", ">in flight", ">delayed", ">oldest", "holds what failed of")
     now_ms = time.time_ns() // 1_000_000
     for each in queues:
         name = f"{each.name} (FIFO)" if each.fifo else each.name
-        shown.add_row(safe(name), *depth_cells(each.depth, now_ms), safe(", ".join(each.dead_letter_for)))
-    Console(highlight=False, markup=False).print(shown)
+        shown.add(safe(name), *depth_cells(each.depth, now_ms), safe(", ".join(each.dead_letter_for)))
+    click.echo(shown)
 
 
 @queue.command()

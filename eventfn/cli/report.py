@@ -1,4 +1,4 @@
-"""The two Reporters of `eventfn run`: for people (rich), for programs (a JSON object per line)."""
+"""The two Reporters of `eventfn run`: for people, for programs (a JSON object per line)."""
 
 from __future__ import annotations
 
@@ -12,40 +12,28 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
-from rich.status import Status as Spinner
-from rich.text import Text
 
 from eventfn.cli.safe import safe
-from eventfn.cli.tables import table
+from eventfn.cli.tables import Table
 from eventfn.cli.words import plural, print_problems
 from eventfn.errors import Problem
 from eventfn.observe.report import Loaded, Reporter
 from eventfn.observe.status import Wall
 
 
-class RichReporter:
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
-        self._spinner: Spinner | None = None
-
+class TextReporter:
     def preparing(self, function: str, text: str) -> None:
-        told = f"{function}: {text}"
-        if not self._console.is_terminal:
-            self._line(told)
-        elif self._spinner is None:
-            self._spinner = self._console.status(Text(safe(told)))
-            self._spinner.start()
-        else:
-            self._spinner.update(Text(safe(told)))
+        self._line(f"{function}: {text}")
 
     def loaded(self, folder: str, data: str, functions: Sequence[Loaded]) -> None:
-        self._line(f"eventfn {metadata.version('eventfn')}  {folder}", "bold")
-        shown = table("function", "handler", "runtime", "triggers")
+        self._line(f"eventfn {metadata.version('eventfn')}  {folder}", bold=True)
+        shown = Table("function", "handler", "runtime", "triggers")
         for function in functions:
-            triggers = "\n".join(f"{kind} {settings}" for kind, settings in function.triggers)
-            shown.add_row(*map(safe, (function.name, function.handler, function.runtime, triggers)))
-        self._console.print(shown)
+            first, *others = [safe(" ".join(trigger)) for trigger in function.triggers] or [""]
+            shown.add(*map(safe, (function.name, function.handler, function.runtime)), first)
+            for trigger in others:
+                shown.add("", "", "", trigger)
+        click.echo(shown)
         if Path(folder) != Path.cwd():
             self._line(f"other commands find this node with --data {data}")
 
@@ -70,7 +58,6 @@ class RichReporter:
         self._line(f"{time.strftime('%H:%M:%S')} reloaded: {told or 'nothing is different'}", "green")
 
     def problems(self, problems: Sequence[Problem]) -> None:
-        self._stop_spinner()
         print_problems(problems)
 
     def draining(self, in_flight: int) -> None:
@@ -82,14 +69,8 @@ class RichReporter:
             self._line(f"{plural(handed_back, 'invocation')} not finished in time; their events come again", "yellow")
         self._line("stopped")
 
-    def _line(self, text: str, style: str = "") -> None:
-        self._stop_spinner()
-        self._console.print(Text(safe(text), style))
-
-    def _stop_spinner(self) -> None:
-        if self._spinner is not None:
-            self._spinner.stop()
-            self._spinner = None
+    def _line(self, text: str, colour: str | None = None, *, bold: bool | None = None) -> None:
+        click.secho(safe(text), fg=colour, bold=bold)
 
 
 class JsonReporter:
@@ -127,7 +108,7 @@ class JsonReporter:
 
 
 def reporter(*, as_json: bool) -> Reporter:
-    return JsonReporter() if as_json else RichReporter()
+    return JsonReporter() if as_json else TextReporter()
 
 
 class LogHandler(logging.Handler):

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console, Group, RenderableType
-from rich.text import Text
 
 from eventfn.cli.client import Client
 from eventfn.cli.options import data_folder, data_option, json_option
 from eventfn.cli.safe import safe
-from eventfn.cli.tables import depth_cells, table
+from eventfn.cli.tables import Table, depth_cells
 from eventfn.cli.words import age, plural
 from eventfn.observe.status import FunctionStatus, Status
 
@@ -24,38 +22,29 @@ def status(data: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(document)
         return
-    Console(highlight=False).print(page(msgspec.json.decode(document, type=Status)))
+    click.echo(page(msgspec.json.decode(document, type=Status)))
 
 
-def page(status: Status) -> RenderableType:
+def page(status: Status) -> str:
     """The whole document for people."""
-    parts: list[RenderableType] = [
-        _head(status),
-        "",
-        _enforcement(status),
-        "",
-        _functions(status),
-        "",
-        _triggers(status),
-    ]
-    parts += [Text(f"  {line}", "red") for function in status.functions for line in _troubles(function)]
+    parts = [_head(status), _enforcement(status), _functions(status), _triggers(status)]
+    if troubles := [line for function in status.functions for line in _troubles(function)]:
+        parts[-1] += "".join(f"\n  {click.style(line, fg='red')}" for line in troubles)
     if status.queues:
-        queues = table("queue", ">visible", ">in flight", ">delayed", ">oldest", "holds what failed of")
+        queues = Table("queue", ">visible", ">in flight", ">delayed", ">oldest", "holds what failed of")
         for queue in status.queues:
-            colour = "red" if queue.dead_letter_for and queue.depth.total else ""
-            cells = [*depth_cells(queue.depth, status.now_ms), ", ".join(queue.dead_letter_for)]
-            queues.add_row(safe(queue.name), *cells, style=colour)
-        parts += ["", queues]
+            cells = [*depth_cells(queue.depth, status.now_ms), safe(", ".join(queue.dead_letter_for))]
+            queues.add(safe(queue.name), *cells, colour="red" if queue.dead_letter_for and queue.depth.total else None)
+        parts.append(str(queues))
     if status.outbox:
-        outbox = table("destination", ">visible", ">in flight", ">delayed", ">oldest", "last error")
+        outbox = Table("destination", ">visible", ">in flight", ">delayed", ">oldest", "last error")
         for box in status.outbox:
-            cells = [*depth_cells(box.depth, status.now_ms), safe(box.last_error or "")]
-            outbox.add_row(safe(box.destination), *cells)
-        parts += ["", outbox]
-    return Group(*parts)
+            outbox.add(safe(box.destination), *depth_cells(box.depth, status.now_ms), safe(box.last_error or ""))
+        parts.append(str(outbox))
+    return "\n\n".join(parts)
 
 
-def _head(status: Status) -> Text:
+def _head(status: Status) -> str:
     state = "stopping" if status.draining else "up"
     lines = [
         f"eventfn {status.version}, Python {status.python}, pid {status.pid}, {state} for "
@@ -64,22 +53,22 @@ def _head(status: Status) -> Text:
         f"data    {status.data}",
         *(f"{address.name:7} {address.address}" for address in status.addresses),
     ]
-    return Text("\n".join(map(safe, lines)))
+    return "\n".join(map(safe, lines))
 
 
-def _enforcement(status: Status) -> RenderableType:
-    shown = table("", "isolation", "")
+def _enforcement(status: Status) -> str:
+    shown = Table("", "isolation", "")
     for wall in status.enforcement:
-        mark = Text("enforced", "green") if wall.enforced else Text("NOT ENFORCED", "bold yellow")
-        shown.add_row(mark, wall.wall, wall.meaning)
-    return shown
+        mark = ("enforced", "green") if wall.enforced else ("NOT ENFORCED", "yellow")
+        shown.add(click.style(mark[0], fg=mark[1], bold=not wall.enforced), wall.wall, wall.meaning)
+    return str(shown)
 
 
-def _functions(status: Status) -> RenderableType:
-    shown = table("function", ">invoked", ">errors", ">throttled", ">running", ">warm", ">events", ">oldest")
+def _functions(status: Status) -> str:
+    shown = Table("function", ">invoked", ">errors", ">throttled", ">running", ">warm", ">events", ">oldest")
     for function in status.functions:
         counts, here = function.counts, function.environments
-        shown.add_row(
+        shown.add(
             safe(function.name),
             f"{counts.invocations:,}",
             f"{counts.errors + counts.system_errors:,}",
@@ -89,22 +78,22 @@ def _functions(status: Status) -> RenderableType:
             f"{function.events.total:,}",
             "" if function.events.oldest_ms is None else age(status.now_ms - function.events.oldest_ms),
         )
-    return shown
+    return str(shown)
 
 
-def _triggers(status: Status) -> RenderableType:
-    shown = table("trigger", "of", "state", ">waiting")
+def _triggers(status: Status) -> str:
+    shown = Table("trigger", "of", "state", ">waiting")
     for function in status.functions:
         for source in function.triggers:
             state = f"{source.state}: {source.reason}" if source.reason else source.state
-            shown.add_row(
+            shown.add(
                 safe(f"{source.type} {source.settings}"),
                 safe(function.name),
-                safe(" ".join(state.splitlines())),
+                safe(state),
                 "" if source.lag is None else f"{source.lag:,}",
-                style="red" if source.state == "down" else "",
+                colour="red" if source.state == "down" else None,
             )
-    return shown
+    return str(shown)
 
 
 def _troubles(function: FunctionStatus) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfn.cli.commands import COMMANDS
+from eventfn.cli.commands import COMMANDS, eventfn
 from eventfn.cli.safe import safe
 from eventfn.cli.words import age, plural
 from tests.cli.conftest import Eventfn
@@ -51,6 +53,17 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "queue" in done.stdout
     assert done.stdout.splitlines()[-1] == "['msgspec']", done.stderr
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_are_left_out_when_nobody_wants_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    (folder / "eventfn.toml").write_text("[function.x]")
+    told = CliRunner().invoke(eventfn, ["check"], color=True).output
+    assert "did you mean" in told
+    assert ("\x1b[" in told) is coloured
 
 
 def test_the_version_is_told(run: Eventfn) -> None:

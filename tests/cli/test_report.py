@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from eventfn.cli.report import JsonReporter, LogHandler, RichReporter
+from eventfn.cli.report import JsonReporter, LogHandler, TextReporter
 from eventfn.errors import Problem
 from eventfn.observe.report import Loaded, Reporter
 from eventfn.observe.status import Wall
@@ -30,7 +30,7 @@ def tell(reporter: Reporter) -> None:
 
 
 def test_people_read_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(RichReporter())
+    tell(TextReporter())
     out, err = capsys.readouterr()
     for line in (
         "thumb: installing pillow",
@@ -62,7 +62,7 @@ def test_programs_read_an_object_per_line(capsys: pytest.CaptureFixture[str]) ->
 
 def test_both_say_all_that_there_is_to_say() -> None:
     said = [name for name, _ in inspect.getmembers(Reporter, inspect.isfunction) if not name.startswith("_")]
-    for reporter in (RichReporter, JsonReporter):
+    for reporter in (TextReporter, JsonReporter):
         assert all(hasattr(reporter, name) for name in said)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from rich.console import Console
+import click
 
 from eventfn.cli.status import page
 from eventfn.observe.status import (
@@ -58,15 +58,8 @@ DOCUMENT = Status(
 )
 
 
-def shown(document: Status) -> str:
-    console = Console(width=150, record=True, highlight=False, markup=False)
-    with console.capture() as captured:
-        console.print(page(document))
-    return captured.get()
-
-
 def test_everything_that_matters_is_on_the_page() -> None:
-    text = shown(DOCUMENT)
+    text = click.unstyle(page(DOCUMENT))
     assert "pid 7, up for 1h 2m" in text
     assert "http    127.0.0.1:8080" in text
     lines = [line.split() for line in text.splitlines()]
