@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from eventfn import config
-from eventfn.api.app import AdminServer
+from eventfn.api.listener import AdminListener
 from eventfn.bus.admission import Admission
 from eventfn.bus.bus import Bus
 from eventfn.bus.destinations import Deliverer
@@ -47,7 +47,6 @@ from eventfn.observe.metrics import Metrics
 from eventfn.observe.report import Loaded, Reporter
 from eventfn.observe.status import summary
 from eventfn.plugins import Plugins, PluginUnusable
-from eventfn.reload import changes
 from eventfn.sources import Sources
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
@@ -152,13 +151,14 @@ class Supervisor:
                 closing.push_async_callback(self._sources.close)
                 await self._sources.declare(self._project, tasks)
                 token = secrets.token_urlsafe(32)
-                admin = AdminServer(self._node, self._project.admin.listen, token)
+                admin = AdminListener(self._node, self._project.admin.listen, token)
                 closing.push_async_callback(admin.close)
-                self._node.admin_address = await admin.start()
+                self._node.admin_address = await admin.bind()
                 self._reporter.listening("admin", self._node.admin_address)
                 self._announce(token)
                 closing.callback(node_file.remove, Path(self._project.data), os.getpid())
                 self._reporter.ready((self._clock.monotonic() - started) * 1000)
+                tasks.create_task(admin.serve())
                 reloading = tasks.create_task(self._reload_on_change(options, tasks)) if options.watch else None
                 await stop.wait()
                 if reloading is not None:
@@ -222,6 +222,8 @@ class Supervisor:
 
     async def _reload_on_change(self, options: Options, tasks: asyncio.TaskGroup) -> None:
         """Until cancelled. A declaration that is wrong changes nothing: what ran before runs on."""
+        from eventfn.reload import changes  # a watcher that most nodes go without
+
         started_with = self._project
         try:
             async with contextlib.aclosing(changes(lambda: self._project)) as looks:

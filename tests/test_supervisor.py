@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from eventfn import supervisor
 from eventfn.errors import ConnectorError, EngineFull
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins
@@ -62,7 +61,7 @@ def node(folder: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> tuple[Any
         for _ in range(times):
             yield
 
-    monkeypatch.setattr(supervisor, "changes", changes)
+    monkeypatch.setattr("eventfn.reload.changes", changes)
     reporter: Any = Silent()
     made: Any = Supervisor(project(folder), Plugins(), reporter, FakeClock())
     made._pool = pool = Pool()
@@ -103,7 +102,7 @@ async def test_a_watch_that_cannot_be_had_leaves_the_node_up(
         raise OSError("OS file watch limit reached")
         yield
 
-    monkeypatch.setattr(supervisor, "changes", changes)
+    monkeypatch.setattr("eventfn.reload.changes", changes)
     async with asyncio.TaskGroup() as tasks:
         await made._reload_on_change(Loads([]), tasks)
     assert "OS file watch limit reached" in caplog.text

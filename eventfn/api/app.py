@@ -1,4 +1,4 @@
-"""The admin listener, assembled: who may ask, what can be asked, how an error is told, start and end.
+"""What the admin listener answers: who may ask, what can be asked, how an error is told.
 
 Every request carries `Authorization: Bearer <token>`, except those of PUBLIC, which tell nothing about events.
 """
@@ -6,8 +6,9 @@ Every request carries `Authorization: Bearer <token>`, except those of PUBLIC, w
 from __future__ import annotations
 
 import hmac
-import ipaddress
+import socket
 import uuid
+from collections.abc import Iterable
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -15,10 +16,10 @@ from aiohttp.typedefs import Handler, Middleware
 from eventfn.api.answers import REQUEST_ID
 from eventfn.api.errors import ApiError, errors
 from eventfn.api.invocations import Invocations
+from eventfn.api.listener import is_loopback
 from eventfn.api.ports import Node
 from eventfn.api.queues import Queues
 from eventfn.api.status import StatusPages
-from eventfn.errors import ConnectorError
 from eventfn.event import MAX_SYNC_REQUEST
 
 PUBLIC = frozenset({"/healthz", "/metrics"})
@@ -36,45 +37,14 @@ def application(node: Node, token: str, *, loopback: bool = True) -> web.Applica
     return app
 
 
-class AdminServer:
-    def __init__(self, node: Node, listen: str, token: str) -> None:
-        """`listen` is "host:port", as the configuration has checked it; port 0 takes any free one."""
-        self._host, _, port = listen.rpartition(":")
-        self._host = self._host.strip("[]")
-        self._port = int(port)
-        self._app = application(node, token, loopback=is_loopback(self._host))
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> str:
-        """Listens, and returns the address with the real port. Raises ConnectorError (address in use)."""
-        runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
-        await runner.setup()
-        self._runner = runner
-        try:
-            await web.TCPSite(runner, self._host, self._port).start()
-        except OSError as error:
-            await self.close()
-            raise ConnectorError(
-                f"admin.listen: cannot listen on {self._host}:{self._port}: {error.strerror or error}; "
-                "choose another with --admin (port 0: any free one)"
-            ) from error
-        host, port = runner.addresses[0][:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    async def close(self) -> None:
-        """Takes no new request and gives those under way CLOSE_SECONDS. Works without a start, and twice."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+async def serving(node: Node, token: str, sockets: Iterable[socket.socket], *, loopback: bool) -> web.AppRunner:
+    """Answers on sockets that are listening already; the runner's `cleanup` ends that."""
+    app = application(node, token, loopback=loopback)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
+    await runner.setup()
+    for listening in sockets:
+        await web.SockSite(runner, listening).start()
+    return runner
 
 
 # --- what every request passes, from the outside in -------------------------------------------------------------------

@@ -1,16 +1,13 @@
-"""Who may ask, and the listener's life."""
+"""Who may ask, and what everybody is told."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from eventfn.api.app import AdminServer, application
-from eventfn.errors import ConnectorError
+from eventfn.api.app import application
 from tests.api.fake_node import FakeNode
 
 Client = TestClient[Any, Any]
@@ -91,32 +88,3 @@ async def test_elsewhere_the_operators_names_are_his_own(node: FakeNode) -> None
     async with TestClient(TestServer(application(node, TOKEN, loopback=False))) as client:
         assert (await client.get("/metrics", headers={"Host": "node7.internal"})).status == 200
         assert (await client.get("/status", headers={"Host": "node7.internal"})).status == 403
-
-
-# --- the listener -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0"])
-async def test_it_answers_on_the_address_that_it_returns(node: FakeNode, listen: str) -> None:
-    server = AdminServer(node, listen, TOKEN)
-    address = await server.start()
-    try:
-        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/healthz") as answer:
-            assert answer.status == 200
-    finally:
-        await server.close()
-        await server.close()
-    with pytest.raises(OSError, match=r"refused|failed"):
-        await asyncio.open_connection(*address.rsplit(":", 1))
-
-
-async def test_an_address_in_use_is_told_with_a_way_out(node: FakeNode) -> None:
-    first = AdminServer(node, "127.0.0.1:0", TOKEN)
-    address = await first.start()
-    second = AdminServer(node, address, TOKEN)
-    try:
-        with pytest.raises(ConnectorError, match=rf"cannot listen on {address}: .*--admin"):
-            await second.start()
-    finally:
-        await second.close()
-        await first.close()

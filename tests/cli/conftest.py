@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from eventfn.api.app import AdminServer
+from eventfn.api.listener import AdminListener
 from eventfn.cli.commands import eventfn
 from eventfn.observe import node_file
 from eventfn.observe.node_file import NodeFile
@@ -47,13 +47,14 @@ def node(folder: Path) -> Iterator[FakeNode]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = AdminServer(node, "127.0.0.1:0", TOKEN)
-    address = asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    admin = AdminListener(node, "127.0.0.1:0", TOKEN)
+    address = asyncio.run_coroutine_threadsafe(admin.bind(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(admin.serve(), loop).result(10)
     data = folder / ".eventfn"
     data.mkdir()
     node_file.write(data, NodeFile(os.getpid(), "0.1.0", 1, address, None, TOKEN))
     yield node
-    asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(admin.close(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
     loop.close()
