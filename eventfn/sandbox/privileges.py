@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import itertools
 import os
 import signal
+import struct
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
+_PR_CAPBSET_DROP = 24
+_PR_SET_SECUREBITS = 28
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_CAP_SETPCAP = 8
+_CAPABILITY_VERSION_3 = 0x20080522
+# Root means nothing, a change of user brings nothing back, nothing is kept or raised; each with its lock.
+_SECUREBITS = 0b1110_1111
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,3 +53,42 @@ def no_new_privileges() -> None:
 def hide_memory() -> None:
     """Not dumpable: other processes of the same user cannot trace it or open its memory."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 0)
+
+
+def drop_capabilities() -> None:
+    """None in any of the five sets, and with no_new_privs, which is set elsewhere, no way to get one back.
+
+    Without CAP_SETPCAP, so without privileges, the bounding set and the securebits cannot be touched and need not be:
+    they limit what a privileged program could hand on. OSError that names the call if one fails.
+    """
+    if _effective_capabilities() & 1 << _CAP_SETPCAP:
+        _prctl("PR_SET_SECUREBITS", _PR_SET_SECUREBITS, _SECUREBITS)
+        _empty_bounding_set()
+    _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    # Last, since the two above need one: effective, permitted and inheritable.
+    _capabilities("capset", ctypes.create_string_buffer(24))
+
+
+def _empty_bounding_set() -> None:
+    for capability in itertools.count():
+        try:
+            _prctl("PR_CAPBSET_DROP", _PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL and capability > _CAP_SETPCAP:
+                return  # the first number that this kernel has no capability for
+            raise
+
+
+def _effective_capabilities() -> int:
+    sets = ctypes.create_string_buffer(24)
+    _capabilities("capget", sets)
+    low, _, _, high, _, _ = struct.unpack("=6I", sets.raw)
+    return int(low | high << 32)
+
+
+def _capabilities(call: str, sets: ctypes.Array[ctypes.c_char]) -> None:
+    """`sets`: two of struct __user_cap_data_struct, each with 32 bits of effective, permitted and inheritable."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)  # 0: this thread
+    if getattr(_libc, call)(ctypes.c_char_p(header), sets) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{call}({sets.raw.hex()}): {os.strerror(error)}")
