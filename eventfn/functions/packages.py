@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import msgspec
 
 from eventfn.errors import ConfigError, Problem
 from eventfn.functions import archives, requirements
+from eventfn.functions.layers import merge
 from eventfn.functions.model import Function, Project, Where
 from eventfn.workers.contract import Prepared
 from eventfn.workers.runtimes import python
@@ -32,17 +34,18 @@ async def prepare(function: Function, project: Project, progress: Callable[[str]
     """
     interpreter = await asyncio.to_thread(python.find, function)
     data = Path(project.data)
-    task_root, layer_roots = await asyncio.to_thread(_unpacked, function, data)
+    task_root, layers = await asyncio.to_thread(_unpacked, function, data)
     if function.requirements is not None:
         installed = await _installed(function, interpreter, data / "layers", progress)
         # First, so that a layer may replace a module of it: in /opt a later layer overwrites an earlier one.
-        layer_roots = (str(installed), *layer_roots)
+        layers = (str(installed), *layers)
+    opt_root = await asyncio.to_thread(_merged, function, layers, data) if layers else None
     return Prepared(
         function=function,
         arn=project.function_arn(function.name),
-        version=await asyncio.to_thread(_version, function, project, interpreter, task_root, layer_roots),
+        version=await asyncio.to_thread(_version, function, project, interpreter, task_root, opt_root),
         task_root=task_root,
-        layer_roots=layer_roots,
+        opt_root=opt_root,
         interpreter=interpreter.path,
         runtime=interpreter.runtime,
         region=project.aws.region,
@@ -71,6 +74,26 @@ def _unpacked(function: Function, data: Path) -> tuple[str, tuple[str, ...]]:
     return roots[0], tuple(roots[1:])
 
 
+def _merged(function: Function, layers: tuple[str, ...], data: Path) -> str:
+    """/opt: the one layer as it is, or all of them in one folder of the data folder, named by what they hold."""
+    if len(layers) == 1:
+        return layers[0]
+    found = hashlib.sha256()
+    for layer in layers:
+        for line in [layer, *sorted(_files(layer, (), str(data)))]:
+            found.update(line.encode(errors="surrogateescape"))
+    kept = data / "layers" / found.hexdigest()
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=kept.parent) as partial:
+            try:
+                merge([Path(layer) for layer in layers], data, Path(partial, "opt"))
+                archives.keep(Path(partial, "opt"), kept)
+            except OSError as error:
+                raise _problem(function, "layers", f"they cannot be put together: {error}") from error
+    return str(kept)
+
+
 async def _installed(
     function: Function, interpreter: python.Interpreter, layers: Path, progress: Callable[[str], None]
 ) -> Path:
@@ -94,16 +117,16 @@ def _version(
     project: Project,
     interpreter: python.Interpreter,
     task_root: str,
-    layer_roots: tuple[str, ...],
+    opt_root: str | None,
 ) -> str:
     """16 hex digits. Where it is declared and what triggers it make no other version."""
     configuration = msgspec.structs.replace(function, triggers=(), where=Where(""), description="")
-    found = hashlib.sha256(repr((configuration, interpreter, task_root, layer_roots)).encode())
+    found = hashlib.sha256(repr((configuration, interpreter, task_root, opt_root)).encode())
     # A folder of its own is code altogether. The project's folder is also where events and results lie, and a file
     # that a function writes there must not make a new version of it.
     everything = task_root != project.folder
-    for root, suffixes in ((task_root, () if everything else _PYTHON_CODE), *((layer, ()) for layer in layer_roots)):
-        for line in sorted(_files(root, suffixes, project.data)):
+    for root, suffixes in ((task_root, () if everything else _PYTHON_CODE), (opt_root, ())):
+        for line in sorted(_files(root, suffixes, project.data)) if root is not None else ():
             found.update(line.encode(errors="surrogateescape"))
     return found.hexdigest()[:16]
 

@@ -23,7 +23,11 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     arn: str
     version: str  # changes with code or configuration: an environment never serves two versions
     task_root: str  # folder with the code
-    layer_roots: tuple[str, ...]  # folders shaped as /opt is, in order; requirements are one of them
+    opt_root: str | None = None  # folder shaped as /opt is: requirements and layers together
+    # What is compiled of code and layers that are used in place: `task/` for task_root, `opt/` for opt_root, each laid
+    # out as its sources are, with __pycache__ folders. None when all of them hold their own. Read by child/compiled.py
+    # and not by sys.pycache_prefix, which would hide the compiled standard library too.
+    bytecode_root: str | None = None
     interpreter: str  # absolute path of the real interpreter, never a shim
     runtime: str  # "python3.11"
     region: str = "us-east-1"

@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int
     task_root: str
     path: list[str]  # before the standard library in sys.path
+    bytecode: dict[str, str]  # folder of the path -> folder with what was compiled of it at publish time
     variables: dict[str, str]
 
 

@@ -73,7 +73,6 @@ def declared(name: str, **fields: Any) -> Prepared:
         arn=f"arn:aws:lambda:us-east-1:000000000000:function:{name}",
         version="1",
         task_root="/f",
-        layer_roots=(),
         interpreter="/python",
         runtime="python3.11",
     )

@@ -71,7 +71,7 @@ async def test_a_folder_is_used_in_place(folder: Folder) -> None:
         arn="arn:aws:lambda:us-east-1:000000000000:function:work",
         version=prepared.version,
         task_root=str(folder.root / "code"),
-        layer_roots=(str(folder.root / "layer"),),
+        opt_root=str(folder.root / "layer"),
         interpreter=python.find(folder.function).path,
         runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}",
     )
@@ -82,14 +82,12 @@ async def test_a_folder_is_used_in_place(folder: Folder) -> None:
 async def test_zips_are_unpacked_by_their_hash(folder: Folder) -> None:
     code = make_zip(folder.root / "code.zip", work="1")
     layer = make_zip(folder.root / "layer.zip", python__library="2")
-    prepared = await folder.prepare(code=code, layers=(layer, str(folder.root / "code")))
+    prepared = await folder.prepare(code=code, layers=(layer,))
     assert prepared.task_root == str(folder.data / "code" / archives.digest(Path(code)))
-    assert prepared.layer_roots == (
-        str(folder.data / "layers" / archives.digest(Path(layer))),
-        str(folder.root / "code"),
-    )
+    assert prepared.opt_root is not None
+    assert prepared.opt_root == str(folder.data / "layers" / archives.digest(Path(layer)))
     assert (Path(prepared.task_root) / "work.py").read_text() == "1"
-    assert (Path(prepared.layer_roots[0]) / "python" / "library.py").read_text() == "2"
+    assert (Path(prepared.opt_root) / "python" / "library.py").read_text() == "2"
 
 
 async def test_the_quota_is_for_code_and_layers_together(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,12 +210,11 @@ def required(folder: Folder) -> Path:
 
 
 async def test_requirements_are_installed_once(folder: Folder, required: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder.root / "layer").mkdir()
-    first = await folder.prepare(requirements=str(required), layers=(str(folder.root / "layer"),))
-    installed, layer = first.layer_roots
+    first = await folder.prepare(requirements=str(required))
+    installed = first.opt_root
+    assert installed is not None
     assert Path(installed).parent == folder.data / "layers"
     assert (Path(installed) / "python" / "tiny_library.py").read_text() == "VERSION = '1.0'\n"
-    assert layer == str(folder.root / "layer")
     assert any("Successfully installed" in line for line in folder.said)
 
     async def no_pip(*_: Any) -> None:
@@ -236,7 +233,7 @@ async def test_other_requirements_are_another_layer(folder: Folder, required: Pa
     second = await folder.prepare()
     more.write_text("# two\n")
     third = await folder.prepare()
-    assert len({first.layer_roots, second.layer_roots, third.layer_roots}) == 3
+    assert len({first.opt_root, second.opt_root, third.opt_root}) == 3
     assert len({first.version, second.version, third.version}) == 3
 
 
@@ -250,7 +247,8 @@ async def test_a_failed_pip_is_shown(folder: Folder, required: Path) -> None:
     assert [path for path in (folder.data / "layers").iterdir() if path.is_dir()] == []
     # Once it is mended it installs.
     make_wheel(folder.root / "wheels", "tiny_library", "9")
-    (installed,) = (await folder.prepare()).layer_roots
+    installed = (await folder.prepare()).opt_root
+    assert installed is not None
     assert "'9'" in (Path(installed) / "python" / "tiny_library.py").read_text()
 
 
@@ -278,7 +276,7 @@ async def test_it_waits_for_another_process(folder: Folder, required: Path, monk
         await tried.wait()
         assert not list(layers.glob(".*.partial"))
         (layers / name / "python").mkdir(parents=True)  # the other process is done
-    assert (await preparing).layer_roots == (str(layers / name),)
+    assert (await preparing).opt_root == str(layers / name)
     assert folder.said == []
 
 
@@ -287,7 +285,8 @@ async def test_what_a_killed_run_left_is_cleared(folder: Folder, required: Path)
     partial = folder.data / "layers" / f".{name}.killed.partial"
     (partial / "python").mkdir(parents=True)
     (partial / "python" / "half.py").touch()
-    (installed,) = (await folder.prepare(requirements=str(required))).layer_roots
+    installed = (await folder.prepare(requirements=str(required))).opt_root
+    assert installed is not None
     assert not (Path(installed) / "python" / "half.py").exists()
     assert not partial.exists()
 

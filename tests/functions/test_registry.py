@@ -12,7 +12,6 @@ def prepared(name: str, version: str = "1") -> Prepared:
         arn=f"arn:{name}",
         version=version,
         task_root="/code",
-        layer_roots=(),
         interpreter="/python",
         runtime="python3.11",
     )

@@ -42,7 +42,6 @@ def deploy(pool: Pool, tmp_path: Path) -> Deploy:
                 arn=f"arn:aws:lambda:us-east-1:000000000000:function:{name}",
                 version="1",
                 task_root=str(root),
-                layer_roots=(),
                 interpreter=sys.executable,
                 runtime=f"python{version}",
             )

@@ -65,7 +65,7 @@ class Workbench:
 
     def deploy(self, name: str, code: str, *, handler: str = "main.handler", **settings: Any) -> Prepared:
         self._versions += 1
-        layers: tuple[str, ...] = settings.pop("layer_roots", ())
+        opt_root: str | None = settings.pop("opt_root", None)
         found: python.Interpreter = settings.pop("interpreter", self._interpreter)
         root = self._folder / f"{name}-{self._versions}"
         root.mkdir()
@@ -76,7 +76,7 @@ class Workbench:
             arn=ARN + name,
             version=str(self._versions),
             task_root=str(root),
-            layer_roots=layers,
+            opt_root=opt_root,
             interpreter=found.path,
             runtime=found.runtime,
         )

@@ -67,7 +67,6 @@ def fleet_of(count: int, tmp_path: Path) -> tuple[Fleet, list[Idle], Asked]:
         arn="arn",
         version="1",
         task_root=str(tmp_path),
-        layer_roots=(),
         interpreter=sys.executable,
         runtime="python3.11",
     )

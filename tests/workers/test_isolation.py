@@ -72,7 +72,7 @@ async def main(root):
     await pool.start()
     function = Function(name="spin", handler="main.handler", code=root, timeout=60.0)
     found = python.find(function)
-    pool.deploy(Prepared(function=function, arn="", version="1", task_root=root, layer_roots=(),
+    pool.deploy(Prepared(function=function, arn="", version="1", task_root=root,
                          interpreter=found.path, runtime=found.runtime))
     for how in ("spin", "sleep", "grandchild"):
         pool.invoke(Invocation(how, "spin", b'"%s"' % how.encode(), ""), print)

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from eventfn.sandbox import contain, policy
-from eventfn.workers.child import frames, loading, logs, results, serving
+from eventfn.workers.child import compiled, frames, loading, logs, results, serving
 
 
 def main(channel: int, log_pipe: int) -> None:
@@ -65,5 +65,7 @@ def _enter(settings: dict[str, Any]) -> None:
     os.chdir(settings["task_root"])
     sys.path[:0] = settings["path"]
     sys.argv = [""]
-    # Code stands in its own folder, where it may change twice in a second: a .pyc made in between would be stale.
+    # What is compiled was compiled at publish time. Code that stands in its own folder may change twice in a second:
+    # a .pyc that was made in between would be stale.
     sys.dont_write_bytecode = True
+    compiled.use(settings["bytecode"])

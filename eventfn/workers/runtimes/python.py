@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -39,9 +40,11 @@ class Interpreter(msgspec.Struct, frozen=True):
 
 
 def find(function: Function) -> Interpreter:
-    """The interpreter for the function's runtime. Raises ConfigError. Blocks for tens of milliseconds per candidate."""
+    """The interpreter for the function's runtime. Raises ConfigError. Blocks for tens of milliseconds per candidate,
+    when it is another one than runs eventfn."""
     if function.runtime is None:
-        return _ask(sys.executable) or _missing(function, f"{sys.executable}, which runs eventfn, does not answer")
+        executable: str = getattr(sys, "_base_executable", sys.executable)  # as in _ASK, of ourselves
+        return Interpreter(os.path.realpath(executable), platform.python_version())
     if not re.fullmatch(r"python3\.\d+", function.runtime):
         return _missing(function, f'expected "python3.N", got {function.runtime!r}')
     for candidate in _candidates(function.runtime):
@@ -83,33 +86,36 @@ def _missing(function: Function, message: str) -> Interpreter:
 def settings(prepared: Prepared, stream: str, *, provisioned: bool) -> Settings:
     """What a Python environment is told about itself."""
     function = prepared.function
-    # Later layers overwrite earlier ones in Lambda's /opt, so they are looked at first.
-    layers = prepared.layer_roots[::-1]
+    root, opt = prepared.task_root, prepared.opt_root
+    libraries = [] if opt is None else [f"{opt}/python/lib/{prepared.runtime}/site-packages", f"{opt}/python"]
     return Settings(
         supervisor=os.getpid(),
         function=function.name,
         handler=function.handler,
         concurrency=function.concurrency_per_environment,
         memory_mb=int(function.memory_size),  # the plain number: a Megabytes has no JSON
-        task_root=prepared.task_root,
-        path=[
-            prepared.task_root,
-            *(f"{layer}/python/lib/{prepared.runtime}/site-packages" for layer in layers),
-            *(f"{layer}/python" for layer in layers),
-            _STAND_INS,
-        ],
-        variables=_variables(prepared, layers, stream, provisioned),
+        task_root=root,
+        path=[root, *libraries, _STAND_INS],
+        bytecode=_bytecode(prepared),
+        variables=_variables(prepared, stream, provisioned),
     )
 
 
-def _variables(prepared: Prepared, layers: tuple[str, ...], stream: str, provisioned: bool) -> dict[str, str]:
-    function, root = prepared.function, prepared.task_root
+def _bytecode(prepared: Prepared) -> dict[str, str]:
+    if (compiled := prepared.bytecode_root) is None:
+        return {}
+    opt = {} if prepared.opt_root is None else {prepared.opt_root: f"{compiled}/opt"}
+    return {prepared.task_root: f"{compiled}/task"} | opt
+
+
+def _variables(prepared: Prepared, stream: str, provisioned: bool) -> dict[str, str]:
+    function, root, opt = prepared.function, prepared.task_root, prepared.opt_root
     folders = [os.path.dirname(prepared.interpreter), "/usr/local/bin", "/usr/bin", "/bin"]  # noqa: PTH120
-    libraries = [root, f"{root}/lib", *(f"{layer}/lib" for layer in layers)]
+    libraries = [root, f"{root}/lib", *([] if opt is None else [f"{opt}/lib"])]
     settable = {
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
-        "PATH": ":".join(folders + [f"{layer}/bin" for layer in layers]),
+        "PATH": ":".join(folders if opt is None else [*folders, f"{opt}/bin"]),
         "LD_LIBRARY_PATH": ":".join(libraries),  # for programs that the function starts
         "PWD": root,
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
