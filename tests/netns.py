@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 WHO = ("root", "ordinary user")
 
 PROGRAM = """
-import array, ctypes, errno, json, os, select, socket, struct, sys, threading, time
+import array, ctypes, errno, hashlib, json, os, random, select, socket, struct, sys, threading, time
 import encodings.idna  # which getaddrinfo would look for later, when an ordinary user may not read it any more
 sys.path.insert(0, sys.argv[1])
 from eventfn.sandbox import network
