@@ -1,10 +1,11 @@
 """The embedded engine: SQLite behind one writer thread, which commits for all who wait at once.
 
-    callers ──▶ inbox ──▶ writer thread: BEGIN, each caller's work, COMMIT (one fsync) ──▶ loop: all futures, listeners
+    callers ──▶ turn ──▶ writer thread: BEGIN, each caller's work, COMMIT (one fsync) ──▶ loop: all futures, listeners
 
 One fsync costs as much as hundreds of inserts, so the thread takes whatever has queued up while the last one ran:
-alone, a commit waits for nobody; in a crowd, the crowd shares the fsync. Reads have a thread and a connection of their
-own.
+alone, a commit waits for nobody; in a crowd, the crowd shares the fsync. What callers ask for in one turn of the loop is
+handed over at its end, at once: waking a thread costs more than most of what it is woken for. Reads have a thread and a
+connection of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import errno
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,8 +31,6 @@ from eventfn.errors import EngineError, EngineFull, EventfnError, Fenced
 
 # Callers that share one transaction: more would save little of the fsync and hold up the first of them.
 _GROUP = 1024
-# Callers whose work may wait for the thread; the next ones wait their turn before they queue up.
-_WAITING = 4 * _GROUP
 
 # The log cannot grow: the write itself fails (FULL), or its shared index cannot be extended (IOERR_SHMSIZE).
 _NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -60,6 +60,7 @@ class SqliteEngine:
         self._connections: list[sqlite3.Connection] = []
         self._threads: list[ThreadPoolExecutor] = []
         self._writer: threading.Thread | None = None
+        self._turn: list[_Job] = []  # what was asked for in this turn of the loop
         self._opened = False
         self.transactions = 0
 
@@ -68,8 +69,7 @@ class SqliteEngine:
     async def open(self, now: int) -> None:
         assert not self._opened, "opened twice"
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._room = asyncio.Semaphore(_WAITING)
+        self._inbox: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         # A thread each, so that a large upload holds up no read.
         self._threads = [ThreadPoolExecutor(1, "eventfn-reads"), ThreadPoolExecutor(1, "eventfn-blobs")]
         self._reads, self._files = self._threads
@@ -97,6 +97,8 @@ class SqliteEngine:
         self._writer.start()
 
     async def close(self) -> None:
+        if self._opened:
+            self._hand_over()
         self._opened = False
         # Cancelling the caller must not leave the folder half closed: what was begun here ends by itself.
         await asyncio.shield(asyncio.to_thread(self._release))
@@ -120,7 +122,7 @@ class SqliteEngine:
         if not operations:
             return []
         kept = tuple(operations)  # the thread reads them later, also when the caller is gone
-        return await (await self._submit(lambda store: store.apply(kept, now)))
+        return await self._submit(lambda store: store.apply(kept, now))
 
     async def claim(
         self,
@@ -132,7 +134,7 @@ class SqliteEngine:
         max_claims: int | None = None,
         dead_letters: str | None = None,
     ) -> list[Message]:
-        claimed = await self._submit(lambda store: store.claim(queue, limit, until_ms, now, max_claims, dead_letters))
+        claimed = self._submit(lambda store: store.claim(queue, limit, until_ms, now, max_claims, dead_letters))
         try:
             return await asyncio.shield(claimed)
         except asyncio.CancelledError:
@@ -145,31 +147,35 @@ class SqliteEngine:
             return
         if releases := [Release(message.claim, now, count=False) for message in claimed.result()]:
             # Nobody waits for it: should it fail, the end of the lease does the same.
-            self._inbox.put(_Job(lambda store: store.apply(releases, now), None))
+            self._ask(_Job(lambda store: store.apply(releases, now), None))
 
     async def purge(self, queue: str) -> int:
-        return await (await self._submit(lambda store: store.purge(queue)))
+        return await self._submit(lambda store: store.purge(queue))
 
     async def acquire(self, name: str, owner: str, until_ms: int, now: int) -> Lease | None:
-        return await (await self._submit(lambda store: store.acquire(name, owner, until_ms, now)))
+        return await self._submit(lambda store: store.acquire(name, owner, until_ms, now))
 
     async def give_up(self, lease: Lease) -> None:
-        await (await self._submit(lambda store: store.give_up(lease)))
+        await self._submit(lambda store: store.give_up(lease))
 
     def on_send(self, listener: Callable[[str], None]) -> None:
         self._listeners.append(listener)
 
-    async def _submit(self, work: Callable[[Store], T]) -> asyncio.Future[T]:
+    def _submit(self, work: Callable[[Store], T]) -> asyncio.Future[T]:
         self._must_be_open()
-        await self._room.acquire()
-        try:
-            self._must_be_open()  # it may have been closed while we waited
-        except EngineError:
-            self._room.release()
-            raise
         future: asyncio.Future[T] = self._loop.create_future()
-        self._inbox.put(_Job(work, future))
+        self._ask(_Job(work, future))
         return future
+
+    def _ask(self, job: _Job) -> None:
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(job)
+
+    def _hand_over(self) -> None:
+        if self._turn:  # else it was closed meanwhile, which handed it over
+            turn, self._turn = self._turn, []
+            self._inbox.put(turn)
 
     def _must_be_open(self) -> None:
         if not self._opened:
@@ -178,24 +184,21 @@ class SqliteEngine:
     # --- the writer thread --------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        while (job := self._inbox.get()) is not None:
-            group = [job]
-            last = False
-            while len(group) < _GROUP:
-                try:
-                    job = self._inbox.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    last = True
-                    break
-                group.append(job)
-            touched = self._transact(group)
+        asked: deque[_Job] = deque()
+        last = False
+        while asked or not last:
+            with contextlib.suppress(queue.Empty):
+                while len(asked) < _GROUP and not last:
+                    turn = self._inbox.get(block=not asked)
+                    if turn is None:
+                        last = True
+                    else:
+                        asked += turn
+            group = [asked.popleft() for _ in range(min(len(asked), _GROUP))]
+            touched = self._transact(group) if group else set[str]()
             try:
                 self._loop.call_soon_threadsafe(self._tell, group, touched)
             except RuntimeError:  # the loop was closed without us: nobody is left to be told
-                return
-            if last:
                 return
 
     def _transact(self, group: list[_Job]) -> set[str]:
@@ -223,10 +226,7 @@ class SqliteEngine:
 
     def _tell(self, group: list[_Job], touched: set[str]) -> None:
         for job in group:
-            if job.future is None:
-                continue
-            self._room.release()
-            if job.future.done():  # its caller was cancelled; what he asked for is done all the same
+            if job.future is None or job.future.done():  # cancelled: what he asked for is done all the same
                 continue
             if job.error is None:
                 job.future.set_result(job.answer)
@@ -239,13 +239,15 @@ class SqliteEngine:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def next_visible(self, prefix: str) -> dict[str, int]:
-        return await self._read(self._reads, lambda: self._view.next_visible(prefix))
+        known = await self._submit(lambda store: store.next_visible(prefix))
+        return await self._read(self._reads, lambda: self._view.next_visible(prefix, known))
 
     async def peek(self, queue: str, limit: int, after: int = 0) -> list[Message]:
-        return await self._read(self._reads, lambda: self._view.peek(queue, limit, after))
+        return await self._read(self._reads, lambda: self._view.peek(queue, limit, after, self._store.held_until))
 
     async def stats(self, prefix: str, now: int) -> list[QueueStats]:
-        return await self._read(self._reads, lambda: self._view.stats(prefix, now))
+        known = await self._submit(lambda store: store.counts(prefix, now))
+        return await self._read(self._reads, lambda: self._view.stats(prefix, now, known))
 
     async def get(self, key: str) -> bytes | None:
         return await self._read(self._reads, lambda: self._view.get(key))

@@ -9,17 +9,20 @@ One index serves claiming, waiting and counting, by the one column that says whe
     NULL    not before the one ahead of it in its group is gone
 
 Of a group only the head - its lowest sequence - ever has a turn, so a claim never looks at those behind it.
+
+Messages without a group and a delay start in parcels (parcels.py), and become rows here when they are claimed again.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from eventfn.engine import parcels
 from eventfn.engine.contract import (
     Claim,
     Complete,
@@ -36,6 +39,7 @@ from eventfn.engine.contract import (
     Release,
     Send,
 )
+from eventfn.engine.parcels import NEVER, Kept, Parcels
 from eventfn.errors import Fenced
 
 # AUTOINCREMENT: a sequence is never given twice, or a late claim of a message that is gone would settle a new one.
@@ -88,7 +92,7 @@ def create(path: Path) -> None:
     path.touch(0o600)  # its log and index get the same mode: the folder may be wider, when it was there before us
     db = sqlite3.connect(path, isolation_level=None)
     try:
-        db.executescript(f"PRAGMA synchronous=EXTRA; BEGIN; {_SCHEMA} COMMIT;")
+        db.executescript(f"PRAGMA synchronous=EXTRA; BEGIN; {_SCHEMA} {parcels.SCHEMA} COMMIT;")
     finally:
         db.close()
 
@@ -136,10 +140,13 @@ class Store:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._run = db.execute
-        totals = db.execute("SELECT queue, count(*) FROM message GROUP BY queue")
-        self._totals: dict[str, int] = dict(totals.fetchall())
-        # What this transaction did to the queues: (queue, change of its total), 0 when a message may be visible sooner.
-        self._journal: list[tuple[str, int]] = []
+        self._rows: dict[str, int] = {}  # queue -> how many messages of it are rows
+        self._touched: list[str] = []  # queues in which a message may be visible sooner by this transaction
+        # What it changed in memory, and how that is taken back: (function, arguments ...).
+        self._undo: list[tuple[Any, ...]] = []
+        self._parcels = Parcels(db, self._write, self._undo)
+        self._several = False  # the caller has more than one operation ...
+        self._saved = False  # ... and has written before
 
     # --- the transaction ----------------------------------------------------------------------------------------------
 
@@ -148,28 +155,43 @@ class Store:
 
     def commit(self) -> set[str]:
         """The queues in which a message may be visible, or visible sooner, since."""
+        self._parcels.flush()
         self._run("COMMIT")
-        touched = {queue for queue, change in self._journal if change >= 0}
-        self._journal.clear()
+        self._parcels.committed()
+        self._undo.clear()
+        touched, self._touched = set(self._touched), []
         return touched
 
     def rollback(self) -> None:
-        self._forget(0)
+        self._several = self._saved = False
+        self._take_back(0)
+        self._parcels.failed()
+        self._touched.clear()
         if self._db.in_transaction:  # SQLite itself has rolled back already when the disk is full
             self._run("ROLLBACK")
 
-    def _note(self, queue: str, change: int) -> None:
-        self._journal.append((queue, change))
-        if change:
-            self._totals[queue] = self._totals.get(queue, 0) + change
-            if not self._totals[queue]:
-                del self._totals[queue]
+    def _write(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Every write but those that the end of a transaction makes for all: a caller who may still be refused takes
+        back what he wrote. Most write nothing before that end, and need no savepoint."""
+        if self._several and not self._saved:
+            self._run("SAVEPOINT caller")
+            self._saved = True
+        return self._run(statement, parameters)
 
-    def _forget(self, mark: int) -> None:
-        undone = self._journal[mark:]
-        for queue, change in undone:
-            self._note(queue, -change)
-        del self._journal[mark:]
+    def _count(self, queue: str, change: int) -> None:
+        """So many more rows of the queue, or fewer."""
+        self._undo.append((self._add, queue, -change))
+        self._add(queue, change)
+
+    def _add(self, queue: str, change: int) -> None:
+        self._rows[queue] = self._rows.get(queue, 0) + change
+        if not self._rows[queue]:
+            del self._rows[queue]
+
+    def _take_back(self, mark: int) -> None:
+        while len(self._undo) > mark:
+            function, *arguments = self._undo.pop()
+            function(*arguments)
 
     # --- the work of a caller -----------------------------------------------------------------------------------------
 
@@ -184,22 +206,32 @@ class Store:
             )
         for queue, group in {(queue, group) for _, queue, group in held if group is not None}:
             self._advance(queue, group, now)
+        for queue, sequence, message, claimed_ms in self._parcels.recover():
+            self._unpack(queue, sequence, message, claimed_ms, now, now)
         self._run("UPDATE lease SET owner = NULL")
+        self._rows = dict(self._run("SELECT queue, count(*) FROM message GROUP BY queue").fetchall())
 
     def apply(self, operations: Sequence[Operation], now: int) -> list[str | None]:
-        if len(operations) == 1:  # every operation checks before it writes: alone, it needs no savepoint
+        if len(operations) == 1:  # every operation checks before it writes: alone, it has nothing to take back
             return [self._apply(operations[0], now)]
-        mark = len(self._journal)
-        self._run("SAVEPOINT caller")
+        mark, touched = len(self._undo), len(self._touched)
+        self._several = True
         try:
             result = [self._apply(operation, now) for operation in operations]
         except (Fenced, QueueFull, Conflict):
-            self._run("ROLLBACK TO caller")
-            self._run("RELEASE caller")
-            self._forget(mark)
+            if self._saved:
+                self._run("ROLLBACK TO caller")
+            self._take_back(mark)
+            del self._touched[touched:]
+            self._let_go()
             raise
-        self._run("RELEASE caller")
+        self._let_go()
         return result
+
+    def _let_go(self) -> None:
+        if self._saved:
+            self._run("RELEASE caller")
+        self._several = self._saved = False
 
     def _apply(self, operation: Operation, now: int) -> str | None:
         match operation:
@@ -227,50 +259,86 @@ class Store:
             ).fetchone()
             if known is not None:
                 return str(known[0])
-        if send.limit is not None and self._totals.get(send.queue, 0) >= send.limit:
+        if send.limit is not None and self._rows.get(send.queue, 0) + self._parcels.count(send.queue) >= send.limit:
             raise QueueFull(send.queue, send.limit)
         if send.dedupe_key is not None and send.dedupe_until_ms > now:
             # Two that have lapsed go for each that comes: the table stays as small as its windows.
-            self._run(
+            self._write(
                 "DELETE FROM dedupe WHERE rowid IN (SELECT rowid FROM dedupe WHERE until_ms <= ? LIMIT 2)", (now,)
             )
-            self._run(
+            self._write(
                 "INSERT OR REPLACE INTO dedupe (queue, key, id, until_ms) VALUES (?, ?, ?, ?)",
                 (send.queue, send.dedupe_key, send.id, send.dedupe_until_ms),
             )
-        attributes = msgspec.json.encode(send.attributes) if send.attributes else None
-        visible = send.visible_ms or now
-        self._insert(send.queue, visible, now, send.group, send.body, send.id, send.dedupe_key, None, attributes)
+        if send.group is None and send.visible_ms <= now:
+            self._parcels.add(send.queue, Kept(send.id, send.body, send.attributes, now, send.dedupe_key))
+            self._touched.append(send.queue)
+        else:
+            visible = send.visible_ms or now
+            packed = _packed(send.attributes)
+            self._insert(send.queue, visible, now, send.group, send.body, send.id, send.dedupe_key, None, packed)
         return send.id
 
     def _insert(self, queue: str, visible: int, now: int, group: str | None, body: bytes, *rest: Any) -> None:
+        """A row at the end of its queue."""
+        self._parcels.seal(queue)
         turn: int | None = visible if visible > now else 0
         if (
             group is not None
             and self._run("SELECT 1 FROM message WHERE queue = ? AND grp = ? LIMIT 1", (queue, group)).fetchone()
         ):
             turn = None
-        sequence = self._run(
-            "INSERT INTO message (queue, turn_ms, visible_ms, sent_ms, grp, id, dedupe_key, last_error, attributes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (queue, turn, visible, now, group, *rest),
-        ).lastrowid
-        self._run("INSERT INTO body (sequence, content) VALUES (?, ?)", (sequence, body))
-        self._note(queue, 1)
+        sequence = self._parcels.next_sequence()
+        self._write(
+            "INSERT INTO message (sequence, queue, turn_ms, visible_ms, sent_ms, grp, id, dedupe_key, last_error,"
+            " attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (sequence, queue, turn, visible, now, group, *rest),
+        )
+        self._write("INSERT INTO body (sequence, content) VALUES (?, ?)", (sequence, body))
+        self._count(queue, 1)
+        self._touched.append(queue)
+
+    def _unpack(
+        self,
+        queue: str,
+        sequence: int,
+        message: Kept,
+        claimed_ms: int,
+        visible: int,
+        now: int,
+        *,
+        fence: int = 0,
+        attempts: int = 1,
+        error: str | None = None,
+    ) -> None:
+        """A message that has left its parcel becomes a row at the place where it is."""
+        self._write(
+            "INSERT INTO message (sequence, queue, turn_ms, visible_ms, fence, claims, attempts, sent_ms,"
+            " first_claimed_ms, id, dedupe_key, last_error, attributes) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(sequence, queue, visible if visible > now else 0, visible, fence, attempts),
+                *(message.sent_ms, claimed_ms, message.id, message.dedupe_key, error, _packed(message.attributes)),
+            ),
+        )
+        self._write("INSERT INTO body (sequence, content) VALUES (?, ?)", (sequence, message.body))
+        self._count(queue, 1)
+        self._touched.append(queue)
 
     def _complete(self, claim: Claim, now: int) -> None:
-        gone = self._run(
+        if self._parcels.end(claim) is not None:
+            return
+        gone = self._write(
             "DELETE FROM message WHERE sequence = ? AND queue = ? AND fence = ? AND fence > 0 AND grp IS NULL",
             (claim.sequence, claim.queue, claim.fence),
         )
         if not gone.rowcount:
             group = self._held(claim)
-            self._run("DELETE FROM message WHERE sequence = ?", (claim.sequence,))
+            self._write("DELETE FROM message WHERE sequence = ?", (claim.sequence,))
             self._advance(claim.queue, group, now)
-        self._note(claim.queue, -1)
+        self._count(claim.queue, -1)
 
     def _held(self, claim: Claim) -> str | None:
-        """The message's group, when the claim still holds it."""
+        """The row's group, when the claim still holds it."""
         row = self._run(
             "SELECT grp FROM message WHERE sequence = ? AND queue = ? AND fence = ? AND fence > 0",
             (claim.sequence, claim.queue, claim.fence),
@@ -281,9 +349,16 @@ class Store:
         return group
 
     def _release(self, release: Release, now: int) -> None:
-        group = self._held(release.claim)
         visible = release.visible_ms or now
-        self._run(
+        if (held := self._parcels.end(release.claim)) is not None:
+            self._unpack(
+                *(release.claim.queue, held.sequence, held.message, held.claimed_ms, visible, now),
+                attempts=1 if release.count else 0,
+                error=release.error,
+            )
+            return
+        group = self._held(release.claim)
+        self._write(
             "UPDATE message SET fence = 0, visible_ms = ?, attempts = attempts - ?, "
             "last_error = coalesce(?, last_error) WHERE sequence = ?",
             (visible, 0 if release.count else 1, release.error, release.claim.sequence),
@@ -291,15 +366,18 @@ class Store:
         self._turn(release.claim, group, visible, now)
 
     def _extend(self, extend: Extend, now: int) -> None:
+        if self._parcels.extend(extend.claim, extend.until_ms):
+            self._touched.append(extend.claim.queue)
+            return
         group = self._held(extend.claim)
-        self._run("UPDATE message SET visible_ms = ? WHERE sequence = ?", (extend.until_ms, extend.claim.sequence))
+        self._write("UPDATE message SET visible_ms = ? WHERE sequence = ?", (extend.until_ms, extend.claim.sequence))
         self._turn(extend.claim, group, extend.until_ms, now)
 
     def _turn(self, claim: Claim, group: str | None, visible: int, now: int) -> None:
         if group is None:
             turn = visible if visible > now else 0
-            self._run("UPDATE message SET turn_ms = ? WHERE sequence = ?", (turn, claim.sequence))
-            self._note(claim.queue, 0)
+            self._write("UPDATE message SET turn_ms = ? WHERE sequence = ?", (turn, claim.sequence))
+            self._touched.append(claim.queue)
         else:
             self._advance(claim.queue, group, now)
 
@@ -319,10 +397,16 @@ class Store:
             (queue, group),
         ).fetchone()
         turn = max(visible, busy)
-        self._run("UPDATE message SET turn_ms = ? WHERE sequence = ?", (turn if turn > now else 0, sequence))
-        self._note(queue, 0)
+        self._write("UPDATE message SET turn_ms = ? WHERE sequence = ?", (turn if turn > now else 0, sequence))
+        self._touched.append(queue)
 
     def _move(self, move: Move, now: int) -> None:
+        if (held := self._parcels.end(move.claim)) is not None:
+            message, packed = held.message, _packed(held.message.attributes | move.attributes)
+            self._insert(
+                *(move.queue, now, now, None, message.body, message.id, message.dedupe_key, None, packed),
+            )
+            return
         self._held(move.claim)
         self._bury(move.claim.sequence, move.queue, move.attributes, now)
 
@@ -333,18 +417,18 @@ class Store:
             "FROM message JOIN body USING (sequence) WHERE sequence = ?",
             (sequence,),
         ).fetchone()
-        self._run("DELETE FROM message WHERE sequence = ?", (sequence,))
-        self._note(queue, -1)
+        self._write("DELETE FROM message WHERE sequence = ?", (sequence,))
+        self._count(queue, -1)
         self._advance(queue, group, now)
         if added:
-            packed = msgspec.json.encode(_attributes(packed) | added)
+            packed = _packed(_attributes(packed) | added)
         self._insert(target, now, now, group, body, identity, key, error, packed)
 
     def _put(self, put: Put) -> None:
         if put.value is None:
-            self._run("DELETE FROM fact WHERE key = ?", (put.key,))
+            self._write("DELETE FROM fact WHERE key = ?", (put.key,))
         else:
-            self._run("INSERT OR REPLACE INTO fact (key, value) VALUES (?, ?)", (put.key, put.value))
+            self._write("INSERT OR REPLACE INTO fact (key, value) VALUES (?, ?)", (put.key, put.value))
 
     def _expect(self, expect: Expect) -> None:
         row = self._run("SELECT value FROM fact WHERE key = ?", (expect.key,)).fetchone()
@@ -354,13 +438,42 @@ class Store:
     def claim(
         self, queue: str, limit: int, until_ms: int, now: int, max_claims: int | None, dead_letters: str | None
     ) -> list[Message]:
+        for held in self._parcels.lapsed(queue, now):
+            self._unpack(queue, held.sequence, held.message, held.claimed_ms, held.until_ms, now, fence=1)
+        if queue not in self._rows:
+            return self._parcels.claim(queue, limit, NEVER, until_ms, now)
         self._run("UPDATE message SET turn_ms = 0 WHERE queue = ? AND turn_ms > 0 AND turn_ms <= ?", (queue, now))
+        taken: list[Message] = []
+        while (room := limit - len(taken)) > 0:
+            # By turns: the rows that are older than the oldest in a parcel, and the other way round.
+            head = self._parcels.head(queue)
+            taken += self._claim_rows(queue, room, head, until_ms, now, max_claims, dead_letters)
+            if head == NEVER or len(taken) == limit:
+                break
+            (oldest,) = self._run(
+                "SELECT coalesce(min(sequence), ?) FROM message WHERE queue = ? AND turn_ms = 0", (NEVER, queue)
+            ).fetchone()
+            taken += self._parcels.claim(queue, limit - len(taken), oldest, until_ms, now)
+        taken.sort(key=_sequence)
+        return taken
+
+    def _claim_rows(
+        self,
+        queue: str,
+        limit: int,
+        below: int,
+        until_ms: int,
+        now: int,
+        max_claims: int | None,
+        dead_letters: str | None,
+    ) -> list[Message]:
         most = max_claims if max_claims is not None and dead_letters is not None else None
         taken: list[Any] = []
         while len(taken) < limit:
             heads = self._run(
-                f"SELECT {_MESSAGE} FROM {_MESSAGES} WHERE queue = ? AND turn_ms = 0 ORDER BY sequence LIMIT ?",  # noqa: S608 - a constant
-                (queue, limit - len(taken)),
+                f"SELECT {_MESSAGE} FROM {_MESSAGES} "  # noqa: S608 - constants
+                "WHERE queue = ? AND turn_ms = 0 AND sequence < ? ORDER BY sequence LIMIT ?",
+                (queue, below, limit - len(taken)),
             ).fetchall()
             worn_out = [row for row in heads if _worn_out(row, most)]
             rows = [row for row in heads if not _worn_out(row, most)]
@@ -378,7 +491,6 @@ class Store:
                 self._bury(row[0], str(dead_letters), {}, now)
             if not worn_out:
                 break
-        taken.sort(key=_sequence)
         return [_claimed(queue, row, until_ms, now) for row in taken]
 
     def _followers(self, queue: str, head: Any, room: int, now: int, most: int | None) -> list[Any]:
@@ -394,9 +506,20 @@ class Store:
         return rows
 
     def purge(self, queue: str) -> int:
-        gone = self._run("DELETE FROM message WHERE queue = ?", (queue,)).rowcount
-        self._note(queue, -gone)
-        return gone
+        rows = self._run("DELETE FROM message WHERE queue = ?", (queue,)).rowcount
+        self._count(queue, -rows)
+        return rows + self._parcels.purge(queue)
+
+    # --- what is known in memory --------------------------------------------------------------------------------------
+
+    def next_visible(self, prefix: str) -> dict[str, int]:
+        return self._parcels.next_visible(prefix)
+
+    def counts(self, prefix: str, now: int) -> dict[str, tuple[int, int]]:
+        return self._parcels.counts(prefix, now)
+
+    def held_until(self, queue: str, sequence: int) -> int | None:
+        return self._parcels.held_until(queue, sequence)
 
     def acquire(self, name: str, owner: str, until_ms: int, now: int) -> Lease | None:
         row = self._run("SELECT owner, epoch, until_ms FROM lease WHERE name = ?", (name,)).fetchone()
@@ -419,12 +542,14 @@ class Store:
 
 
 class View:
-    """All reading, on a connection of its own: it sees every commit that was acknowledged, and holds up none."""
+    """All reading of what is on disk, on a connection of its own: it sees every commit that was acknowledged, and holds
+    up none. What only memory knows is handed to it: read before the disk, so that nothing is overlooked in between."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
         self._run = db.execute
 
-    def next_visible(self, prefix: str) -> dict[str, int]:
+    def next_visible(self, prefix: str, known: dict[str, int]) -> dict[str, int]:
         # From queue to queue by one step in the index each, however many messages lie between. A turn of 0 stays "now",
         # whatever time it was when it came: a clock that is set back hides nothing that `claim` would give.
         rows = self._run(
@@ -435,18 +560,27 @@ class View:
             "SELECT name, (SELECT turn_ms FROM message WHERE message.queue = name AND turn_ms >= 0"
             " ORDER BY turn_ms LIMIT 1) FROM queue WHERE name IS NOT NULL",
             (prefix, prefix + _LAST_CHARACTER, prefix + _LAST_CHARACTER),
-        )
-        return dict(rows.fetchall())
-
-    def peek(self, queue: str, limit: int, after: int) -> list[Message]:
-        rows = self._run(
-            f"SELECT {_MESSAGE} FROM {_MESSAGES} WHERE sequence IN (SELECT sequence FROM message "  # noqa: S608 - a constant
-            "WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?) ORDER BY sequence",
-            (queue, after, limit),
         ).fetchall()
-        return [_message(Claim(queue, row[0], 0), row) for row in rows]
+        return known | {queue: min(turn, known.get(queue, turn)) for queue, turn in rows}
 
-    def stats(self, prefix: str, now: int) -> list[QueueStats]:
+    def peek(self, queue: str, limit: int, after: int, held_until: Callable[[str, int], int | None]) -> list[Message]:
+        self._run("BEGIN")  # one look at both: a message that just left its parcel is seen once
+        try:
+            rows = self._run(
+                f"SELECT {_MESSAGE} FROM {_MESSAGES} WHERE sequence IN (SELECT sequence FROM message "  # noqa: S608 - a constant
+                "WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?) ORDER BY sequence",
+                (queue, after, limit),
+            ).fetchall()
+            kept = parcels.peek(self._db, queue, limit, after)
+        finally:
+            self._run("COMMIT")
+        found = [_message(Claim(queue, row[0], 0), row) for row in rows]
+        for sequence, message, claimed_ms in kept:
+            until_ms = held_until(queue, sequence)
+            found.append(_peeked(Claim(queue, sequence, 0), message, claimed_ms, until_ms))
+        return sorted(found, key=_sequence)[:limit]
+
+    def stats(self, prefix: str, now: int, known: dict[str, tuple[int, int]]) -> list[QueueStats]:
         # Only what is delayed, claimed or behind its group is looked up in the table; the rest is counted in the index.
         rows = self._run(
             "WITH counted AS (SELECT queue, count(*) AS total, min(sequence) AS first,"
@@ -454,13 +588,18 @@ class View:
             " sum(iif(turn_ms = 0, 0, visible_ms > ? AND fence = 0)) AS delayed"
             " FROM message WHERE queue >= ? AND queue < ? GROUP BY queue) "
             "SELECT counted.queue, total, in_flight, delayed, sent_ms FROM counted "
-            "JOIN message ON sequence = first ORDER BY counted.queue",
+            "JOIN message ON sequence = first",
             (now, now, prefix, prefix + _LAST_CHARACTER),
         ).fetchall()
-        return [
-            QueueStats(queue, total - in_flight - delayed, in_flight, delayed, oldest)
-            for queue, total, in_flight, delayed, oldest in rows
-        ]
+        found = {row[0]: row[1:] for row in rows}
+        stats: list[QueueStats] = []
+        for queue in sorted({*found, *known}):
+            total, in_flight, delayed, sent_ms = found.get(queue, (0, 0, 0, None))
+            in_parcels, held = known.get(queue, (0, 0))
+            times = [time for time in (sent_ms, parcels.oldest(self._db, queue)) if time is not None]
+            visible = total - in_flight - delayed + in_parcels - held
+            stats.append(QueueStats(queue, visible, in_flight + held, delayed, min(times, default=None)))
+        return stats
 
     def get(self, key: str) -> bytes | None:
         row = self._run("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()
@@ -473,9 +612,8 @@ class View:
         return dict(rows.fetchall())
 
 
-def _sequence(row: Any) -> int:
-    sequence: int = row[0]
-    return sequence
+def _sequence(message: Message) -> int:
+    return message.claim.sequence
 
 
 def _worn_out(row: Any, most: int | None) -> bool:
@@ -484,6 +622,26 @@ def _worn_out(row: Any, most: int | None) -> bool:
 
 def _attributes(packed: bytes | None) -> dict[str, str]:
     return {} if packed is None else msgspec.json.decode(packed, type=dict[str, str])
+
+
+def _packed(attributes: dict[str, str]) -> bytes | None:
+    return msgspec.json.encode(attributes) if attributes else None
+
+
+def _peeked(claim: Claim, message: Kept, claimed_ms: int, until_ms: int | None) -> Message:
+    claims = 1 if claimed_ms else 0
+    return Message(
+        claim=claim,
+        id=message.id,
+        body=message.body,
+        attributes=message.attributes,
+        attempts=claims,
+        claims=claims,
+        sent_ms=message.sent_ms,
+        first_claimed_ms=claimed_ms,
+        visible_ms=message.sent_ms if until_ms is None else until_ms,
+        dedupe_key=message.dedupe_key,
+    )
 
 
 def _message(claim: Claim, row: Any) -> Message:
