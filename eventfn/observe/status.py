@@ -5,6 +5,7 @@ PURE: shapes only. Times are epoch milliseconds. The supervisor fills it in.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any, Literal
 
@@ -139,11 +140,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     outbox: list[OutboxStatus] = []
 
 
-def summary(settings: Any) -> str:
+@functools.cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(kind)  # it evaluates every annotation anew, and a node may have thousands of triggers
+
+
+def summary(settings: msgspec.Struct) -> str:
     """The settings of a trigger that differ from their defaults, on one line: "method=GET path=/hello async=true"."""
     shown = [
         f"{field.encode_name}={_as_written(value)}"
-        for field in msgspec.structs.fields(settings)
+        for field in _fields(type(settings))
         if (value := getattr(settings, field.name)) != _default(field)
     ]
     return " ".join(shown)
