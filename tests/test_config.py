@@ -541,6 +541,33 @@ def test_the_same_trigger_twice(write: Write) -> None:
             "[limits]\nconcurrency = 2\n" + handler("provisioned_concurrency = 3"),
             ["eventfn.toml:5: functions.a.provisioned_concurrency: expected at most [limits] concurrency, 2, got 3"],
         ),
+        # the network
+        (
+            handler('network = "egres"'),
+            ["eventfn.toml:3: functions.a.network: expected one of \"none\", \"egress\" or a list of text, got \"egres\" (did you mean 'egress'?)"],
+        ),
+        (
+            handler('network = "db.internal:5432"'),
+            ['eventfn.toml:3: functions.a.network: expected one of "none", "egress" or a list of text, got "db.internal:5432" (in brackets: ["db.internal:5432"])'],
+        ),
+        (handler("network = true"), ['eventfn.toml:3: functions.a.network: expected one of "none", "egress" or a list of text, got true']),
+        (handler("network = []"), ['eventfn.toml:3: functions.a.network: is an empty list (write "none")']),
+        (
+            handler('network = [\n"db.internal:5432",\n5432,\n"*.github.com:443"]'),
+            ['eventfn.toml:5: functions.a.network[1]: expected text, got 5432 (in quotes: "5432")'],
+        ),
+        (
+            handler('network = [\n"db.internal:5432",\n"https://api.github.com/",\n"*.github.com:443",\n"DB.internal:5432"]'),
+            [
+                'eventfn.toml:5: functions.a.network[1]: expected "host:port", got "https://api.github.com/" (write "api.github.com:443")',
+                'eventfn.toml:6: functions.a.network[2]: "*.github.com:443" is a wildcard: every host has to be known before the function starts (list each host by name)',
+                "eventfn.toml:7: functions.a.network[3]: db.internal:5432 is listed twice",
+            ],
+        ),
+        (
+            handler(f"network = {[f'a:{port}' for port in range(1, 66)]}"),
+            ["eventfn.toml:3: functions.a.network: expected at most 64 entries, got 65"],
+        ),
         # the admin listener
         ("[admin]\nlisten = '127.0.0.1'\n", ['eventfn.toml:2: admin.listen: expected an address such as "127.0.0.1:9000", got "127.0.0.1"']),
         ("[admin]\nlisten = '127.0.0.1:65536'\n", ['eventfn.toml:2: admin.listen: expected an address such as "127.0.0.1:9000", got "127.0.0.1:65536"']),
@@ -563,6 +590,8 @@ def test_each_mistake_has_its_file_line_and_key(write: Write, text: str, expecte
     [
         handler('[[functions.a.triggers]]\ntype = "queue"\nqueue = "q"\nbatch_size = 11\nmaximum_batching_window = 1'),
         handler('on_failure = "fn:a"'),
+        handler('network = "egress"'),
+        handler(f"network = {[f'a:{port}' for port in range(1, 65)]}"),
         handler(f'environment = {{ AB = "{"é" * 2047}" }}'),
         "[queues.a]\ndead_letter_queue = 'b'\nmax_receive_count = 3\n[queues.b]\ndead_letter_queue = 'c'\n",
     ],

@@ -17,6 +17,7 @@ from typing import Any
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins, PluginUnusable
+from eventfn.sandbox import allow_list
 from eventfn.workers.runtimes import python
 
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -69,6 +70,7 @@ class Checks:
             self._name(function, path)
             self._code(function, path)
             self._environment(function, path)
+            self._network(function, (*path, "network"))
             self._concurrency(function, path)
             for key in ("on_success", "on_failure", "dead_letter_queue"):
                 if (uri := getattr(function, key)) is not None:
@@ -187,6 +189,12 @@ class Checks:
         size = sum(len(name.encode()) + len(value.encode()) for name, value in function.environment.items())
         if size > _ENVIRONMENT_LIMIT:
             self._find(path, f"expected at most {_ENVIRONMENT_LIMIT} bytes of names and values, got {size}")
+
+    def _network(self, function: Function, path: KeyPath) -> None:
+        if isinstance(function.network, str):
+            return
+        for at, message, hint in allow_list.mistakes(function.network):
+            self._find(path if at is None else (*path, at), message, hint)
 
     def _concurrency(self, function: Function, path: KeyPath) -> None:
         provisioned, reserved = function.provisioned_concurrency, function.reserved_concurrency

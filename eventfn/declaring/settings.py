@@ -187,12 +187,20 @@ class SettingsReader:
         kinds = tuple(kind for kind in kinds if kind is not type(None))
         if len(kinds) == 1:
             return self.value(kinds[0], raw, path)
+        hints: list[str] = []
         for kind in kinds:
             attempt = SettingsReader(self._environ)
             value = attempt.value(kind, raw, path)
             if not attempt.findings:
                 return value
-        self.find(path, f"expected {' or '.join(described(kind) for kind in kinds)}, got {shown(raw)}")
+            if all(finding.path != path for finding in attempt.findings):
+                self.findings += attempt.findings  # of the right kind, and wrong inside
+                return INVALID
+            hints += [finding.hint for finding in attempt.findings if finding.hint is not None]
+        expected = " or ".join(described(kind) for kind in kinds)
+        # What would make a number text helps nobody who may also write a list.
+        hint = hints[0] if hints and isinstance(raw, str) else None
+        self.find(path, f"expected {expected}, got {shown(raw)}", hint)
         return INVALID
 
     def _list(self, origin: Any, kind: Any, raw: Any, path: KeyPath) -> Any:
@@ -227,6 +235,8 @@ class SettingsReader:
             return _parsed(kind, value)
         except ValueError as expected:
             hint = f'in quotes: "{raw}"' if kind is str and type(raw) in (int, float) else None
+            if get_origin(kind) is Literal and isinstance(raw, str):
+                hint = did_you_mean(raw, [choice for choice in get_args(kind) if isinstance(choice, str)])
             self.find(path, f"expected {expected}, got {shown(raw)}", hint)
             return INVALID
 

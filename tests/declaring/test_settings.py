@@ -121,7 +121,8 @@ def test_defaults_stand_in_for_what_is_not_written() -> None:
         ({"path": 5}, 'path: expected text, got 5 (in quotes: "5")'),
         ({"path": True}, "path: expected text, got true"),
         ({"path": "x" * 100}, None),
-        ({"mode": "fas"}, 'mode: expected one of "fast", "safe", got "fas"'),
+        ({"mode": "fas"}, 'mode: expected one of "fast", "safe", got "fas" (did you mean \'fast\'?)'),
+        ({"mode": "other"}, 'mode: expected one of "fast", "safe", got "other"'),
         ({"level": True}, "level: expected one of 1, 2, got true"),
         (
             {"wait": "soon"},
