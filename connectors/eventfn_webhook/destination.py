@@ -1,22 +1,23 @@
-"""The destination: one POST for each record, in order, over connections that are kept."""
+"""The destination: what eventfn.toml says of it, and records in order. How one is sent: posting.py."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ipaddress
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
-from eventfn.destination import Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
+from eventfn.destination import Delivery, DestinationContext, OutgoingRecord, RetryAfter
 from eventfn.units import Between, Duration
-from eventfn_webhook.answers import delivery
-from eventfn_webhook.signature import key_of, signed_headers
+from eventfn_webhook.signature import key_of
 
-_BODY_SHOWN = 512  # bytes of an answer's body that are read, and kept with a dead letter
+if TYPE_CHECKING:
+    from eventfn_webhook.posting import Poster
+
 # So many records in a row that could not be delivered, and the rest of the batch waits too: a receiver that is down is
 # not waited for a hundred times, and one record that it chokes on does not hold up the others.
 _GIVE_UP_AFTER = 3
@@ -67,52 +68,30 @@ class WebhookDestination:
         self._timeout = float(settings.timeout)
         self._at_once = settings.maximum_concurrency
         self._clock = context.clock
-        self._session: aiohttp.ClientSession | None = None
+        self._poster: Poster | None = None
 
     async def connect(self) -> None:
-        """Connections are made when there is something to send: a receiver that is down is found then."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._at_once),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                headers={"content-type": "application/json", "user-agent": "eventfn", "accept-encoding": "identity"},
-                # Unpacking what somebody packed all the same could make gigabytes of a few bytes.
-                auto_decompress=False,
-            )
+        if self._poster is None:
+            await asyncio.to_thread(importlib.import_module, "eventfn_webhook.posting")
+            from eventfn_webhook.posting import Poster  # imported by now
+
+            self._poster = Poster(self._url, self._key, self._clock, timeout=self._timeout, at_once=self._at_once)
 
     async def write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        assert self._poster is not None, "the host connects before it writes"
         answers: list[Delivery] = []
         while len(answers) < len(records):
             last = answers[-_GIVE_UP_AFTER:]
             if len(last) == _GIVE_UP_AFTER and all(isinstance(answer, RetryAfter) for answer in last):
                 return answers + last[-1:] * (len(records) - len(answers))
             together = records[len(answers) : len(answers) + self._at_once]
-            answers += await asyncio.gather(*(self._post(record) for record in together))
+            answers += await asyncio.gather(*(self._poster.post(record) for record in together))
         return answers
 
     async def close(self, deadline: float) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def _post(self, record: OutgoingRecord) -> Delivery:
-        assert self._session is not None, "the host connects before it writes"
-        now = self._clock.now_ms() / 1000
-        headers = signed_headers(record.id, int(now), record.payload, self._key)
-        try:
-            async with self._session.post(
-                self._url, data=record.payload, headers=headers, allow_redirects=False
-            ) as answer:
-                body = b"" if answer.ok else await _start_of(answer)
-                said = answer.headers
-                return delivery(answer.status, said.get("location"), said.get("retry-after"), body, now)
-        except TimeoutError:
-            return RetryAfter(f"{self._url} did not answer within {self._timeout:g} s")
-        except aiohttp.InvalidURL:
-            return Rejected(f"{self._url} is no URL that can be sent to")
-        except aiohttp.ClientError as error:
-            return RetryAfter(f"{self._url} cannot be reached: {error or type(error).__name__}")
+        poster, self._poster = self._poster, None
+        if poster is not None:
+            await poster.close()
 
 
 class LoopbackWebhookDestination(WebhookDestination):
@@ -134,14 +113,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-async def _start_of(answer: aiohttp.ClientResponse) -> bytes:
-    """At most `_BODY_SHOWN` bytes of the body; a connection with more on its way is closed, not emptied."""
-    body = b""
-    try:
-        while len(body) < _BODY_SHOWN and (more := await answer.content.read(_BODY_SHOWN - len(body))):
-            body += more
-    except (TimeoutError, aiohttp.ClientError):
-        pass  # the status has said all that matters
-    return body

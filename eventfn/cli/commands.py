@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
@@ -71,7 +71,7 @@ def _say(line: str) -> None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(metadata.version("eventfn"), message="eventfn %(version)s")
+@click.version_option(package_name="eventfn", message="eventfn %(version)s")
 def eventfn() -> None:
     """A Lambda that you run yourself: functions, what triggers them, and what becomes of their answers.
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-from eventfn import config
 from eventfn.errors import ConfigError
 from eventfn.observe import node_file
-from eventfn.plugins import Plugins
 from eventfn.units import Duration
 
 DEFAULT_DATA = ".eventfn"
@@ -37,7 +35,10 @@ def data_folder(given: Path | None) -> Path:
         return given.absolute()
     usual = Path.cwd() / DEFAULT_DATA
     if node_file.running(usual) is not None:
-        return usual  # most often: no need to read the declaration
+        return usual  # most often: no need to read the declaration, nor to import what reads it
+    from eventfn import config
+    from eventfn.plugins import Plugins
+
     try:
         return Path(config.load(Path.cwd(), Plugins.installed()).data)
     except ConfigError:

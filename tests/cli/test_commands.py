@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
@@ -41,18 +39,6 @@ def test_a_group_alone_shows_its_help(run: Eventfn, group: list[str]) -> None:
     result = run(*group)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == run(*group, "--help").stdout
-
-
-def test_the_list_of_commands_imports_none_of_them() -> None:
-    code = (
-        "import sys; from eventfn.cli import main; sys.argv = ['eventfn', '--help']\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "print([name for name in ('rich', 'aiohttp', 'uvloop', 'msgspec', 'asyncio') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "queue" in done.stdout
-    assert done.stdout.splitlines()[-1] == "['msgspec']", done.stderr
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
