@@ -29,11 +29,15 @@ class FunctionSettings(TypedDict, total=False):
     description: str
     memory_size: int | str
     timeout: float | str
+    ephemeral_storage: int | str
+    network: str | Sequence[str]
+    file_system_configs: Sequence[Mapping[str, str | bool]]
     environment: Mapping[str, str]
     layers: Sequence[str]
     requirements: str
     concurrency_per_environment: int
     reserved_concurrency: int
+    snap_start: bool
     provisioned_concurrency: int
     maximum_retry_attempts: int
     maximum_event_age: float | str

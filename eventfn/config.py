@@ -75,7 +75,8 @@ class _Loading:
         self._overrides = overrides
         self._given_data = data
         self._tables = _overridden(document.tables, overrides)
-        self._reader = SettingsReader(os.environ)
+        # The one variable that is not the operator's: where a function finds a folder of the project, for example.
+        self._reader = SettingsReader({**os.environ, "EVENTFN_FOLDER": str(document.folder)})
         self._shared: dict[str, Any] = {}
         self._destinations: dict[str, Any] = {}
         self._trigger_paths: dict[str, KeyPath] = {}  # source -> where it is declared
@@ -157,6 +158,9 @@ class _Loading:
             code=self._absolute(function.code),
             layers=tuple(self._absolute(layer) for layer in function.layers),
             requirements=self._absolute(function.requirements) if function.requirements is not None else None,
+            file_system_configs=tuple(
+                msgspec.structs.replace(each, path=self._absolute(each.path)) for each in function.file_system_configs
+            ),
             triggers=triggers,
         )
 

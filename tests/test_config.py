@@ -12,7 +12,7 @@ import pytest
 
 from eventfn.config import load
 from eventfn.errors import ConfigError
-from eventfn.functions.model import Admin, Aws, Function, Limits, Project, Queue, Workers
+from eventfn.functions.model import Admin, Aws, FileSystem, Function, Limits, Project, Queue, Workers
 from eventfn.plugins import Plugins
 from eventfn.trigger import ListenContext, Traits
 from eventfn.units import Between, Duration, Megabytes
@@ -179,10 +179,14 @@ def test_a_whole_project(write: Write, tmp_path: Path, monkeypatch: pytest.Monke
             code = "code"
             layers = ["layer"]
             requirements = "requirements.txt"
+            file_system_configs = [
+                { path = "inbox", read_only = true }, { path = "/srv/x/../y", local_mount_path = "/mnt/y" }
+            ]
+            ephemeral_storage = "1 GB"
             memory_size = "256 MB"
             timeout = "10s"
             retry_delays = ["1s", 5]
-            environment = { SIZE = "256" }
+            environment = { SIZE = "256", INBOX = "${EVENTFN_FOLDER}/inbox" }
             on_success = "https://example.org/hook"
             on_failure = "queue:dead"
             dead_letter_queue = "fn:clean-up"
@@ -237,10 +241,15 @@ def test_a_whole_project(write: Write, tmp_path: Path, monkeypatch: pytest.Monke
         code=str(tmp_path / "code"),
         layers=(str(tmp_path / "layer"),),
         requirements=str(tmp_path / "requirements.txt"),
+        file_system_configs=(
+            FileSystem(path=str(tmp_path / "inbox"), read_only=True),
+            FileSystem(path="/srv/y", local_mount_path="/mnt/y"),
+        ),
+        ephemeral_storage=Megabytes(1024),
         memory_size=Megabytes(256),
         timeout=Duration(10),
         retry_delays=(Duration(1), Duration(5)),
-        environment={"SIZE": "256"},
+        environment={"SIZE": "256", "INBOX": str(tmp_path / "inbox")},
         on_success="https://example.org/hook",
         on_failure="queue:dead",
         dead_letter_queue="fn:clean-up",
@@ -251,7 +260,7 @@ def test_a_whole_project(write: Write, tmp_path: Path, monkeypatch: pytest.Monke
     assert files.type == "files"
     assert files.settings == FakeFiles.Settings("inbox", Duration(10))
     assert files.intake.filter_criteria == [{"key": [{"prefix": "a"}]}]
-    assert files.where.line == 44
+    assert files.where.line == 48
     assert (kafka.intake.batch_size, kafka.intake.maximum_batching_window, kafka.intake.enabled) == (500, 5.0, False)
     queue = project.queues["dead"]
     assert queue == Queue(name="dead", visibility_timeout=Duration(120), where=queue.where)
@@ -567,6 +576,15 @@ def test_the_same_trigger_twice(write: Write) -> None:
         (
             handler(f"network = {[f'a:{port}' for port in range(1, 66)]}"),
             ["eventfn.toml:3: functions.a.network: expected at most 64 entries, got 65"],
+        ),
+        (
+            handler("provisioned_concurrency = 3\nsnap_start = true"),
+            ["eventfn.toml:4: functions.a.snap_start: cannot be together with provisioned_concurrency: choose one of them"],
+        ),
+        # file systems
+        (
+            handler('file_system_configs = [\n{ path = "x" },\n{ path = "y", local_mount_path = "/var" }]'),
+            ["eventfn.toml:5: functions.a.file_system_configs[1].local_mount_path: /var/task is the environment's own: choose another, such as /mnt/data"],
         ),
         # the admin listener
         ("[admin]\nlisten = '127.0.0.1'\n", ['eventfn.toml:2: admin.listen: expected an address such as "127.0.0.1:9000", got "127.0.0.1"']),

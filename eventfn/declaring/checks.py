@@ -14,6 +14,7 @@ from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
+from eventfn.declaring import file_system_checks
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins, PluginUnusable
@@ -71,6 +72,8 @@ class Checks:
             self._code(function, path)
             self._environment(function, path)
             self._network(function, (*path, "network"))
+            for key, message in file_system_checks.mistakes(function, self._project, path):
+                self._find(key, message)
             self._concurrency(function, path)
             for key in ("on_success", "on_failure", "dead_letter_queue"):
                 if (uri := getattr(function, key)) is not None:
@@ -205,6 +208,9 @@ class Checks:
         )
         if provisioned > limit:
             self._find((*path, "provisioned_concurrency"), f"expected at most {of}, {limit}, got {provisioned}")
+        if provisioned and function.snap_start:
+            # As in Lambda: the one keeps environments ready, the other makes them quickly.
+            self._find((*path, "snap_start"), "cannot be together with provisioned_concurrency: choose one of them")
 
     # --- destinations ---
 

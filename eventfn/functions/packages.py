@@ -33,6 +33,7 @@ async def prepare(function: Function, project: Project, progress: Callable[[str]
     gives the same version. Raises ConfigError.
     """
     interpreter = await asyncio.to_thread(python.find, function)
+    await asyncio.to_thread(_make_file_systems, function)
     data = Path(project.data)
     task_root, layers = await asyncio.to_thread(_unpacked, function, data)
     if function.requirements is not None:
@@ -50,6 +51,14 @@ async def prepare(function: Function, project: Project, progress: Callable[[str]
         runtime=interpreter.runtime,
         region=project.aws.region,
     )
+
+
+def _make_file_systems(function: Function) -> None:
+    for each in function.file_system_configs:
+        try:
+            Path(each.path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _problem(function, "file_system_configs", f"{each.path} cannot be made: {error.strerror}") from error
 
 
 def _unpacked(function: Function, data: Path) -> tuple[str, tuple[str, ...]]:

@@ -1,11 +1,11 @@
-"""A batch of log lines, one a message: adds what they say to seen.jsonl, and names those it could not read."""
+"""A batch of log lines, one a message: adds what they say to seen/lines.jsonl, and names those it could not read."""
 
 import json
 import os
 import re
 from pathlib import Path
 
-SEEN = Path(os.environ["LAMBDA_TASK_ROOT"]) / "seen.jsonl"
+SEEN = Path(os.environ["SEEN"]) / "lines.jsonl"
 LINE = re.compile(r"(?P<day>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d) (?P<action>\S+) (?P<rest>.+)")
 
 

@@ -21,7 +21,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def lesson(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A copy of the lesson that the test names, so that the checkout stays as it is."""
     copy = tmp_path / "lesson"
-    shutil.copytree(EXAMPLES / request.param, copy, ignore=shutil.ignore_patterns(".eventfn", "inbox", "outbox"))
+    shutil.copytree(
+        EXAMPLES / request.param, copy, ignore=shutil.ignore_patterns(".eventfn", "inbox", "outbox", "seen", "reports")
+    )
     return copy
 
 
@@ -136,7 +138,7 @@ async def test_webhooks_are_accepted_checked_and_handed_on(lesson: Path, tmp_pat
 @in_lesson("04_report")
 async def test_log_lines_are_worked_off_and_reported_by_the_clock(lesson: Path, tmp_path: Path) -> None:
     lines = (lesson / "dpkg.log").read_text().splitlines()
-    report = lesson / "report.json"
+    report = lesson / "reports" / "report.json"
 
     def counted() -> Any:
         return json.loads(report.read_text()) if report.exists() else {"lines": 0}

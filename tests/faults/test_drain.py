@@ -24,6 +24,8 @@ PROJECT = """
 
     [functions.slow]
     handler = "work.slow"
+    file_system_configs = [{{ path = "shared" }}]
+    environment = {{ SHARED = "${{EVENTFN_FOLDER}}/shared" }}
     timeout = 60
     on_success = "queue:done"
 
@@ -33,6 +35,8 @@ PROJECT = """
 
     [functions.worked]
     handler = "work.worked"
+    file_system_configs = [{{ path = "shared" }}]
+    environment = {{ SHARED = "${{EVENTFN_FOLDER}}/shared" }}
     timeout = 60
 
     [[functions.worked.triggers]]
@@ -44,12 +48,13 @@ PROJECT = """
 WORK = """
     import os, pathlib, time
 
-    HERE = pathlib.Path(os.environ["LAMBDA_TASK_ROOT"])
+    def shared(name):
+        return pathlib.Path(os.environ["SHARED"], name)
 
     def work_on(name):
-        with (HERE / f"{name}.started").open("a") as file:
+        with shared(f"{name}.started").open("a") as file:
             file.write("x")
-        while not (HERE / f"{name}.go").exists():
+        while not shared(f"{name}.go").exists():
             time.sleep(0.01)
         return name
 
@@ -58,7 +63,7 @@ WORK = """
 
     def worked(event, context):
         work_on(event["Records"][0]["body"])
-        (HERE / "worked").touch()
+        shared("worked").touch()
 """
 
 
@@ -72,7 +77,7 @@ def event(name: str) -> dict[str, object]:
 
 async def started(folder: Path, *names: str, times: int = 1) -> None:
     def all_started() -> bool:
-        files = [folder / f"{name}.started" for name in names]
+        files = [folder / "shared" / f"{name}.started" for name in names]
         return all(file.exists() and len(file.read_text()) >= times for file in files)
 
     await until(all_started, f"{', '.join(names)} run")
@@ -103,19 +108,19 @@ async def test_what_runs_is_finished(tmp_path: Path, number: signal.Signals, orp
         assert status["draining"], "it can still be asked how it is"
         assert not asked.done()
         for name in ("asked", "submitted", "sent"):
-            (folder / f"{name}.go").touch()
+            (folder / "shared" / f"{name}.go").touch()
         assert await asked == (200, b"asked")
         assert await node.ended() == 0, node.output()
     assert not (data / "node.json").exists()
-    assert (folder / "worked").exists()
+    assert (folder / "shared" / "worked").exists()
     await orphans.gone()
     async with running_node(folder, data) as node:
         (message,) = await until(lambda: node.messages("done"), "its record is there")
         assert json.loads(message["body"])["requestContext"]["approximateInvokeCount"] == 1
         assert (await node.function("slow"))["counts"]["invocations"] == 0
         assert (await node.function("worked"))["counts"]["invocations"] == 0
-    assert (folder / "submitted.started").read_text() == "x", "nothing ran twice"
-    assert (folder / "sent.started").read_text() == "x"
+    assert (folder / "shared" / "submitted.started").read_text() == "x", "nothing ran twice"
+    assert (folder / "shared" / "sent.started").read_text() == "x"
 
 
 async def test_what_is_not_finished_in_time_is_handed_back_and_runs_after_the_restart(tmp_path: Path) -> None:
@@ -129,18 +134,18 @@ async def test_what_is_not_finished_in_time_is_handed_back_and_runs_after_the_re
         # Whoever waited is told that it did not work, or cut off, and not left hanging.
         with contextlib.suppress(aiohttp.ClientConnectionError):
             assert (await asked)[0] == 503
-    assert not (folder / "worked").exists()
+    assert not (folder / "shared" / "worked").exists()
     for name in ("submitted", "sent"):
-        (folder / f"{name}.go").touch()
+        (folder / "shared" / f"{name}.go").touch()
     async with running_node(folder, data) as node:
         # Handed back means now: neither a lease nor a visibility timeout has to lapse first.
         (message,) = await until(lambda: node.messages("done"), "the event is done", 20)
         record = json.loads(message["body"])
         assert record["requestContext"]["requestId"] == request_id
         assert record["requestContext"]["approximateInvokeCount"] == 1, "the interrupted attempt did not count"
-        await until((folder / "worked").exists, "the message is worked off", 20)
-    assert (folder / "submitted.started").read_text() == "xx"
-    assert (folder / "asked.started").read_text() == "x", "nobody waits for it any more"
+        await until((folder / "shared" / "worked").exists, "the message is worked off", 20)
+    assert (folder / "shared" / "submitted.started").read_text() == "xx"
+    assert (folder / "shared" / "asked.started").read_text() == "x", "nobody waits for it any more"
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path, orphans: Orphans) -> None:
@@ -153,6 +158,6 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, orphans: Orphans)
         node.process.send_signal(signal.SIGTERM)
         assert await node.ended() == 128 + signal.SIGTERM
         await orphans.gone()
-    (folder / "submitted.go").touch()
+    (folder / "shared" / "submitted.go").touch()
     async with running_node(folder, data) as node:
         await until(lambda: node.messages("done"), "the event is done by the next node", 20)

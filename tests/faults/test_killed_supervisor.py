@@ -53,6 +53,8 @@ PROJECT = """
 
     [functions.submitted]
     handler = "work.submitted"
+    file_system_configs = [{ path = "attempts" }]
+    environment = { ATTEMPTS = "${EVENTFN_FOLDER}/attempts" }
     timeout = 60
     retry_delays = ["50ms"]
     maximum_retry_attempts = 1
@@ -67,6 +69,8 @@ PROJECT = """
 
     [functions.filed]
     handler = "work.filed"
+    file_system_configs = [{ path = "attempts" }]
+    environment = { ATTEMPTS = "${EVENTFN_FOLDER}/attempts" }
     retry_delays = ["50ms"]
     on_success = "queue:announced"
 
@@ -76,6 +80,8 @@ PROJECT = """
 
     [functions.worked]
     handler = "work.worked"
+    file_system_configs = [{ path = "attempts" }]
+    environment = { ATTEMPTS = "${EVENTFN_FOLDER}/attempts" }
 
     [[functions.worked.triggers]]
     type = "queue"
@@ -87,7 +93,7 @@ PROJECT = """
 WORK = """
     import json, os
 
-    LOG = os.path.join(os.environ["LAMBDA_TASK_ROOT"], "attempts.log")
+    LOG = os.path.join(os.environ["ATTEMPTS"], "log")
 
     def attempt(kind, name):
         file = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -190,7 +196,8 @@ async def live(place: Path, number: int) -> collections.Counter[str]:
     folder, data = write_project(place / "project", PROJECT, work=WORK), place / "data"
     inbox = folder / "inbox"
     inbox.mkdir()
-    (folder / "attempts.log").touch()
+    (folder / "attempts").mkdir()
+    (folder / "attempts" / "log").touch()
     moments = random.Random(SEED + number)
     accepted = Accepted()
     for round_ in range(KILLS // LIVES):
@@ -211,7 +218,7 @@ async def live(place: Path, number: int) -> collections.Counter[str]:
         await until(lambda: _nothing_waits(node, folder, accepted), "everything accepted was worked off")
 
     records = await _in_the_end(data)
-    attempts = collections.Counter((folder / "attempts.log").read_text().splitlines())
+    attempts = collections.Counter((folder / "attempts" / "log").read_text().splitlines())
     counts = _judge(accepted, records, attempts)
     assert counts["submits"] > KILLS / LIVES
     assert counts["files"] > KILLS / LIVES
@@ -221,7 +228,7 @@ async def live(place: Path, number: int) -> collections.Counter[str]:
 
 def _ran(folder: Path) -> int:
     """Attempts at submitted events so far."""
-    return (folder / "attempts.log").read_text().count("submit ")
+    return (folder / "attempts" / "log").read_text().count("submit ")
 
 
 async def _killed_while_starting(folder: Path, data: Path, moment: float) -> None:
@@ -235,7 +242,7 @@ async def _killed_while_starting(folder: Path, data: Path, moment: float) -> Non
 
 async def _nothing_waits(node: RunningNode, folder: Path, accepted: Accepted) -> bool:
     """Neither in the engine nor on its way into it."""
-    attempts = set((folder / "attempts.log").read_text().splitlines())
+    attempts = set((folder / "attempts" / "log").read_text().splitlines())
     if not all(f"file {name}" in attempts for name in accepted.files):
         return False
     status = await node.json("GET", "/status")

@@ -15,6 +15,8 @@ from .conftest import Orphans, children_of
 PROJECT = """
     [functions.waits]
     handler = "work.waits"
+    file_system_configs = [{ path = "shared" }]
+    environment = { SHARED = "${EVENTFN_FOLDER}/shared" }
     timeout = 60
     retry_delays = ["50ms"]
     on_success = "queue:done"
@@ -32,6 +34,8 @@ PROJECT = """
 
     [functions.stubborn]
     handler = "work.stubborn"
+    file_system_configs = [{ path = "shared" }]
+    environment = { SHARED = "${EVENTFN_FOLDER}/shared" }
     timeout = 600
 
     [[functions.stubborn.triggers]]
@@ -42,17 +46,18 @@ PROJECT = """
 WORK = """
     import os, pathlib, signal, time
 
-    HERE = pathlib.Path(os.environ["LAMBDA_TASK_ROOT"])
+    def shared(name):
+        return pathlib.Path(os.environ["SHARED"], name)
 
     def say(name):
-        draft = HERE / f"{name}.draft"
+        draft = shared(f"{name}.draft")
         draft.write_text(str(os.getpid()))
-        draft.rename(HERE / f"{name}.pid")
+        draft.rename(shared(f"{name}.pid"))
 
     def waits(event, context):
         name = event["pathParameters"]["name"]
         say(name)
-        while not (HERE / f"{name}.go").exists():
+        while not shared(f"{name}.go").exists():
             time.sleep(0.01)
         return {"pid": os.getpid()}
 
@@ -70,7 +75,7 @@ WORK = """
 
 async def pid_of(folder: Path, name: str) -> int:
     """Of the environment that works on it, once it does."""
-    file = folder / f"{name}.pid"
+    file = folder / "shared" / f"{name}.pid"
     await until(file.exists, f"{name} runs")
     return int(file.read_text())
 
@@ -92,10 +97,10 @@ async def test_a_killed_environment_fails_its_own_request_and_no_other(tmp_path:
         os.kill(await pid_of(folder, "mine"), signal.SIGKILL)
         assert await mine == (502, b"Internal Server Error")
         await answered(node, "/quick")
-        (folder / "other.go").touch()
+        (folder / "shared" / "other.go").touch()
         status, body = await other
         assert (status, json.loads(body)) == (200, {"pid": living})
-        (folder / "mine.go").touch()
+        (folder / "shared" / "mine.go").touch()
         assert await answered(node, "/waits/mine") == living  # it is the only one left
 
 
@@ -104,10 +109,10 @@ async def test_the_event_of_a_killed_environment_is_tried_again(tmp_path: Path) 
     async with running_node(folder, tmp_path / "data") as node:
         request_id = await node.submit("waits", {"pathParameters": {"name": "event"}})
         first = await pid_of(folder, "event")
-        (folder / "event.pid").unlink()
+        (folder / "shared" / "event.pid").unlink()
         os.kill(first, signal.SIGKILL)
         second = await pid_of(folder, "event")
-        (folder / "event.go").touch()
+        (folder / "shared" / "event.go").touch()
         (message,) = await until(lambda: node.messages("done"), "the event is done")
         record = json.loads(message["body"])
         assert record["requestContext"]["requestId"] == request_id
@@ -127,8 +132,8 @@ async def test_a_killed_zygote_takes_no_environment_with_it_and_is_replaced(tmp_
         assert await answered(node, "/quick") == warm
         second = asyncio.create_task(node.fetch("GET", "/waits/second"))  # needs a new environment
         assert await pid_of(folder, "second") not in (warm, environment)
-        (folder / "first.go").touch()
-        (folder / "second.go").touch()
+        (folder / "shared" / "first.go").touch()
+        (folder / "shared" / "second.go").touch()
         status, body = await running
         assert (status, json.loads(body)) == (200, {"pid": environment})
         assert (await second)[0] == 200
@@ -136,7 +141,8 @@ async def test_a_killed_zygote_takes_no_environment_with_it_and_is_replaced(tmp_
 
 async def test_zygotes_and_environments_killed_over_and_over_lose_no_event(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "project", PROJECT, work=WORK)
-    (folder / "event.go").touch()
+    (folder / "shared").mkdir()
+    (folder / "shared" / "event.go").touch()
     (folder / "eventfn.toml").write_text(
         (folder / "eventfn.toml").read_text().replace('"50ms"]', '"10ms"]\nmaximum_retry_attempts = 100')
     )

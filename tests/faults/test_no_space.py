@@ -19,6 +19,8 @@ BODY = b"x" * 200_000
 PROJECT = """
     [functions.kept]
     handler = "work.kept"
+    file_system_configs = [{ path = "gate" }]
+    environment = { GATE = "${EVENTFN_FOLDER}/gate" }
     on_success = "queue:done"
 
     [[functions.kept.triggers]]
@@ -36,12 +38,10 @@ PROJECT = """
 """
 
 WORK = """
-    import os, pathlib, time
-
-    GATE = pathlib.Path(os.environ["LAMBDA_TASK_ROOT"], "open")
+    import os, time
 
     def kept(event, context):
-        while not GATE.exists():
+        while not os.path.exists(os.environ["GATE"] + "/open"):
             time.sleep(0.01)
 
     def answers(event, context):
@@ -78,7 +78,7 @@ async def test_a_full_disk_refuses_what_is_new_and_loses_nothing(small_disk: Pat
         assert events["visible"] + events["in_flight"] + events["delayed"] == len(accepted)
 
         # Functions go on too, and what becomes of their events is kept as soon as there is room for it.
-        (folder / "open").touch()
+        (folder / "gate" / "open").touch()
         ballast.unlink()
 
         async def all_done() -> bool:

@@ -32,6 +32,8 @@ PROJECT = f"""
 
     [functions.slow]
     handler = "work.slow"
+    file_system_configs = [{{ path = "shared" }}]
+    environment = {{ SHARED = "${{EVENTFN_FOLDER}}/shared" }}
     reserved_concurrency = 1
     timeout = 60
 
@@ -43,14 +45,15 @@ PROJECT = f"""
 WORK = """
     import json, os, pathlib, time
 
-    HERE = pathlib.Path(os.environ["LAMBDA_TASK_ROOT"])
+    def shared(name):
+        return pathlib.Path(os.environ["SHARED"], name)
 
     def quick(event, context):
         return {"number": json.loads(event["body"])}
 
     def slow(event, context):
-        (HERE / "running").touch()
-        while not (HERE / "go").exists():
+        shared("running").touch()
+        while not shared("go").exists():
             time.sleep(0.01)
         return "late"
 """
@@ -105,9 +108,9 @@ async def test_a_function_at_its_own_limit_refuses_and_others_do_not(tmp_path: P
     folder = write_project(tmp_path / "project", PROJECT, work=WORK)
     async with running_node(folder, tmp_path / "data") as node:
         first = asyncio.create_task(node.fetch("GET", "/slow"))
-        await until((folder / "running").exists, "the first request runs")
+        await until((folder / "shared" / "running").exists, "the first request runs")
         assert await node.fetch("GET", "/slow") == (429, b'{"message":"Too Many Requests"}')
         assert (await node.fetch("POST", "/quick", data="2"))[0] == 200
-        (folder / "go").touch()
+        (folder / "shared" / "go").touch()
         assert await first == (200, b"late")
         assert await node.fetch("GET", "/slow") == (200, b"late")

@@ -137,6 +137,8 @@ async def test_pulled_triggers_are_moved_too(folder: Path, tmp_path: Path) -> No
     pulled = """
 [functions.worked]
 handler = "work.handler"
+file_system_configs = [{ path = "done" }]
+environment = { DONE = "${EVENTFN_FOLDER}/done" }
 timeout = 5
 
 [[functions.worked.triggers]]
@@ -148,11 +150,11 @@ type = "files"
 path = "QUEUE"
 """
     (folder / "work.py").write_text(
-        "import pathlib\n"
+        "import os, pathlib\n"
         "def handler(event, context):\n"
         "    for record in event['Records']:\n"
         "        name = record['body'] if 'body' in record else record['s3']['object']['key']\n"
-        "        (pathlib.Path(__file__).parent / f'{name}.done').touch()\n"
+        "        pathlib.Path(os.environ['DONE'], name).touch()\n"
     )
     for name in ("first", "second"):
         (folder / name).mkdir()
@@ -161,9 +163,9 @@ path = "QUEUE"
         for queue, other in (("first", "second"), ("second", "first"), ("first", "second")):
             await _send(node, queue, f"message to {queue}")
             (folder / queue / f"file_in_{queue}").touch()
-            for done in (f"message to {queue}.done", f"file_in_{queue}.done"):
-                await until((folder / done).exists, done)
-                (folder / done).unlink()
+            for done in (f"message to {queue}", f"file_in_{queue}"):
+                await until((folder / "done" / done).exists, done)
+                (folder / "done" / done).unlink()
             (folder / queue / f"file_in_{queue}").unlink()
             save(folder / "eventfn.toml", PROJECT + pulled.replace("QUEUE", other))
             await until(lambda: _reads(node, other), f"it reads {other}")  # noqa: B023

@@ -12,7 +12,7 @@ import pytest
 
 from eventfn.errors import ConfigError
 from eventfn.functions import archives, requirements
-from eventfn.functions.model import Function, Project, TriggerBinding, Where
+from eventfn.functions.model import FileSystem, Function, Project, TriggerBinding, Where
 from eventfn.functions.packages import prepare
 from eventfn.units import Megabytes
 from eventfn.workers.contract import Prepared
@@ -298,3 +298,17 @@ async def test_a_cancelled_install_leaves_nothing(folder: Folder, required: Path
     with pytest.raises(asyncio.CancelledError):
         await preparing
     assert [path for path in (folder.data / "layers").iterdir() if path.is_dir()] == []
+
+
+# --- file systems ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_system_that_is_missing_is_made(folder: Folder) -> None:
+    shared = folder.root / "deep" / "shared"
+    await folder.prepare(file_system_configs=(FileSystem(path=str(shared)),))
+    assert shared.is_dir()
+    (folder.root / "file").touch()
+    problem = await folder.problem(file_system_configs=(FileSystem(path=str(folder.root / "file")),))
+    assert problem == (
+        f"eventfn.toml:3: functions.work.file_system_configs: {folder.root}/file cannot be made: File exists"
+    )

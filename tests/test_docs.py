@@ -1,0 +1,22 @@
+"""What the documentation lists is what there is."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from eventfn.functions.model import Admin, Aws, FileSystem, Function, Intake, Limits, Queue, Workers
+
+DECLARING = (Path(__file__).parents[1] / "docs" / "declaring.md").read_text()
+TOLD_OTHERWISE = {"name", "where", "triggers"}  # headings of tables, not keys in them
+
+
+@pytest.mark.parametrize("kind", [Function, FileSystem, Intake, Queue, Limits, Workers, Admin, Aws])
+def test_every_key_is_documented(kind: type[msgspec.Struct]) -> None:
+    listed = {
+        word.strip("`").split()[-1]
+        for row in DECLARING.splitlines()
+        if row.startswith("| `")
+        for word in row.split(" | ")[0].removeprefix("| ").split(", ")
+    }
+    assert [key for key in kind.__struct_fields__ if key not in listed | TOLD_OTHERWISE] == []
