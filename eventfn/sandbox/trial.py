@@ -23,8 +23,7 @@ _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x
 _NEWUSER, _NEWPID, _NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x4000, 0x4_0000
 _MNT_DETACH = 2
-# Newer calls have the same number on every machine.
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+# Of the newer calls, whose numbers are the same on every machine.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _HERE, _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _AT_EMPTY_PATH = -100, 1, 4, 0x1000
 
@@ -36,7 +35,7 @@ def main() -> None:
     root = types.ModuleType("eventfn")
     root.__path__ = [str(Path(__file__).resolve().parents[1])]
     sys.modules["eventfn"] = root
-    from eventfn.sandbox import landlock, network, privileges, syscalls
+    from eventfn.sandbox import landlock, network, privileges, syscall_numbers, syscalls
 
     def confine() -> str:
         rules = landlock.rules(landlock.Access(("/",), ()), tcp=False, version=version)
@@ -49,7 +48,9 @@ def main() -> None:
     version = landlock.abi()
     print("landlock", version)
     print("confine", _in_child(confine)[0])
-    failed, proc = _in_child(lambda: _namespaces(network.bring_up_loopback))
+    # Where the machine's numbers are not known, `confine` has failed already, and with it the lower tier.
+    pivot_root = syscall_numbers.numbers(os.uname().machine)["pivot_root"] if syscalls.known_architecture() else -1
+    failed, proc = _in_child(lambda: _namespaces(pivot_root, network.bring_up_loopback))
     print("namespaces", failed)
     print("proc", proc or "none")
 
@@ -63,6 +64,8 @@ def _in_child(work: Callable[[], str]) -> tuple[str, str]:
             said = f"\n{work()}"
         except OSError as error:
             said = f"{error.errno} {error.strerror}\n"
+        except Exception as error:
+            said = f"0 {error!r}\n"
         os.write(write, said.encode())
         os._exit(0)
     os.close(write)
@@ -72,21 +75,21 @@ def _in_child(work: Callable[[], str]) -> tuple[str, str]:
     return (failed, result) if separator else (f"0 the trial ended with status {status}", "")
 
 
-def _namespaces(bring_up_loopback: Callable[[], None]) -> str:
+def _namespaces(pivot_root: int, bring_up_loopback: Callable[[], None]) -> str:
     uid, gid = os.geteuid(), os.getegid()
     _unshare("CLONE_NEWUSER|CLONE_NEWNS", _NEWUSER | _NEWNS)
     _map(uid, gid)
     flags = _NEWUSER | _NEWPID | _NEWNS | _NEWNET | _NEWIPC | _NEWUTS | _NEWCGROUP
     _unshare("CLONE_NEWUSER|NEWPID|NEWNS|NEWNET|NEWIPC|NEWUTS|NEWCGROUP", flags)
     _map(0, 0)
-    failed, proc = _in_child(lambda: _inside(bring_up_loopback))  # the first process of the pid namespace
+    failed, proc = _in_child(lambda: _inside(pivot_root, bring_up_loopback))  # the first process of the pid namespace
     if failed:
         code, _, call = failed.partition(" ")
         raise OSError(int(code), call)
     return proc
 
 
-def _inside(bring_up_loopback: Callable[[], None]) -> str:
+def _inside(pivot_root: int, bring_up_loopback: Callable[[], None]) -> str:
     """On /sys, which every machine has, and which nobody misses in here."""
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE, None)
     _mount("tmpfs", "/sys", "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,nr_inodes=16")
@@ -94,10 +97,7 @@ def _inside(bring_up_loopback: Callable[[], None]) -> str:
         Path("/sys", name).mkdir()
     _detached("/usr", "/sys/usr")
     proc = _proc("/sys/proc")
-    machine = os.uname().machine
-    if machine not in _PIVOT_ROOT:
-        raise OSError(0, f"pivot_root: eventfn knows x86_64 and aarch64, not {machine}")
-    _system("pivot_root('/sys', '/sys/old')", _PIVOT_ROOT[machine], b"/sys", b"/sys/old")
+    _system("pivot_root('/sys', '/sys/old')", pivot_root, b"/sys", b"/sys/old")
     _checked("umount2('/old', MNT_DETACH)", _libc.umount2(b"/old", _MNT_DETACH))
     bring_up_loopback()
     return proc
