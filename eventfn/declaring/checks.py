@@ -72,8 +72,8 @@ class Checks:
             self._code(function, path)
             self._environment(function, path)
             self._network(function, (*path, "network"))
-            for key, message in file_system_checks.mistakes(function, self._project, path):
-                self._find(key, message)
+            for place, message in file_system_checks.mistakes(function, self._project, path):
+                self._find(place, message)
             self._concurrency(function, path)
             for key in ("on_success", "on_failure", "dead_letter_queue"):
                 if (uri := getattr(function, key)) is not None:

@@ -1,4 +1,4 @@
-"""The rules of file_system_configs: which folders of the machine a function may be given, and where it may find them."""
+"""The rules of file_system_configs: which folders of the machine a function may have, and where it may find them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def mistakes(function: Function, project: Project, path: KeyPath) -> Iterator[tu
     places: dict[str, int] = {}
     for at, each in enumerate(function.file_system_configs):
         key = (*path, "file_system_configs", at)
-        place, named_by = (
-            (each.local_mount_path or each.path),
-            ("local_mount_path" if each.local_mount_path else "path"),
-        )
+        named_by, place = "local_mount_path", each.local_mount_path
+        if place is None:
+            named_by, place = "path", each.path
         if (message := _folder(each, project)) is not None:
             yield (*key, "path"), message
         elif (message := _place(each)) is not None:
