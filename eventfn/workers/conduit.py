@@ -1,17 +1,18 @@
 """Bytes between two connected sockets, both ways, until both have ended or one breaks.
 
-Sockets and the loop's readers instead of transports, because the bound has to be exact: both ends may be hostile. A
-way holds 64 KB at most, and only while the other side does not take them; until then it reads no more, and the sender
-is held back by its own kernel. A turn of the loop moves one chunk a way.
+Sockets instead of the loop's transports, because the bound has to be exact: both ends may be hostile. A way holds
+64 KB at most, and only while the other side does not take them; until then it reads no more, and the sender is held
+back by its own kernel. One call moves one chunk one way.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
 from collections.abc import Callable
+
+from eventfn.workers.share import Share
 
 _CHUNK = 65_536
 _chunk = memoryview(bytearray(_CHUNK))  # one for all: what is in it is sent or copied before anybody else reads
@@ -28,11 +29,13 @@ def reset(connection: socket.socket) -> None:
 class Conduit:
     """Owns two non-blocking sockets. `ended` is called once, when both are closed, unless that was `close`'s doing."""
 
-    def __init__(self, one: socket.socket, other: socket.socket, ended: Callable[[Conduit], None]) -> None:
+    def __init__(
+        self, one: socket.socket, other: socket.socket, share: Share, ended: Callable[[Conduit], None]
+    ) -> None:
         self._sockets = one, other
         self._ended = ended
         self._open_ways = 2
-        self._ways = _Way(one, other, self._way_ended, self._broken), _Way(other, one, self._way_ended, self._broken)
+        self._ways = _Way(one, other, share, self), _Way(other, one, share, self)
 
     def close(self) -> None:
         """What the kernel has taken is still delivered, as when a process ends."""
@@ -40,13 +43,13 @@ class Conduit:
         for each in self._sockets:
             each.close()
 
-    def _way_ended(self) -> None:
+    def way_ended(self) -> None:
         self._open_ways -= 1
         if self._open_ways == 0:
             self.close()
             self._ended(self)
 
-    def _broken(self) -> None:
+    def broken(self) -> None:
         self._stop()
         for each in self._sockets:
             reset(each)
@@ -60,50 +63,47 @@ class Conduit:
 class _Way:
     """What arrives at `source` goes to `sink`; its end does too, as the end of what is sent."""
 
-    def __init__(
-        self, source: socket.socket, sink: socket.socket, ended: Callable[[], None], broken: Callable[[], None]
-    ) -> None:
+    def __init__(self, source: socket.socket, sink: socket.socket, share: Share, conduit: Conduit) -> None:
         self._source = source
         self._sink = sink
-        self._ended = ended
-        self._broken = broken
+        self._share = share
+        self._conduit = conduit
         self._rest = memoryview(b"")  # what the sink has not taken yet
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(source, self._arrived)
+        share.on_readable(source.fileno(), self._arrived)
 
     def stop(self) -> None:
-        self._loop.remove_reader(self._source)
-        self._loop.remove_writer(self._sink)
+        self._share.on_readable(self._source.fileno(), None)
+        self._share.on_writable(self._sink.fileno(), None)
         self._rest = memoryview(b"")
 
     def _arrived(self) -> None:
         try:
             size = self._source.recv_into(_chunk)
             if size == 0:
-                self._loop.remove_reader(self._source)
+                self._share.on_readable(self._source.fileno(), None)
                 self._sink.shutdown(socket.SHUT_WR)
-                self._ended()
+                self._conduit.way_ended()
                 return
             sent = self._send(_chunk[:size])
         except BlockingIOError:
             return
         except OSError:
-            self._broken()
+            self._conduit.broken()
             return
         if sent < size:
             self._rest = memoryview(bytes(_chunk[sent:size]))
-            self._loop.remove_reader(self._source)
-            self._loop.add_writer(self._sink, self._room)
+            self._share.on_readable(self._source.fileno(), None)
+            self._share.on_writable(self._sink.fileno(), self._room)
 
     def _room(self) -> None:
         try:
             self._rest = self._rest[self._send(self._rest) :]
         except OSError:
-            self._broken()
+            self._conduit.broken()
             return
         if not self._rest:
-            self._loop.remove_writer(self._sink)
-            self._loop.add_reader(self._source, self._arrived)
+            self._share.on_writable(self._sink.fileno(), None)
+            self._share.on_readable(self._source.fileno(), self._arrived)
 
     def _send(self, chunk: memoryview) -> int:
         try:

@@ -5,8 +5,8 @@ them lives in the sandbox's network, what is connected here in the machine's. So
 ports and nothing else, and says nothing that anybody here has to understand.
 
 The function is hostile: it may open connections by the thousand, never read, never end. It gets so many places at a
-time, each for a quarter of a second at least, and one new connection a turn of the loop; the others wait in its own
-kernel's queue. Bytes are bounded in conduit.py, look-ups in names.py, lines in its log here.
+time, each for half a second at least, and one new connection a turn of the loop; the others wait in the kernel's queue.
+Bytes are bounded in conduit.py, calls in share.py, look-ups in names.py, lines in its log here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from eventfn.clock import Clock
 from eventfn.sandbox.allow_list import Target
 from eventfn.workers.conduit import Conduit, reset
 from eventfn.workers.names import Address, Names
+from eventfn.workers.share import Share
 
 _PLACES = 128  # connections of one environment at a time; each takes two descriptors of the supervisor
-_LEAST_STAY = 0.25  # seconds that one takes its place: with 128 of them, 512 new ones a second at most
+_LEAST_STAY = 0.5  # seconds that one takes its place: new ones cost most, 0.3 ms, and so are at most 256 a second
 _CONNECT_TIMEOUT = 10.0  # seconds, for the name and all of its addresses
 _OUT_OF_SOMETHING = 1.0  # seconds to wait when the machine has no descriptor or no memory for another connection
 _QUIET = 1.0  # seconds between two lines of log about one target
@@ -64,7 +65,7 @@ class Relay:
         self._watching = False
         self._out_of_something = False
         self._doors: dict[int, tuple[socket.socket, Target]] = {}
-        # One descriptor for the loop to watch or not to, whatever the number of doors.
+        # One descriptor to watch or not to, whatever the number of doors.
         self._ready = select.epoll()
         try:
             for listener, target in zip(listeners, targets, strict=True):
@@ -76,6 +77,7 @@ class Relay:
             for listener in listeners:
                 listener.close()
             raise ValueError(f"{len(listeners)} sockets for {len(targets)} targets: {error}") from error
+        self._share = Share()
         self._watch()
 
     @property
@@ -89,7 +91,6 @@ class Relay:
             return
         self._closed = True
         self._unwatch()
-        self._ready.close()
         for listener, _ in self._doors.values():
             listener.close()
         for task, inside in self._connecting.items():
@@ -98,6 +99,8 @@ class Relay:
         for conduit in self._conduits:
             conduit.close()
         self._conduits.clear()
+        self._share.close()
+        self._ready.close()
         self._complaints.close()
 
     # --- accepting ---------------------------------------------------------------------------------------------------
@@ -105,12 +108,12 @@ class Relay:
     def _watch(self) -> None:
         if not self._closed and not self._watching and not self._out_of_something and self._taken < self._places:
             self._watching = True
-            self._loop.add_reader(self._ready.fileno(), self._accept)
+            self._share.on_readable(self._ready.fileno(), self._accept)
 
     def _unwatch(self) -> None:
         if self._watching:
             self._watching = False
-            self._loop.remove_reader(self._ready.fileno())
+            self._share.on_readable(self._ready.fileno(), None)
 
     def _accept(self) -> None:
         for descriptor, _ in self._ready.poll(0, 1):
@@ -130,7 +133,7 @@ class Relay:
             self._taken += 1
             if self._taken == self._places:
                 self._unwatch()
-                self._complaints.say("all connections", f"{self._places} are open, the most there can be; others wait")
+                self._complaints.say("connections", f"all {self._places} places are taken; others wait")
             task = self._loop.create_task(self._serve(inside, target, self._loop.time()))
             self._connecting[task] = inside
             task.add_done_callback(self._connecting.pop)
@@ -160,7 +163,7 @@ class Relay:
             self._leave(began)
 
         if outside is not None:
-            self._conduits.add(Conduit(inside, outside, ended))
+            self._conduits.add(Conduit(inside, outside, self._share, ended))
 
     async def _connect(self, target: Target) -> socket.socket:
         addresses = _literal(target) or await self._names.addresses(target)
