@@ -124,11 +124,12 @@ def known_architecture() -> bool:
     return os.uname().machine in MACHINES
 
 
-def compile_program(*, inet: bool, namespaces: bool, machine: str | None = None) -> bytes:
+def compile_program(*, inet: bool, unix: bool, namespaces: bool, machine: str | None = None) -> bytes:
     """The filter, as an array of struct sock_filter. Computed once; `install` takes it in each environment.
 
-    `inet`: whether TCP and UDP sockets are to be had. `namespaces`: whether the processes have a mount, pid, ipc and
-    net namespace of their own; without, AF_UNIX sockets would reach the machine's, and some calls its processes.
+    `inet`: whether TCP and UDP sockets are to be had. `unix`: whether AF_UNIX ones are, besides pairs: only where they
+    reach no service of the machine, so with a mount namespace for those at a path, and with a net namespace or
+    Landlock 6 for the abstract ones. `namespaces`: whether the processes have a pid and an ipc namespace of their own.
     `machine` as uname(2) has it, this one by default. OSError if its system calls are not known here.
     """
     machine = machine or os.uname().machine
@@ -138,7 +139,7 @@ def compile_program(*, inet: bool, namespaces: bool, machine: str | None = None)
     answers = {
         **dict.fromkeys(_ALLOWED.split(), bpf.decide((), ALLOW)),
         **dict.fromkeys(_DENIED.split(), bpf.decide((), _NO)),
-        **_sockets(inet=inet, namespaces=namespaces),
+        **_sockets(inet=inet, unix=unix),
         **_rules_for_arguments(),
         **_other_processes(namespaces=namespaces),
     }
@@ -174,12 +175,12 @@ def install(program: bytes) -> None:
         raise OSError(error, text)
 
 
-def _sockets(*, inet: bool, namespaces: bool) -> dict[str, bpf.Code]:
+def _sockets(*, inet: bool, unix: bool) -> dict[str, bpf.Code]:
     """Families by the list: vsock, netlink, AF_ALG, packets and the rest are reached through no namespace's wall."""
-    unix, dgram, stream, seqpacket = socket.AF_UNIX, socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+    dgram, stream, seqpacket = socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_SEQPACKET
     families: list[When] = []
-    if namespaces:
-        families += [_socket_rule((unix,), (stream, dgram, seqpacket))]
+    if unix:
+        families += [_socket_rule((socket.AF_UNIX,), (stream, dgram, seqpacket))]
     if inet:
         both = (socket.AF_INET, socket.AF_INET6)
         families += [
@@ -187,11 +188,11 @@ def _sockets(*, inet: bool, namespaces: bool) -> dict[str, bpf.Code]:
             _socket_rule(both, (dgram,), (0, socket.IPPROTO_UDP)),
             When(_MPTCP_AND_OTHERS, (Is(0, both),)),  # and SCTP, DCCP, ICMP, raw: more kernel than a function needs
         ]
-    # A pair of datagram sockets can be connected to another address afterwards: without namespaces, the machine's.
-    pairs = (stream, seqpacket, dgram) if namespaces else (stream, seqpacket)
+    # A datagram socket of a pair can be connected to any address afterwards; the others are connected for good.
+    pairs = (stream, seqpacket, dgram) if unix else (stream, seqpacket)
     return {
         "socket": bpf.decide(families, _NO_FAMILY),
-        "socketpair": bpf.decide([_socket_rule((unix,), pairs)], _NO_FAMILY),
+        "socketpair": bpf.decide([_socket_rule((socket.AF_UNIX,), pairs)], _NO_FAMILY),
         "setsockopt": bpf.decide(
             [
                 When(fail_with(errno.ENOPROTOOPT), (Is(1, (socket.SOL_SOCKET,)), Is(2, _SO_ATTACH_FILTERS))),

@@ -39,7 +39,7 @@ def main() -> None:
 
     def confine() -> str:
         rules = landlock.rules(landlock.Access(("/",), ()), tcp=False, version=version)
-        program = syscalls.compile_program(inet=False, namespaces=True)
+        program = syscalls.compile_program(inet=False, unix=True, namespaces=True)
         privileges.no_new_privileges()
         landlock.enforce(rules)
         syscalls.install(program)

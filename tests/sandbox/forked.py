@@ -43,9 +43,9 @@ def in_fork(work: Callable[[], object]) -> Any:
     return answer["returned"]
 
 
-def behind_filter(work: Callable[[], object], *, inet: bool = True, namespaces: bool = True) -> Any:
-    """As `in_fork`, with the system calls filtered."""
-    program = syscalls.compile_program(inet=inet, namespaces=namespaces)
+def behind_filter(work: Callable[[], object], *, strict: bool = False) -> Any:
+    """As `in_fork`, with the system calls filtered; `strict` as it is without namespaces and network."""
+    program = syscalls.compile_program(inet=not strict, unix=not strict, namespaces=not strict)
 
     def filtered() -> object:
         privileges.no_new_privileges()

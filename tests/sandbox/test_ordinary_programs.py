@@ -88,14 +88,14 @@ PYTHON = {
 }
 
 
-def program(*argv: str, namespaces: bool = True, inet: bool = True) -> str:
+def program(*argv: str, strict: bool = False) -> str:
     """What it prints, run in a fork behind the wall. Fails with its standard error."""
 
     def work() -> list[object]:
         done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
         return [done.returncode, done.stdout, done.stderr[-4000:]]
 
-    code, output, errors = behind_filter(work, namespaces=namespaces, inet=inet)
+    code, output, errors = behind_filter(work, strict=strict)
     assert code == 0, errors
     return str(output)
 
@@ -112,7 +112,7 @@ def test_python_works_without_namespaces_or_network(subject: str, tmp_path: Path
     """Except for what they are for: connections, and multiprocessing's servers, which listen on unix sockets."""
     file = tmp_path / "program.py"
     file.write_text(textwrap.dedent(PYTHON[subject]))
-    program(sys.executable, str(file), namespaces=False, inet=False)
+    program(sys.executable, str(file), strict=True)
 
 
 def test_a_loop_and_its_programs_work_without_namespaces_or_network() -> None:
@@ -125,7 +125,7 @@ def test_a_loop_and_its_programs_work_without_namespaces_or_network() -> None:
         with multiprocessing.get_context("fork").Pool(2) as pool:
             assert pool.map(abs, [-1, -2]) == [1, 2]
     """
-    program(sys.executable, "-c", textwrap.dedent(source), namespaces=False, inet=False)
+    program(sys.executable, "-c", textwrap.dedent(source), strict=True)
 
 
 def test_shells_and_their_tools_work(tmp_path: Path) -> None:

@@ -23,11 +23,13 @@ from eventfn.sandbox.syscall_numbers import MACHINES, numbers
 ALLOW = "allow"
 KILL = "kill"
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003, "arm": 0x40000028}
-VARIANTS = tuple(itertools.product((False, True), (False, True)))  # inet, namespaces
+VARIANTS = tuple(itertools.product((False, True), repeat=3))  # inet, unix, namespaces
 PROGRAMS = {
-    (machine, inet, namespaces): syscalls.compile_program(inet=inet, namespaces=namespaces, machine=machine)
+    (machine, *variant): syscalls.compile_program(
+        inet=variant[0], unix=variant[1], namespaces=variant[2], machine=machine
+    )
     for machine in MACHINES
-    for inet, namespaces in VARIANTS
+    for variant in VARIANTS
 }
 HERE = os.uname().machine
 
@@ -88,9 +90,9 @@ def test_a_name_is_known_and_stands_in_one_list() -> None:
     assert not (ALLOWED | DENIED) & RULED
 
 
-@pytest.mark.parametrize(("machine", "inet", "namespaces"), PROGRAMS)
-def test_every_number_has_the_answer_of_its_name(machine: str, inet: bool, namespaces: bool) -> None:
-    program = PROGRAMS[machine, inet, namespaces]
+@pytest.mark.parametrize(("machine", "inet", "unix", "namespaces"), PROGRAMS)
+def test_every_number_has_the_answer_of_its_name(machine: str, inet: bool, unix: bool, namespaces: bool) -> None:
+    program = PROGRAMS[machine, inet, unix, namespaces]
     by_number = {number: name for name, number in numbers(machine).items()}
     for number in range(601):
         name = by_number.get(number, "unknown")
@@ -108,7 +110,7 @@ def test_every_number_has_the_answer_of_its_name(machine: str, inet: bool, names
 )
 @settings(deadline=None)
 def test_there_is_an_answer_to_everything_and_high_bits_do_not_change_it(
-    variant: tuple[str, bool, bool], number: int, low: tuple[int, ...], high: tuple[int, ...]
+    variant: tuple[str, bool, bool, bool], number: int, low: tuple[int, ...], high: tuple[int, ...]
 ) -> None:
     """The kernel reads 32 bits of those arguments: a filter that compared 64 would be passed with a high bit."""
     machine = variant[0]
@@ -122,13 +124,13 @@ def test_there_is_an_answer_to_everything_and_high_bits_do_not_change_it(
 @given(number=st.integers(0, 2**32 - 1))
 def test_a_call_of_another_architecture_kills(machine: str, number: int) -> None:
     for other in set(AUDIT_ARCH) - {machine}:
-        assert run(PROGRAMS[machine, True, True], other, number) == KILL
+        assert run(PROGRAMS[machine, True, True, True], other, number) == KILL
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("number", [0x40000000, 0x40000000 + 59, 0x40000000 + 520, 0xFFFFFFFF])
 def test_an_x32_number_is_unknown(machine: str, number: int) -> None:
-    assert run(PROGRAMS[machine, True, True], machine, number) == errno.ENOSYS
+    assert run(PROGRAMS[machine, True, True, True], machine, number) == errno.ENOSYS
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values())
@@ -148,7 +150,7 @@ UNIX, INET, NETLINK, INET6, PACKET, ALG, VSOCK = 1, 2, 16, 10, 17, 38, 40
 NO, FAMILY, PROTOCOL = errno.EPERM, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT
 MINUS_ONE = 0xFFFFFFFF
 
-# Call, arguments, and the answer in both variants of namespaces, with inet.
+# Call, arguments, and the answer whatever else is allowed, with inet.
 RULES: list[tuple[str, tuple[int, ...], str | int]] = [
     ("clone", (PTHREAD,), ALLOW),
     ("clone", (signal.SIGCHLD,), ALLOW),
@@ -225,9 +227,10 @@ RULES: list[tuple[str, tuple[int, ...], str | int]] = [
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("unix", [False, True])
 @pytest.mark.parametrize("namespaces", [False, True])
-def test_arguments_decide(machine: str, namespaces: bool) -> None:
-    program, known = PROGRAMS[machine, True, namespaces], numbers(machine)
+def test_arguments_decide(machine: str, unix: bool, namespaces: bool) -> None:
+    program, known = PROGRAMS[machine, True, unix, namespaces], numbers(machine)
     tried = set()
     for call, arguments, expected in RULES:
         if call in known:  # aarch64 has no open, chmod ...
@@ -236,45 +239,49 @@ def test_arguments_decide(machine: str, namespaces: bool) -> None:
     assert tried | names(syscalls._NEEDS_NAMESPACES) >= RULED & set(known)
 
 
-# Answers without, and with, namespaces of its own.
-OUTSIDE: list[tuple[str, tuple[int, ...], str | int]] = [
-    ("socket", (UNIX, STREAM, 0), FAMILY),
-    ("socket", (UNIX, DGRAM, 0), FAMILY),
-    ("socket", (UNIX, SEQPACKET, 0), FAMILY),
-    ("socketpair", (UNIX, DGRAM, 0), FAMILY),  # it could be connected to somebody else's afterwards
-    ("kill", (MINUS_ONE, 9), NO),
-    *[(call, (1234,), NO) for call in names(syscalls._TAKES_A_PID)],
-    ("setpriority", (os.PRIO_PROCESS, 1234, 5), NO),
-    ("setpriority", (os.PRIO_USER, 0, 5), NO),  # all that this user runs
-    ("ioprio_set", (1, 1234, 5), NO),
-    ("ioprio_set", (3, 0, 5), NO),
-    *[(call, (), NO) for call in names(syscalls._NEEDS_NAMESPACES)],
+# What is refused without namespaces, and allowed with them.
+OUTSIDE: list[tuple[str, tuple[int, ...]]] = [
+    ("kill", (MINUS_ONE, 9)),
+    *[(call, (1234,)) for call in names(syscalls._TAKES_A_PID)],
+    ("setpriority", (os.PRIO_PROCESS, 1234, 5)),
+    ("setpriority", (os.PRIO_USER, 0, 5)),  # all that this user runs
+    ("ioprio_set", (1, 1234, 5)),
+    ("ioprio_set", (3, 0, 5)),
+    *[(call, ()) for call in names(syscalls._NEEDS_NAMESPACES)],
 ]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize(("call", "arguments", "without"), OUTSIDE)
-def test_without_namespaces_other_processes_are_out_of_reach(
-    machine: str, call: str, arguments: tuple[int, ...], without: str | int
-) -> None:
-    number = numbers(machine)[call]
-    for inet in (False, True):
-        assert run(PROGRAMS[machine, inet, False], machine, number, arguments) == without
-        assert run(PROGRAMS[machine, inet, True], machine, number, arguments) == ALLOW
+def test_without_namespaces_other_processes_are_out_of_reach(machine: str) -> None:
+    known = numbers(machine)
+    for call, arguments in OUTSIDE:
+        for inet, unix, namespaces in VARIANTS:
+            answer = run(PROGRAMS[machine, inet, unix, namespaces], machine, known[call], arguments)
+            assert answer == (ALLOW if namespaces else NO), (call, arguments)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("call", ["socket", "socketpair"])
+def test_unix_sockets_are_to_be_had_or_only_connected_pairs(machine: str, call: str) -> None:
+    for inet, unix, namespaces in VARIANTS:
+        for kind in (STREAM, SEQPACKET, DGRAM):
+            answer = run(PROGRAMS[machine, inet, unix, namespaces], machine, numbers(machine)[call], (UNIX, kind, 0))
+            # A datagram socket of a pair could be connected to somebody else's afterwards.
+            assert answer == (ALLOW if unix or (call == "socketpair" and kind != DGRAM) else FAMILY)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("family", [INET, INET6])
 @pytest.mark.parametrize("kind", [STREAM, DGRAM, RAW])
 def test_without_a_network_there_is_no_inet(machine: str, family: int, kind: int) -> None:
-    for namespaces in (False, True):
-        program = PROGRAMS[machine, False, namespaces]
+    for unix, namespaces in itertools.product((False, True), repeat=2):
+        program = PROGRAMS[machine, False, unix, namespaces]
         assert run(program, machine, numbers(machine)["socket"], (family, kind, 0)) == FAMILY
 
 
 def test_another_machine_is_refused_by_name() -> None:
     with pytest.raises(OSError, match="no table of the system calls of riscv64, only of x86_64 and aarch64") as raised:
-        syscalls.compile_program(inet=True, namespaces=True, machine="riscv64")
+        syscalls.compile_program(inet=True, unix=True, namespaces=True, machine="riscv64")
     assert raised.value.errno == errno.ENOSYS
     assert syscalls.known_architecture() == (HERE in MACHINES)
 
