@@ -95,3 +95,34 @@ def test_without_capabilities_loopback_stays_as_it_is(inside: Inside) -> None:
         with pytest.raises(Failed) as failed:
             inside.run(code)
         assert failed.value.errno in (errno.EPERM, errno.EACCES), code
+
+
+def test_names_lead_to_their_doors_by_the_hosts_file_alone(inside: Inside) -> None:
+    """The C library's resolver, with no name server to ask."""
+    plan = allow_list.plan(["db.internal:5432", "api.github.com:443", "localhost:25"])
+    code = """
+    NEW_MOUNTS, REC, SLAVE, BIND = 0x2_0000, 0x4000, 0x8_0000, 0x1000
+    checked(libc.unshare(NEW_MOUNTS), "unshare(NEWNS)")
+    checked(libc.mount(b"none", b"/", None, ctypes.c_ulong(REC | SLAVE), None), "mount /")
+    checked(libc.mount(b"none", b"/mnt", b"tmpfs", ctypes.c_ulong(0), None), "mount /mnt")
+    for name, text in (("hosts", hosts), ("resolv.conf", "")):
+        with open(f"/mnt/{name}", "w") as file:
+            file.write(text)
+        path = os.path.realpath(f"/etc/{name}").encode()
+        checked(libc.mount(f"/mnt/{name}".encode(), path, None, ctypes.c_ulong(BIND), None), f"bind {name}")
+    network.bring_up_loopback()
+    answer = {
+        name: sorted({info[4][0] for info in socket.getaddrinfo(name, 443)})
+        for name in ("db.internal", "API.GitHub.com", "localhost")
+    }
+    try:
+        socket.getaddrinfo("example.com", 443)
+    except socket.gaierror as error:
+        answer["example.com"] = error.errno in (socket.EAI_NONAME, socket.EAI_AGAIN)
+    """
+    assert inside.run(code, hosts=plan.hosts) == {
+        "db.internal": ["127.100.0.1"],
+        "API.GitHub.com": ["127.100.0.2"],
+        "localhost": ["127.0.0.1", "::1"],
+        "example.com": True,
+    }
