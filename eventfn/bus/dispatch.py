@@ -1,16 +1,20 @@
 """Runs what was accepted: claims events from the engine, runs them, writes what the table in rules/lifecycle.py says.
 
-    engine queue fn/<function> ─claim─▶ lane ─admit─▶ pool ─outcome─▶ verdict ─one commit─▶ engine (+ outbox)
+    engine queue fn/<function> ─claim─▶ lane ─admit─▶ pool ─outcome─▶ verdict ─▶ settled ─one commit─▶ engine (+ outbox)
 
 Fair between functions by construction: each has a lane of its own with its own bound of events in flight, so one with
 100,000 waiting events takes nothing from another's first. A lane exists only while its function has events.
+
+What has ended while the last commit ran is kept by the next one, all of it together: nobody waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from eventfn.bus import names
 from eventfn.bus.admission import Admission
@@ -30,6 +34,14 @@ CLAIM_AT_ONCE = 64  # larger claims save nothing: the engine's cost is per commi
 ENGINE_PAUSE = 1.0  # seconds before a commit is tried again that the engine could not keep (disk full)
 
 log = logging.getLogger("eventfn.dispatch")
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    """What is to be kept of one event: its row of the table."""
+
+    lane: Lane
+    claim: Claim
+    operations: list[Operation]
 
 
 class Dispatcher:
@@ -53,6 +65,8 @@ class Dispatcher:
         self._in_flight_per_function = in_flight_per_function
         self._heartbeat = Heartbeat(engine, clock)
         self._lanes = Lanes(engine, clock, names.EVENTS, self._work)
+        self._settled: list[_Settled] = []
+        self._something_settled = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: asyncio.TaskGroup
@@ -62,6 +76,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._heartbeat.run())
             self._tasks.create_task(self._lanes.run())
+            self._tasks.create_task(self._keep())
 
     def look_again(self) -> None:
         """A function was declared, or changed: events that wait for it may run now."""
@@ -81,17 +96,18 @@ class Dispatcher:
     async def _work(self, lane: Lane) -> None:
         while not self._lanes.draining:
             lane.poke.clear()
-            room = self._room(lane)
-            if room == 0:
+            lane.full = (room := self._room(lane)) == 0
+            if lane.full:
                 self._admission.when_room(lane.poke.set)
                 await lane.poke.wait()
                 continue
-            messages = await self._claim(lane.queue, min(room, CLAIM_AT_ONCE))
+            limit = min(room, CLAIM_AT_ONCE)
+            messages = await self._claim(lane.queue, limit)
             for message in messages:
                 self._start(lane, message)
-            if not messages:
-                # An event in flight keeps the lane, and a poke says that something came while it was looking.
-                if lane.in_flight == 0 and not lane.poke.is_set():
+            # Fewer than asked for are all there are: no second look, unless something came while this one was taken.
+            if len(messages) < limit and not lane.poke.is_set():
+                if lane.in_flight == 0:
                     return
                 await self._lanes.until_visible(lane)
 
@@ -171,24 +187,44 @@ class Dispatcher:
                 operations.append(Send(names.OUTBOX + uri, record.id, record.payload, record.attributes))
             if not verdict.success:
                 self._metrics.function(lane.name).events_dropped += 1
-        self._tasks.create_task(self._commit(lane, message.claim, operations))
+        self._settled.append(_Settled(lane, message.claim, operations))
+        self._something_settled.set()
 
-    async def _commit(self, lane: Lane, claim: Claim, operations: list[Operation]) -> None:
+    async def _keep(self) -> None:
+        """Until cancelled: one commit after the other, each for all that has ended meanwhile."""
+        while True:
+            await self._something_settled.wait()
+            self._something_settled.clear()
+            settled, self._settled = self._settled, []
+            try:
+                await self._engine.commit([each for one in settled for each in one.operations], self._clock.now_ms())
+            except EngineError:
+                # A late answer, or a disk that is full for one of them, must not hold back the others.
+                for one in settled:
+                    self._tasks.create_task(self._keep_alone(one))
+            else:
+                self._over(settled)
+
+    async def _keep_alone(self, settled: _Settled) -> None:
         """Tries until the engine has kept it or refused it: an outcome is not forgotten because a disk is full."""
-        try:
-            while True:
-                try:
-                    await self._engine.commit(operations, self._clock.now_ms())
-                except Fenced:
-                    log.info("a late answer to %s %d was refused: it was claimed again", claim.queue, claim.sequence)
-                except EngineError as error:
-                    log.warning("cannot keep the outcome of %s %d yet: %s", claim.queue, claim.sequence, error)
-                    await self._clock.sleep(ENGINE_PAUSE)
-                    continue
-                return
-        finally:
-            lane.in_flight -= 1
-            lane.poke.set()
-            self._heartbeat.claims.discard(claim)
-            if not self._heartbeat.claims:
-                self._idle.set()
+        claim = settled.claim
+        while True:
+            try:
+                await self._engine.commit(settled.operations, self._clock.now_ms())
+            except Fenced:
+                log.info("a late answer to %s %d was refused: it was claimed again", claim.queue, claim.sequence)
+            except EngineError as error:
+                log.warning("cannot keep the outcome of %s %d yet: %s", claim.queue, claim.sequence, error)
+                await self._clock.sleep(ENGINE_PAUSE)
+                continue
+            break
+        self._over([settled])
+
+    def _over(self, settled: Sequence[_Settled]) -> None:
+        for each in settled:
+            each.lane.in_flight -= 1
+            if each.lane.full or each.lane.in_flight == 0:  # for the others there is nothing new to see
+                each.lane.poke.set()
+            self._heartbeat.claims.discard(each.claim)
+        if not self._heartbeat.claims:
+            self._idle.set()

@@ -29,6 +29,7 @@ class Lane:
         self.poke = asyncio.Event()
         self.ended = asyncio.Event()
         self.in_flight = 0
+        self.full = False  # it waits for room, not for messages
 
 
 class Lanes:
@@ -42,11 +43,12 @@ class Lanes:
         self._prefix = prefix
         self._work = work
         self._look_again = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._engine.on_send(self._sent)
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as self._tasks:
+            self._engine.on_send(self._sent)
             while True:
                 self._look_again.clear()
                 earliest: int | None = None
@@ -55,8 +57,7 @@ class Lanes:
                     if queue in self.open or self.draining:
                         continue
                     if visible_ms <= now:
-                        lane = self.open[queue] = Lane(queue, queue.removeprefix(self._prefix))
-                        tasks.create_task(self._run_lane(lane))
+                        self._open(queue)
                     elif earliest is None or visible_ms < earliest:
                         earliest = visible_ms
                 await wait_for(self._look_again, self._clock, None if earliest is None else (earliest - now) / 1000)
@@ -88,9 +89,16 @@ class Lanes:
                 await self._clock.sleep(PAUSE)
 
     def _sent(self, queue: str) -> None:
-        if queue.startswith(self._prefix):
-            lane = self.open.get(queue)
-            (self._look_again if lane is None else lane.poke).set()
+        if not queue.startswith(self._prefix):
+            return
+        if (lane := self.open.get(queue)) is not None:
+            lane.poke.set()
+        elif not self.draining:  # without asking the engine first: mostly there is something, and it should not wait
+            self._open(queue)
+
+    def _open(self, queue: str) -> None:
+        lane = self.open[queue] = Lane(queue, queue.removeprefix(self._prefix))
+        self._tasks.create_task(self._run_lane(lane))
 
     async def _run_lane(self, lane: Lane) -> None:
         try:

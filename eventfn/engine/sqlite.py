@@ -239,7 +239,9 @@ class SqliteEngine:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def next_visible(self, prefix: str) -> dict[str, int]:
-        known = await self._submit(lambda store: store.next_visible(prefix))
+        known, rows = await self._submit(lambda store: store.next_visible(prefix))
+        if not rows:
+            return known
         return await self._read(self._reads, lambda: self._view.next_visible(prefix, known))
 
     async def peek(self, queue: str, limit: int, after: int = 0) -> list[Message]:

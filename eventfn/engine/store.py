@@ -512,8 +512,9 @@ class Store:
 
     # --- what is known in memory --------------------------------------------------------------------------------------
 
-    def next_visible(self, prefix: str) -> dict[str, int]:
-        return self._parcels.next_visible(prefix)
+    def next_visible(self, prefix: str) -> tuple[dict[str, int], bool]:
+        """Of parcels, and whether there are rows to be looked at besides."""
+        return self._parcels.next_visible(prefix), any(queue.startswith(prefix) for queue in self._rows)
 
     def counts(self, prefix: str, now: int) -> dict[str, tuple[int, int]]:
         return self._parcels.counts(prefix, now)

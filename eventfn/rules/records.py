@@ -51,15 +51,14 @@ def leaving(
     `outcome` is the last attempt's, None when this claim did not run. The ids are the same whenever the same event is
     settled the same way, so an idempotent destination sees each record once.
     """
-    if verdict.condition is None:
+    on_success = function.on_success if function and verdict.success else None
+    if verdict.condition is None or (verdict.success and on_success is None):
         return []
     name = arn.rsplit(":", 1)[-1]
     record = _destination_record(event, verdict, outcome, arn, now)
     attributes = {ORIGIN: f"fn:{name}", SHAPE: "record", "RequestID": event.request_id}
-    if verdict.success:
-        if function is None or function.on_success is None:
-            return []
-        return [(function.on_success, OutgoingRecord(f"{event.request_id}-on-success", record, attributes))]
+    if on_success is not None:
+        return [(on_success, OutgoingRecord(f"{event.request_id}-on-success", record, attributes))]
 
     attributes |= {"ErrorCode": "200" if outcome else "500", "ErrorMessage": _error_message(verdict, outcome)}
     on_failure = function.on_failure if function else None

@@ -32,8 +32,9 @@ class Works:
         self.engine = Moody()
         self.done: list[str] = []
 
-    async def send(self, queue: str) -> None:
-        await self.engine.commit([Send(f"w/{queue}", queue, b"")], self.clock.now_ms())
+    async def send(self, queue: str, delay_ms: int = 0) -> None:
+        now = self.clock.now_ms()
+        await self.engine.commit([Send(f"w/{queue}", queue, b"", visible_ms=now + delay_ms)], now)
 
     async def work(self, lane: Lane) -> None:
         now = self.clock.now_ms()
@@ -60,12 +61,23 @@ async def test_an_engine_that_cannot_be_asked_is_asked_again() -> None:
     works = Works()
     async with lanes(works, works.work):
         works.engine.full = True
-        await works.send("a")
+        await works.send("a", delay_ms=1000)
         await works.clock.advance(10)
         assert works.done == []
 
         works.engine.full = False
         await works.clock.advance(2)
+
+        assert works.done == ["a"]
+
+
+async def test_what_is_sent_is_worked_on_without_asking_first() -> None:
+    works = Works()
+    async with lanes(works, works.work):
+        works.engine.full = True  # it could not be asked
+
+        await works.send("a")
+        await works.clock.advance(0)
 
         assert works.done == ["a"]
 
