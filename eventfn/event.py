@@ -48,6 +48,19 @@ class Batch(msgspec.Struct, frozen=True):
     token: Any = None  # the connector's own handle for the batch
 
 
+class Apart(msgspec.Struct, frozen=True):
+    """What an HTTP event has of its own, beside a payload that is the same for all requests with the same head: an
+    environment decodes that one once, and no body is quoted and unquoted on its way.
+
+    The payload holds the places: "body" (only when there is one), and in "requestContext" the "requestId", "time" and
+    "timeEpoch".
+    """
+
+    body: bytes  # UTF-8 text
+    time: str
+    time_epoch: int  # ms
+
+
 class Invocation(msgspec.Struct, frozen=True):
     """One request to a function, as it leaves the bus for an environment."""
 
@@ -57,6 +70,7 @@ class Invocation(msgspec.Struct, frozen=True):
     invoked_arn: str
     client_context: str | None = None  # JSON text
     trace_id: str | None = None  # X-Amzn-Trace-Id
+    apart: Apart | None = None
 
 
 class OutcomeKind(enum.StrEnum):
@@ -70,6 +84,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """How an invocation ended, whatever happened. Failures are values here, never exceptions crossing layers.
 
     `payload` is the function's answer, or the error object {"errorMessage", "errorType", ...} of a function error.
+    Where the invocation had an Apart, the text of an answer's "body" may stand in `body`, as UTF-8, and not in there.
     """
 
     kind: OutcomeKind
@@ -82,6 +97,7 @@ class Outcome(msgspec.Struct, frozen=True):
     max_memory_mb: int = 0
     log_tail: bytes = b""  # the last 4 KB of this request's log, when it was asked for
     retry_after: int | None = None  # seconds, when throttled
+    body: bytes = b""
 
     @property
     def ok(self) -> bool:

@@ -22,7 +22,7 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
-from eventfn.event import Outcome, Record
+from eventfn.event import Apart, Outcome, Record
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
 from eventfn.observe.status import Records, SourceStatus, summary
@@ -222,8 +222,10 @@ class _Caller:
         self.function_arn = function_arn
         self._bus = bus
 
-    def invoke(self, payload: bytes, request_id: str, done: Callable[[Outcome], None]) -> None:
-        self._bus.invoke(self.function, payload, done, request_id=request_id)
+    def invoke(
+        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+    ) -> None:
+        self._bus.invoke(self.function, payload, done, request_id=request_id, apart=apart)
 
     def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:
         return self._bus.submit(self.function, payload, request_id=request_id, dedupe_key=dedupe_key)

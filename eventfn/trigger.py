@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.event import Batch, Outcome, Record
+from eventfn.event import Apart, Batch, Outcome, Record
 
 # --- how a record ends ------------------------------------------------------------------------------------------------
 
@@ -258,7 +258,9 @@ class Caller(Protocol):
     function: str
     function_arn: str
 
-    def invoke(self, payload: bytes, request_id: str, done: Callable[[Outcome], None]) -> None:
+    def invoke(
+        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+    ) -> None:
         """`done` is called exactly once, later or at once, on the loop's thread; it must not raise."""
         ...
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from eventfn.event import Apart
 from eventfn_http.head import Head
 
 _json = msgspec.json.Encoder().encode
@@ -56,32 +57,75 @@ def event(
     parameters: Mapping[str, str],
     body: bytes,
     request_id: str,
-    time: bytes,
+    time: str,
     now_ms: int,
 ) -> bytes:
-    """`time` is `common_log_time` of `now_ms`, which the caller keeps for a second."""
-    if head.event_opening is None:
-        head.event_opening = _opening(route, peer, head)
+    """All of it. `time` is `common_log_time` of `now_ms`, which the caller keeps for a second."""
+    text, ending = _text(body, head)
+    ending = ending.replace(b'""', _json(text.decode()), 1) if text else ending
+    return _whole(route, peer, head, parameters, request_id, time, now_ms, ending)
+
+
+def event_apart(
+    route: RouteText, peer: PeerText, head: Head, parameters: Mapping[str, str], body: bytes, time: str, now_ms: int
+) -> tuple[bytes, Apart]:
+    """The same in two parts: what it has in common with the next one of the same head, remembered, and what not."""
+    text, ending = _text(body, head)
+    payload = head.events.get(ending)
+    if payload is None:
+        payload = head.events[ending] = _whole(route, peer, head, parameters, "", "", 0, ending)
+    return payload, Apart(text, time, now_ms)
+
+
+_WITHOUT_BODY = b',"isBase64Encoded":false}'
+_TEXT = b',"body":"","isBase64Encoded":false}'
+_BASE64 = b',"body":"","isBase64Encoded":true}'
+
+
+def _text(body: bytes, head: Head) -> tuple[bytes, bytes]:
+    """The body as UTF-8 text, and how its event ends."""
+    if not body:
+        return b"", _WITHOUT_BODY
+    if is_text(head.headers.get("content-type", "")):
+        if body.isascii():
+            return body, _TEXT
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            pass  # compressed, or in another character set: only base64 carries it unharmed
+        else:
+            return body, _TEXT
+    return base64.b64encode(body), _BASE64
+
+
+def _whole(
+    route: RouteText,
+    peer: PeerText,
+    head: Head,
+    parameters: Mapping[str, str],
+    request_id: str,
+    time: str,
+    now_ms: int,
+    ending: bytes,
+) -> bytes:
     return b"".join(
         (
-            head.event_opening,
+            _opening(route, peer, head),
             request_id.encode(),
             route.route_key,
-            time,
+            time.encode(),
             b'","timeEpoch":%d}' % now_ms,
             b',"pathParameters":' + _json(parameters) if parameters else b"",
-            _body(body, head.headers.get("content-type", "")) if body else b',"isBase64Encoded":false}',
+            ending,
         )
     )
 
 
 def _opening(route: RouteText, peer: PeerText, head: Head) -> bytes:
-    """All that is the same when the same head comes again on its connection.
-
-    Like Lambda's front door it adds the x-forwarded headers: the caller's address goes behind those that a proxy has
+    """Like Lambda's front door it adds the x-forwarded headers: the caller's address goes behind those that a proxy has
     listed, port and protocol are set where no proxy did.
     """
-    headers = head.headers
+    headers = dict(head.headers)
     forwarded = headers.get("x-forwarded-for")
     headers["x-forwarded-for"] = peer.address if forwarded is None else f"{forwarded}, {peer.address}"
     headers.setdefault("x-forwarded-port", peer.port)
@@ -126,15 +170,6 @@ def _query_parameters(query: str) -> bytes:
     return b',"queryStringParameters":' + _json(found) if found else b""
 
 
-def _body(body: bytes, content_type: str) -> bytes:
-    if is_text(content_type):
-        try:
-            return b',"body":%b,"isBase64Encoded":false}' % _json(body.decode())
-        except UnicodeDecodeError:
-            pass  # compressed, or in another character set: only base64 carries it unharmed
-    return b',"body":"%b","isBase64Encoded":true}' % base64.b64encode(body)
-
-
 @lru_cache(maxsize=256)
 def is_text(content_type: str) -> bool:
     """The contract's rule: anything else, and no content type at all, travels as base64."""
@@ -148,10 +183,10 @@ def _domain(host: str) -> bytes:
     return b'"domainName":%b,"domainPrefix":%b' % (_json(name), _json(name.partition(".")[0]))
 
 
-def common_log_time(seconds: int) -> bytes:
+def common_log_time(seconds: int) -> str:
     """12/Mar/2020:19:03:58 +0000. By hand, since strftime speaks the locale's language."""
     at = _EPOCH + timedelta(seconds=seconds)
-    return f"{at.day:02}/{_MONTHS[at.month - 1]}/{at.year:04}:{at:%H:%M:%S} +0000".encode()
+    return f"{at.day:02}/{_MONTHS[at.month - 1]}/{at.year:04}:{at:%H:%M:%S} +0000"
 
 
 def http_date(seconds: int) -> bytes:

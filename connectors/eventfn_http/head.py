@@ -34,7 +34,7 @@ class Head:
     __slots__ = (
         "chunked",
         "cookies",
-        "event_opening",
+        "events",
         "expects_continue",
         "headers",
         "host",
@@ -55,13 +55,13 @@ class Head:
     length: int  # of the body; 0 when there is none or it is chunked
     chunked: bool
     expects_continue: bool
-    event_opening: bytes | None  # kept here by events.py, for as long as the same head comes again
+    events: dict[bytes, bytes]  # kept here by events.py, for as long as the same head comes again
 
 
 def read_head(method: bytes, target: bytes, version: str, lines: list[tuple[bytes, bytes]]) -> Head:
     """Raises Refusal."""
     head = Head()
-    head.event_opening = None
+    head.events = {}
     known = _METHODS.get(method)
     if known is None:
         raise Refusal(501, f"The method {method.decode('latin-1')} is not supported")

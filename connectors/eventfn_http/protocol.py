@@ -15,7 +15,7 @@ import httptools
 from eventfn.event import Outcome
 from eventfn_http import responses
 from eventfn_http.accepting import accept
-from eventfn_http.events import PeerText, event
+from eventfn_http.events import PeerText, event, event_apart
 from eventfn_http.head import Head, Refusal, read_head
 from eventfn_http.request import Ended, Final, Repeat, Request
 from eventfn_http.responses import Response
@@ -103,9 +103,16 @@ class Connection(asyncio.Protocol):
             return
         size = len(data)
         if (repeat := self._repeat) is not None:
-            if size == repeat.size and data.startswith(repeat.head) and repeat.routes is self._server.routes:
+            if (
+                size == repeat.size
+                and data.startswith(repeat.head)
+                and repeat.routes is self._server.routes
+                and self._busy is None
+                and not self._waiting
+                and not self._blocked
+            ):
                 self.read_deadline = FOREVER
-                self._take(repeat.again(data))
+                self._serve(repeat.again(data))
                 return
             self._repeat = None
         aligned, self._aligned = self._aligned, False
@@ -357,14 +364,14 @@ class Connection(asyncio.Protocol):
         assert route is not None
         assert head is not None
         try:
-            payload = event(
-                route.text, self._peer, head, request.parameters, request.body, request_id, server.log_time, now_ms
-            )
-            request.body = b""
+            body, request.body = request.body, b""
+            text, peer, parameters = route.text, self._peer, request.parameters
             if route.durable:
+                payload = event(text, peer, head, parameters, body, request_id, server.log_time, now_ms)
                 server.spawn(self._submit(route, head, payload, request_id))
             else:
-                route.caller.invoke(payload, request_id, self._answered)
+                payload, own = event_apart(text, peer, head, parameters, body, server.log_time, now_ms)
+                route.caller.invoke(payload, request_id, self._answered, own)
         except Exception as error:
             server.log.error("request %s to %s failed", request_id, route.key, exc_info=error)
             self._answer(responses.SERVICE_UNAVAILABLE)
@@ -398,13 +405,17 @@ class Connection(asyncio.Protocol):
             connection = b"connection: keep-alive\r\n\r\n"
         else:
             connection = b"\r\n"
-        opening = b"%b%bx-amzn-RequestId: %b\r\n%b%b%b" % (
-            responses.status_line(response.status),
-            server.date_line,
-            self._request_id.encode(),
-            response.lines,
-            b"content-length: %d\r\n" % len(body) if response.has_body else b"",
-            connection,
+        opening = b"".join(
+            (
+                responses.STATUS_LINES[response.status],
+                server.date_line,
+                b"x-amzn-RequestId: ",
+                self._request_id.encode(),
+                b"\r\n",
+                response.lines,
+                b"content-length: %d\r\n" % len(body) if response.has_body else b"",
+                connection,
+            )
         )
         if head is not None and head.method == "HEAD":
             body = b""

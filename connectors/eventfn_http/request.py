@@ -43,12 +43,9 @@ class Repeat:
         return self.head.find(b"\r\n\r\n") + 4 == len(self.head) <= _LONGEST_REPEAT
 
     def again(self, data: bytes) -> Request:
-        model = self.request
-        request = Request(model.head, True, model.response)
-        request.route = model.route
-        request.parameters = model.parameters
-        request.body = data[len(self.head) :]
-        return request
+        """The same request with another body. The same object too, so only once the one before it is answered."""
+        self.request.body = data[len(self.head) :]
+        return self.request
 
 
 class Ended(Exception):

@@ -18,12 +18,14 @@ import msgspec
 
 from eventfn.event import Outcome, OutcomeKind
 
-_STATUS_LINES = {code: f"HTTP/1.1 {code} \r\n".encode() for code in range(200, 600)}
-_STATUS_LINES.update({status: f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus})
+STATUS_LINES = {code: f"HTTP/1.1 {code} \r\n".encode() for code in range(200, 600)}
+STATUS_LINES.update({status: f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus})
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5: what no header value may hold
 # How the answer is framed and how long the connection lives is ours to say: a handler's word would break it.
 _OURS = frozenset(("connection", "content-length", "date", "keep-alive", "transfer-encoding", "upgrade"))
+
+_SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 
 JSON = b"content-type: application/json\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
@@ -71,6 +73,7 @@ class _Invalid(ValueError):
     """The handler returned what cannot be an HTTP response."""
 
 
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_json_answer = msgspec.json.Decoder(_JsonAnswer).decode
 _decode_probe = msgspec.json.Decoder(_Probe).decode
@@ -107,9 +110,9 @@ def accepted(request_id: str) -> Response:
 def respond(outcome: Outcome) -> Response:
     """The answer to whoever waits for this outcome."""
     kind = outcome.kind
-    if kind is OutcomeKind.SUCCESS:
+    if kind is _SUCCESS:
         try:
-            return _mapped(outcome.payload)
+            return _mapped(outcome.payload) if not outcome.body else _with_body(outcome.payload, outcome.body)
         except (_Invalid, msgspec.DecodeError, UnicodeError):
             return INTERNAL_SERVER_ERROR
     if kind is OutcomeKind.FUNCTION_ERROR:
@@ -133,6 +136,22 @@ def _mapped(payload: bytes) -> Response:
     if answer.statusCode is msgspec.UNSET:
         return Response(200, JSON, msgspec.json.format(payload, indent=-1))
     return Response(_status(answer.statusCode), _lines(answer), _content(answer))
+
+
+def _with_body(payload: bytes, body: bytes) -> Response:
+    """The body has come apart: what is left is the same in most answers of a function."""
+    remembered = len(payload) <= _LONGEST_REMEMBERED
+    status, lines, is_base64 = (_remembered_envelope if remembered else _envelope)(payload)
+    return Response(status, lines, _from_base64(body) if is_base64 else body)
+
+
+def _envelope(payload: bytes) -> tuple[int, bytes, bool]:
+    answer = _decode_envelope(payload)
+    return _status(answer.statusCode), _lines(answer), answer.isBase64Encoded
+
+
+_remembered_envelope = lru_cache(maxsize=256)(_envelope)  # bounded in both ways, since handlers choose it
+_LONGEST_REMEMBERED = 1024
 
 
 def _second_look(payload: bytes) -> _Answer | _JsonAnswer:
@@ -161,11 +180,13 @@ def _content(answer: _Answer | _JsonAnswer) -> bytes:
     text = answer.body
     if text is None:
         return b""
-    if not answer.isBase64Encoded:
-        return text.encode()
+    return _from_base64(text.encode()) if answer.isBase64Encoded else text.encode()
+
+
+def _from_base64(text: bytes) -> bytes:
     try:
         # Strict, but for the line breaks that base64.encodebytes makes.
-        return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+        return binascii.a2b_base64(b"".join(text.split()), strict_mode=True)
     except ValueError as error:
         raise _Invalid("body") from error
 
@@ -177,11 +198,7 @@ def _lines(answer: _Envelope) -> bytes:
     lines: list[bytes] = []
     typed = False
     for name, value in (headers or {}).items():
-        # Text only: to a cache 1 and True are the same.
-        if isinstance(value, str) and len(name) + len(value) <= _LONGEST_REMEMBERED:
-            line, is_type = _remembered(name, value)
-        else:
-            line, is_type = _line(name, value)
+        line, is_type = _line(name, value)
         typed = typed or is_type
         lines.append(line)
     lines += [f"set-cookie: {_checked(cookie)}\r\n".encode() for cookie in answer.cookies or ()]
@@ -202,11 +219,6 @@ def _line(name: str, value: str | int | float | bool | None) -> tuple[bytes, boo
     return f"{name}: {_checked(value)}\r\n".encode(), lower == "content-type"
 
 
-# Functions answer with the same few headers again and again. Bounded in both ways, since handlers choose them.
-_remembered = lru_cache(maxsize=256)(_line)
-_LONGEST_REMEMBERED = 256
-
-
 def _checked(value: str | int | float | bool) -> str:
     """Raises _Invalid for a line break or another control character: it would end the header and begin another."""
     if not isinstance(value, str):
@@ -214,7 +226,3 @@ def _checked(value: str | int | float | bool) -> str:
     if _FORBIDDEN.search(value):
         raise _Invalid(value)
     return value
-
-
-def status_line(status: int) -> bytes:
-    return _STATUS_LINES[status]

@@ -62,7 +62,7 @@ class Server:
         self.draining = False
         self._second: int = -1
         self.date_line = b""  # a whole header line, for the current second
-        self.log_time = b""  # the same second, as events have it
+        self.log_time = ""  # the same second, as events have it
         self._clock = clock
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -14,7 +14,7 @@ from eventfn.bus.admission import Admission
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
 from eventfn.errors import PayloadTooLarge, ShuttingDown, Throttled
-from eventfn.event import MAX_ASYNC_REQUEST, MAX_SYNC_REQUEST, Invocation, Outcome, OutcomeKind, Position
+from eventfn.event import MAX_ASYNC_REQUEST, MAX_SYNC_REQUEST, Apart, Invocation, Outcome, OutcomeKind, Position
 from eventfn.functions.model import Limits
 from eventfn.functions.registry import Registry
 from eventfn.observe.metrics import Metrics
@@ -59,11 +59,13 @@ class Bus:
         client_context: str | None = None,
         trace_id: str | None = None,
         log_tail: bool = False,
+        apart: Apart | None = None,
     ) -> None:
         """`done` is called exactly once. No capacity is an outcome too: THROTTLED, at once."""
         prepared = self._functions.require(name)
-        if len(payload) > MAX_SYNC_REQUEST:
-            raise PayloadTooLarge(len(payload), MAX_SYNC_REQUEST)
+        size = len(payload) if apart is None else len(payload) + len(apart.body)
+        if size > MAX_SYNC_REQUEST:
+            raise PayloadTooLarge(size, MAX_SYNC_REQUEST)
         if self._closed:
             raise ShuttingDown("the node is stopping")
         counters = self._metrics.function(name)
@@ -79,7 +81,7 @@ class Bus:
             counters.finished(outcome)
             done(outcome)
 
-        invocation = Invocation(request_id, name, payload, prepared.arn, client_context, trace_id)
+        invocation = Invocation(request_id, name, payload, prepared.arn, client_context, trace_id, apart)
         self._pool.invoke(invocation, finished, log_tail=log_tail)
 
     async def call(

@@ -24,6 +24,7 @@ from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.workers import failures
 from eventfn.workers.child import frames, loading, results
 from eventfn.workers.child.context import Facts, LambdaContext
+from eventfn.workers.child.events import HttpEvents
 from eventfn.workers.contract import Done, PoolStats, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.runtimes import python
@@ -98,9 +99,9 @@ class InProcessPool:
         try:
             loaded = self._load(prepared)
             context = LambdaContext(
-                loaded.facts, request_id, int(seconds * 1000), invocation.invoked_arn, invocation.client_context
+                loaded.facts, request_id, int(seconds * 1000), invocation.invoked_arn, invocation.client_context or ""
             )
-            event = results.decode(invocation.payload)
+            event = _event(invocation)
             left = self._surroundings.enter(loaded.variables, prepared.task_root)
             working = _start(loaded.handler, event, context)
             working.add_done_callback(lambda _: left())
@@ -131,6 +132,14 @@ class InProcessPool:
                 other.make_way(prepared.task_root)
             self._loaded[name] = _Loaded(prepared, self._surroundings)
         return self._loaded[name]
+
+
+def _event(invocation: Invocation) -> Any:
+    apart = invocation.apart
+    if apart is None:
+        return results.decode(invocation.payload)
+    request_id, payload = invocation.request_id, invocation.payload
+    return HttpEvents().event(payload, apart.body, request_id, apart.time, apart.time_epoch)
 
 
 class _Loaded:

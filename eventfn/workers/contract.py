@@ -5,7 +5,7 @@ PURE: shapes only. `eventfn.workers.pool.WorkerPool` is the real one, `eventfn.t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -38,6 +38,10 @@ class LogSink(Protocol):
     last newline (it may have several lines). `stream` is "YYYY/MM/DD/[<version>]<32 hex>", one per environment."""
 
     def write(self, function: str, stream: str, timestamp_ms: int, message: str) -> None: ...
+
+    def write_all(self, function: str, stream: str, messages: Sequence[tuple[int, str]]) -> None:
+        """Several at once, each with its timestamp: for the hot path, cheaper than one by one."""
+        ...
 
 
 class PoolStats(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ import msgspec
 from eventfn.clock import Clock
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.workers import failures, lines, wire
+from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.logpipe import LogPipe
@@ -29,6 +30,10 @@ from eventfn.workers.runtimes import python
 from eventfn.workers.zygote import Zygote
 
 TAIL = 4096  # bytes of log that a caller may ask for
+NEVER = float("inf")
+_SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
+_MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
+_MOST_NUMBERS = 1 << 31
 _LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
 
 
@@ -50,8 +55,10 @@ class Request(msgspec.Struct):
     invocation: Invocation
     done: Done
     tail: bytearray | None
-    started: float = 0.0
-    deadline: float = 0.0  # on the machine's monotonic clock
+    started_ms: int = 0  # since the epoch
+    started: float = 0.0  # on the pool's clock
+    start_due: float = 0.0  # on the machine's monotonic clock, as `deadline`: when START must have been said
+    deadline: float = 0.0
     resent: bool = False  # an environment died before it had read it
 
 
@@ -83,6 +90,8 @@ class Environment(asyncio.Protocol):
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self._name = prepared.function.name
+        self._timeout: float = prepared.function.timeout
+        self._timeout_ms = int(self._timeout * 1000)
         self._stream = lines.log_stream(clock.now_ms(), "$LATEST", uuid.uuid4().hex)
         self._number = 0
         self._peak_kb = 0
@@ -90,7 +99,8 @@ class Environment(asyncio.Protocol):
         self._reader = wire.Reader()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._cancelled: dict[int, asyncio.TimerHandle] = {}  # timed out, and not yet let go of by the handler
-        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._next_look = NEVER  # when that fires
         self._end_timer: asyncio.TimerHandle | None = None
         self._cause: Failure | None = None  # why it was killed, when that was not its own doing
         self._undelivered = False
@@ -145,7 +155,7 @@ class Environment(asyncio.Protocol):
             ours.close()
             raise
         settings = python.settings(self.prepared, self._stream, provisioned=self.provisioned)
-        self._transport.write(wire.encode_settings(settings))
+        self._transport.write(wire.settings(settings))
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -155,51 +165,59 @@ class Environment(asyncio.Protocol):
         return len(self.requests) + len(self._cancelled) >= self.capacity
 
     def run(self, request: Request) -> None:
-        """The hot path out: one START line, one frame."""
-        invocation, function = request.invocation, self.prepared.function
-        self._number = number = self._number + 1
+        """The hot path out: one frame."""
+        invocation = request.invocation
+        self._number = number = self._number % _MOST_NUMBERS + 1
         self.requests[number] = request
-        start = lines.start(invocation.request_id, "$LATEST")
-        self._sink.write(self._name, self._stream, self._clock.now_ms(), start)
-        if request.tail is not None:
-            request.tail += start.encode() + b"\n"
+        request.started_ms = self._clock.now_ms()
         request.started = self._clock.monotonic()
-        timeout: float = function.timeout
-        request.deadline = time.monotonic() + timeout
-        if self._deadline_timer is None:
-            self._deadline_timer = self._loop.call_later(timeout, self._check_deadlines)
-        header = wire.Invoke(
-            number,
-            invocation.request_id,
-            int(timeout * 1000),
-            invocation.invoked_arn,
-            invocation.client_context,
-            invocation.trace_id,
-        )
-        self._transport.write(wire.encode(header, invocation.payload))
+        now = time.monotonic()
+        request.deadline = now + self._timeout
+        request.start_due = now + _MOMENT
+        if self._next_look > request.start_due:
+            self._look_at(request.start_due, now)
+        if request.tail is not None:
+            self._say_start(request)
+        frame = wire.invoke(number, self._timeout_ms, invocation)
+        if len(frame) == 1:
+            self._transport.write(frame[0])
+        else:
+            self._transport.writelines(frame)
 
-    def _finish(self, number: int, peak_kb: int) -> tuple[Request, float]:
-        request = self.requests.pop(number)
-        self._peak_kb = max(self._peak_kb, peak_kb)
-        return request, (self._clock.monotonic() - request.started) * 1000
+    def _say_start(self, request: Request) -> None:
+        """The START line is held back for a moment: mostly it is written together with END and REPORT."""
+        if request.start_due < NEVER:
+            request.start_due = NEVER
+            start = lines.start(request.invocation.request_id, "$LATEST")
+            self._sink.write(self._name, self._stream, request.started_ms, start)
+            _add(request.tail, start)
 
-    def _answered(self, header: wire.Result | wire.Error, payload: bytes) -> None:
+    def _answered(self, answer: wire.Answer) -> None:
         """The hot path back: the function's lines, then END and REPORT, then the outcome."""
-        number = header.number
-        if number not in self.requests:
+        number = answer.number
+        request = self.requests.get(number)
+        if request is None:
             self._let_go(number)
             return
-        self._logs.drain()
+        if answer.body and request.invocation.apart is None:
+            self._break_protocol("a body that nobody asked for")
+            return
+        if answer.logged:
+            self._logs.drain()
         if self.capacity == 1:
             self._logs.finish_line()
-        request, milliseconds = self._finish(number, header.peak_kb)
-        if isinstance(header, wire.Result):
-            outcome = self._outcome(request, milliseconds, OutcomeKind.SUCCESS, payload, None, None, "")
+        del self.requests[number]
+        if answer.peak_kb > self._peak_kb:
+            self._peak_kb = answer.peak_kb
+        self.idle_since = now = self._clock.monotonic()
+        milliseconds = (now - request.started) * 1000
+        if answer.kind == frames.RESULT:
+            outcome = self._outcome(request, milliseconds, _SUCCESS, answer.payload, body=answer.body)
         else:
             # The function reported it: REPORT has no status then, as in Lambda.
-            kind = OutcomeKind.FUNCTION_ERROR
-            outcome = self._outcome(request, milliseconds, kind, payload, header.error_type, header.message, "")
-        self._freed()
+            outcome = self._outcome(request, milliseconds, OutcomeKind.FUNCTION_ERROR, answer.payload, *answer.error)
+        if not self.ended:
+            self._owner.freed(self)
         self._owner.finished(request, outcome)
 
     def _outcome(
@@ -208,30 +226,32 @@ class Environment(asyncio.Protocol):
         milliseconds: float,
         kind: OutcomeKind,
         payload: bytes,
-        error_type: str | None,
-        message: str | None,
-        suffix: str,
+        error_type: str | None = None,
+        message: str | None = None,
+        suffix: str = "",
+        body: bytes = b"",
     ) -> Outcome:
         request_id, init_ms = request.invocation.request_id, self._init_ms
         self._init_ms = None  # only the first request of an environment is a cold start
         used_mb = -(-self._peak_kb // 1024)
         memory_mb = self.prepared.function.memory_size
-        end, report = (
-            lines.end(request_id),
-            lines.report(request_id, milliseconds, memory_mb, used_mb, init_ms, suffix),
-        )
+        end = lines.end(request_id)
+        report = lines.report(request_id, milliseconds, memory_mb, used_mb, init_ms, suffix)
         now_ms = self._clock.now_ms()
-        self._sink.write(self._name, self._stream, now_ms, end)
-        self._sink.write(self._name, self._stream, now_ms, report)
+        told = [(now_ms, end), (now_ms, report)]
+        if request.start_due < NEVER:
+            told.insert(0, (request.started_ms, lines.start(request_id, "$LATEST")))
+        self._sink.write_all(self._name, self._stream, told)
         tail = b""
         if request.tail is not None:
             tail = (bytes(request.tail) + f"{end}\n{report}\n".encode())[-TAIL:]
-        return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail)
+        return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail, None, body)
 
     def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
         """The request ends by what happened to its environment."""
-        request, ran = self._finish(number, 0)
+        request = self.requests.pop(number)
         request_id = request.invocation.request_id
+        ran = (self._clock.monotonic() - request.started) * 1000
         outcome = self._outcome(
             request,
             ran if milliseconds is None else milliseconds,
@@ -247,28 +267,30 @@ class Environment(asyncio.Protocol):
         """The init that this request waited for failed: it gets the init's error, in this environment's log."""
         self._number += 1
         self.requests[self._number] = request
-        self._log(lines.start(request.invocation.request_id, "$LATEST"))
-        request.started = self._clock.monotonic()
+        request.started, request.started_ms = self._clock.monotonic(), self._clock.now_ms()
         self._fail(self._number, failure)
-
-    def _freed(self) -> None:
-        if not self.requests:
-            self.idle_since = self._clock.monotonic()
-        if not self.ended:
-            self._owner.freed(self)
 
     # --- deadlines -------------------------------------------------------------------------------------------------
 
-    def _check_deadlines(self) -> None:
-        """One timer for all requests, set again only when it fires: a request that is answered in time costs none."""
-        self._deadline_timer = None
+    def _look_at(self, moment: float, now: float) -> None:
+        """One timer for all requests, set again only when it fires: one that is answered in time costs none."""
+        if self._look is not None:
+            self._look.cancel()
+        self._next_look = moment
+        self._look = self._loop.call_later(moment - now, self._check_times)
+
+    def _check_times(self) -> None:
+        """Says that those have begun that have run for a moment, and ends those that have run for too long."""
+        self._look, self._next_look = None, NEVER
         now = time.monotonic()
         for number, request in list(self.requests.items()):
+            if request.start_due <= now:
+                self._say_start(request)
             if request.deadline <= now:
                 self._timed_out(number, request)
         if self.requests and not self.ended:
-            first = min(request.deadline for request in self.requests.values())
-            self._deadline_timer = self._loop.call_later(first - now, self._check_deadlines)
+            due = min(min(request.start_due, request.deadline) for request in self.requests.values())
+            self._look_at(due, now)
 
     def _timed_out(self, number: int, request: Request) -> None:
         seconds: float = self.prepared.function.timeout
@@ -280,7 +302,7 @@ class Environment(asyncio.Protocol):
             self.kill()
         else:
             # The others of this environment live on, if the handler gives the event loop back.
-            self._transport.write(wire.encode(wire.Cancel(number)))
+            self._transport.write(wire.cancel(number))
             self._cancelled[number] = self._loop.call_later(_LAST_WORDS, self._kept_hold)
         self._fail(number, failures.timed_out(seconds), seconds * 1000, "Status: timeout")
 
@@ -290,7 +312,9 @@ class Environment(asyncio.Protocol):
             self._break_protocol(f"an answer to request {number}, which is not in flight")
             return
         timer.cancel()
-        self._freed()
+        self.idle_since = self._clock.monotonic()
+        if not self.ended:
+            self._owner.freed(self)
 
     def _kept_hold(self) -> None:
         self._cause = failures.sibling_timed_out()
@@ -314,17 +338,17 @@ class Environment(asyncio.Protocol):
         except wire.ProtocolError as error:
             self._break_protocol(str(error))
             return
-        for header, payload in answers:
-            if isinstance(header, (wire.Result, wire.Error)):
-                self._answered(header, payload)
+        for answer in answers:
+            if answer.kind in (frames.RESULT, frames.ERROR):
+                self._answered(answer)
             elif self._ready.done():
                 self._break_protocol("it is ready twice")
-            elif isinstance(header, wire.Ready):
+            elif answer.kind == frames.READY:
                 self._ready.set_result(None)
-            elif isinstance(header, wire.NeverStarted):
-                self._ready.set_exception(NotStarted(header.reason))
+            elif answer.kind == frames.NEVER_STARTED:
+                self._ready.set_exception(NotStarted(answer.header))
             else:
-                self._ready.set_exception(InitFailed(failures.reported(header.error_type, header.message, payload)))
+                self._ready.set_exception(InitFailed(failures.reported(*answer.error, answer.payload)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel_open = False
@@ -376,7 +400,7 @@ class Environment(asyncio.Protocol):
         process = self._process
         assert process is not None and process.exit_code is not None  # noqa: PT018 - one fact: it has ended
         self._peak_kb = max(self._peak_kb, process.peak_kb)
-        for timer in (self._deadline_timer, self._end_timer, *self._cancelled.values()):
+        for timer in (self._look, self._end_timer, *self._cancelled.values()):
             if timer is not None:
                 timer.cancel()
         if self._channel_open:
@@ -406,9 +430,15 @@ class Environment(asyncio.Protocol):
         return requests
 
     def _log(self, message: str) -> None:
+        for request in self.requests.values():
+            self._say_start(request)
         self._sink.write(self._name, self._stream, self._clock.now_ms(), message)
         for request in self.requests.values():
-            if request.tail is not None:
-                request.tail += message.encode() + b"\n"
-                if len(request.tail) > 2 * TAIL:
-                    del request.tail[:-TAIL]
+            _add(request.tail, message)
+
+
+def _add(tail: bytearray | None, message: str) -> None:
+    if tail is not None:
+        tail += message.encode() + b"\n"
+        if len(tail) > 2 * TAIL:
+            del tail[:-TAIL]

@@ -66,8 +66,9 @@ class Fleet:
     # --- the hot path ----------------------------------------------------------------------------------------------
 
     def take(self, request: Request) -> None:
-        if self._free and not self.waiting and self._may_run():
-            self._run(self._free[-1], request)
+        free = self._free
+        if free and not self.waiting and (len(self.environments) - len(free) < _CORES or self._may_run()):
+            self._run(free[-1], request)
             return
         self.waiting.append(request)
         self._serve_waiting()
@@ -86,7 +87,8 @@ class Fleet:
     def finished(self, request: Request, outcome: Outcome) -> None:
         self._answers += 1
         # The least of late, and not the mean: on a busy machine an answer may take any time, and a few are still quick.
-        self._typical_ms = min(outcome.duration_ms, self._typical_ms * 1.03 + 0.01)
+        typical_ms, milliseconds = self._typical_ms * 1.03 + 0.01, outcome.duration_ms
+        self._typical_ms = milliseconds if milliseconds < typical_ms else typical_ms
         self._stalled = False
         if self.waiting and self._look is None:  # it may be quick only now, and those who wait are looked after
             self._serve_waiting()

@@ -1,14 +1,15 @@
 """Frames of the channel between supervisor and environment, seen from the supervisor. PURE.
 
-The bytes are described in child/frames.py, the one file that both sides share. A header is a small typed struct; a
-payload is never decoded here. Whatever an environment sends is untrusted: both lengths are bounded before anything
-is kept, and what does not parse is a ProtocolError, which costs that environment its life and nobody else anything.
+The bytes are described in child/frames.py, the one file that both sides share; a payload is never decoded here.
+Whatever an environment sends is untrusted: lengths are bounded before anything is kept, and what does not parse is a
+ProtocolError, which costs that environment its life and nobody else anything.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from eventfn.event import Invocation
 from eventfn.workers.child import frames
 
 
@@ -18,10 +19,6 @@ class ProtocolError(Exception):
 
 class ResponseTooLarge(Exception):
     """The environment announced an answer above Lambda's limit; nothing of it was kept."""
-
-
-class Init(msgspec.Struct, array_like=True, tag="init", frozen=True):
-    """The first frame. Its payload is a Settings as JSON."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,68 +35,52 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str]
 
 
-class Invoke(msgspec.Struct, array_like=True, tag="invoke", frozen=True):
-    """A request; its payload is the event. `left_ms` and not a deadline: the two sides may read different clocks."""
+class Answer(msgspec.Struct, frozen=True):
+    """A frame from an environment: RESULT, ERROR, READY, NEVER_STARTED or INIT_ERROR."""
 
-    number: int
-    request_id: str
-    left_ms: int
-    arn: str
-    client_context: str | None
-    trace_id: str | None
-
-
-class Cancel(msgspec.Struct, array_like=True, tag="cancel", frozen=True):
-    number: int
-
-
-class Ready(msgspec.Struct, array_like=True, tag="ready", frozen=True):
-    """The handler is imported."""
-
-
-class NeverStarted(msgspec.Struct, array_like=True, tag="never_started", frozen=True):
-    """The sandbox did not hold, so the function was not let in."""
-
-    reason: str
-
-
-class InitError(msgspec.Struct, array_like=True, tag="init_error", frozen=True):
-    """It could not be; the payload is the error object."""
-
-    error_type: str
-    message: str
-
-
-class Result(msgspec.Struct, array_like=True, tag="result", frozen=True):
-    """The payload is what the handler returned."""
-
+    kind: int
+    logged: int
     number: int
     peak_kb: int
+    header: str
+    payload: bytes
+    body: bytes
 
+    @property
+    def error(self) -> tuple[str, str]:
+        """Type and message."""
+        error_type, _, message = self.header.partition("\n")
+        return error_type, message
 
-class Error(msgspec.Struct, array_like=True, tag="error", frozen=True):
-    """The payload is the error object of what the handler raised."""
-
-    number: int
-    peak_kb: int
-    error_type: str
-    message: str
-
-
-Answer = Ready | NeverStarted | InitError | Result | Error
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Answer).decode
 _PREFIX = frames.PREFIX
-_PREFIX_SIZE = frames.PREFIX.size
+_SIZE = frames.SIZE
+_LARGE = 65_536  # from here one more copy of a body costs more than a second buffer
 
 
-def encode(header: Init | Invoke | Cancel, payload: bytes = b"") -> bytes:
-    return frames.join(_encode(header), payload)
+def settings(its: Settings) -> bytes:
+    return frames.join(frames.INIT, payload=_encode(its))
 
 
-def encode_settings(settings: Settings) -> bytes:
-    return encode(Init(), _encode(settings))
+def cancel(number: int) -> bytes:
+    return frames.join(frames.CANCEL, number=number)
+
+
+def invoke(number: int, milliseconds_left: int, invocation: Invocation) -> tuple[bytes, ...]:
+    """One frame, in one piece or two. `milliseconds_left` and not a deadline: the sides may read different clocks."""
+    apart, payload, trace_id = invocation.apart, invocation.payload, invocation.trace_id or ""
+    if apart is None:
+        kind, body = frames.INVOKE, b""
+        last = invocation.client_context or ""
+    else:
+        kind, body = frames.REQUEST, apart.body
+        last = f"{apart.time}\n{apart.time_epoch}"
+    header = f"{invocation.request_id}\n{invocation.invoked_arn}\n{trace_id}\n{last}".encode()
+    prefix = _PREFIX.pack(kind, 0, number, milliseconds_left, len(header), len(payload), len(body))
+    if len(body) < _LARGE:
+        return (b"%b%b%b%b" % (prefix, header, payload, body),)
+    return b"%b%b%b" % (prefix, header, payload), body
 
 
 class Reader:
@@ -108,37 +89,46 @@ class Reader:
     def __init__(self) -> None:
         self._kept = bytearray()
 
-    def feed(self, data: bytes) -> list[tuple[Answer, bytes]]:
+    def feed(self, data: bytes) -> list[Answer]:
         """The answers that are complete now. Raises ProtocolError, ResponseTooLarge."""
-        if not self._kept and len(data) >= _PREFIX_SIZE:
+        if not self._kept and len(data) >= _SIZE:
             # Nearly always: exactly one whole frame, which is cut without being copied into the buffer first.
-            header_size, payload_size = _PREFIX.unpack_from(data)
-            if _PREFIX_SIZE + header_size + payload_size == len(data):
-                return [self._cut(data, header_size, payload_size)]
+            kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(data)
+            middle = _SIZE + header_size
+            end = middle + payload_size
+            if end + body_size == len(data):
+                _check(kind, header_size, payload_size + body_size)
+                header = _text(data[_SIZE:middle]) if header_size else ""
+                return [Answer(kind, logged, number, peak_kb, header, data[middle:end], data[end:])]
         self._kept += data
-        answers: list[tuple[Answer, bytes]] = []
-        while len(self._kept) >= _PREFIX_SIZE:
-            header_size, payload_size = _PREFIX.unpack_from(self._kept)
-            self._check(header_size, payload_size)
-            end = _PREFIX_SIZE + header_size + payload_size
-            if len(self._kept) < end:
+        answers: list[Answer] = []
+        while len(self._kept) >= _SIZE:
+            kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(self._kept)
+            _check(kind, header_size, payload_size + body_size)
+            middle = _SIZE + header_size
+            end = middle + payload_size
+            size = end + body_size
+            if len(self._kept) < size:
                 break
             with memoryview(self._kept) as kept:
-                frame = bytes(kept[:end])
-            del self._kept[:end]
-            answers.append(self._cut(frame, header_size, payload_size))
+                header = _text(bytes(kept[_SIZE:middle]))
+                answer = Answer(kind, logged, number, peak_kb, header, bytes(kept[middle:end]), bytes(kept[end:size]))
+            del self._kept[:size]
+            answers.append(answer)
         return answers
 
-    def _check(self, header_size: int, payload_size: int) -> None:
-        if header_size > frames.MAX_HEADER:
-            raise ProtocolError(f"a header of {header_size} bytes, at most {frames.MAX_HEADER} are allowed")
-        if payload_size > frames.MAX_PAYLOAD:
-            raise ResponseTooLarge(f"a payload of {payload_size} bytes, at most {frames.MAX_PAYLOAD} are allowed")
 
-    def _cut(self, frame: bytes, header_size: int, payload_size: int) -> tuple[Answer, bytes]:
-        self._check(header_size, payload_size)
-        middle = _PREFIX_SIZE + header_size
-        try:
-            return _decode(memoryview(frame)[_PREFIX_SIZE:middle]), frame[middle:]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ProtocolError(f"a header that is none: {error}") from None
+def _check(kind: int, header_size: int, answer_size: int) -> None:
+    if header_size > frames.MAX_HEADER:
+        raise ProtocolError(f"a header of {header_size} bytes, at most {frames.MAX_HEADER} are allowed")
+    if answer_size > frames.MAX_PAYLOAD:
+        raise ResponseTooLarge(f"an answer of {answer_size} bytes, at most {frames.MAX_PAYLOAD} are allowed")
+    if not frames.READY <= kind <= frames.ERROR:
+        raise ProtocolError(f"a frame of the kind {kind}, which there is none")
+
+
+def _text(header: bytes) -> str:
+    try:
+        return header.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"a header that is none: {error}") from None

@@ -7,7 +7,7 @@ import contextlib
 import os
 import textwrap
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Sink:
     def write(self, function: str, stream: str, timestamp_ms: int, message: str) -> None:
         self.lines.append((function, stream, message))
         self._changed.set()
+
+    def write_all(self, function: str, stream: str, messages: Sequence[tuple[int, str]]) -> None:
+        for timestamp_ms, message in messages:
+            self.write(function, stream, timestamp_ms, message)
 
     def messages(self, function: str | None = None) -> list[str]:
         return [message for name, _, message in self.lines if function in (None, name)]

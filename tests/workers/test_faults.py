@@ -26,7 +26,9 @@ BAD = {
     "os.abort()": "Runtime exited with error: signal: aborted",
     "os.close(3)": "Runtime sent what is not a response: it closed its channel",
     "os.write(3, b'x' * 100)": "Runtime sent what is not a response: a header of 2021161080 bytes",
-    "os.write(3, bytes([0,0,0,3,0,0,0,0]) + b'abc')": "Runtime sent what is not a response: a header that is none",
+    "os.write(3, bytes([9] + 12*[0] + [1] + 8*[0] + [255]))": "Runtime sent what is not a response: a header that is",
+    "os.write(3, bytes([8] + 20 * [0] + [3]) + b'abc')": "Runtime sent what is not a response: an answer to request 0",
+    "os.write(3, bytes([8,0,0,0,0] + [2] + 15 * [0] + [3]) + b'abc')": "Runtime sent what is not a response: a body",
 }
 
 
@@ -136,8 +138,7 @@ async def test_the_supervisor_enforces_the_limit_itself(bench: Workbench) -> Non
         """
         import os, struct, time
         def handler(event, context):
-            header = b'["result",1,1]'
-            os.write(3, struct.pack("!II", len(header), 4_000_000_000) + header + b"x" * 1000)
+            os.write(3, struct.pack("!BBIIIII", 8, 0, 1, 1, 0, 2_000_000_000, 2_000_000_000) + b"x" * 1000)
             time.sleep(60)
         """,
         timeout=Duration(30),

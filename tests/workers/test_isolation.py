@@ -67,6 +67,9 @@ class Sink:
         if message.startswith("pid "):
             print(message.split()[1], flush=True)
 
+    def write_all(self, function, stream, messages):
+        pass
+
 async def main(root):
     pool = WorkerPool(Workers(), SystemClock(), Sink())
     await pool.start()

@@ -325,6 +325,27 @@ async def test_log_lines_come_in_order_and_in_lambdas_format(bench: Workbench) -
     assert warm.log_tail == b""
 
 
+async def test_start_is_said_while_the_function_runs_and_before_what_it_prints(bench: Workbench) -> None:
+    bench.deploy(
+        "fn",
+        """
+        import sys, time
+        def handler(event, context):
+            if event == "print":
+                print("printed")
+            time.sleep(60 if event else 0)
+        """,
+        timeout=Duration(30),
+    )
+    await bench.result("fn")
+    for event in ("print", "sleep"):
+        bench.sink.lines.clear()
+        bench.begin("fn", event)
+        await bench.sink.saw("START RequestId" if event == "sleep" else "printed")
+        said = [message.split()[0] for message in bench.sink.messages() if not message.startswith("INIT_START")]
+        assert said == (["START"] if event == "sleep" else ["START", "printed"])
+
+
 async def test_a_log_tail_is_the_last_4_kb(bench: Workbench) -> None:
     bench.deploy("fn", "def handler(event, context):\n    for n in range(1000): print('line', n)\n")
     outcome = await bench.invoke("fn", log_tail=True)

@@ -44,9 +44,7 @@ class Facts:
 
 
 class LambdaContext:
-    def __init__(
-        self, facts: Facts, request_id: str, milliseconds_left: int, arn: str, client_context: str | None
-    ) -> None:
+    def __init__(self, facts: Facts, request_id: str, milliseconds_left: int, arn: str, client_context: str) -> None:
         self.aws_request_id = request_id
         self.invoked_function_arn = arn
         self.function_name = facts.function_name
@@ -55,7 +53,7 @@ class LambdaContext:
         self.log_group_name = facts.log_group_name
         self.log_stream_name = facts.log_stream_name
         self.identity = CognitoIdentity()
-        self.client_context = None if client_context is None else _client_context(client_context)
+        self.client_context = _client_context(client_context) if client_context else None
         self.tenant_id: str | None = None
         self._deadline = time.monotonic() + milliseconds_left / 1000
 

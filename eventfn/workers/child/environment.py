@@ -20,7 +20,7 @@ def main(channel: int, log_pipe: int) -> None:
     first = frames.read(channel)
     if first is None:
         os._exit(0)
-    settings: dict[str, Any] = json.loads(first[1])
+    settings: dict[str, Any] = json.loads(first[4])
     walls = policy.Policy(
         supervisor=settings["supervisor"],
         channel=channel,
@@ -31,7 +31,7 @@ def main(channel: int, log_pipe: int) -> None:
     try:
         contain.contain(walls)
     except contain.NotContained as error:
-        frames.write(error.channel, json.dumps(["never_started", str(error)]).encode(), b"")
+        frames.write(error.channel, frames.join(frames.NEVER_STARTED, str(error).encode("utf-8", "replace")))
         os._exit(1)
     _forget_the_zygote()
     logs.set_up()
@@ -43,9 +43,9 @@ def main(channel: int, log_pipe: int) -> None:
         failure = results.describe(error, "")
         logs.log_failure(failure)
         logs.flush()
-        frames.write(frames.CHANNEL, failure.header("init_error"), failure.payload)
+        frames.write(frames.CHANNEL, frames.join(frames.INIT_ERROR, failure.header, failure.payload))
         os._exit(1)
-    frames.write(frames.CHANNEL, b'["ready"]', b"")
+    frames.write(frames.CHANNEL, frames.join(frames.READY))
     serve()
     logs.flush()
     os._exit(0)

@@ -1,66 +1,102 @@
 """The frame as bytes: the one file that both sides of the channel share, standard library only.
 
-    !I header length   !I payload length   header: a JSON array, its first item names the frame   payload: raw bytes
+    !B kind   !B logged   !I number   !I amount   !I header length   !I payload length   !I body length
+    header: UTF-8 text, its fields divided by line feeds   payload: JSON   body: raw bytes
 
-Supervisor to environment:  ["init"] + settings as JSON        ["invoke", n, request id, milliseconds left, ARN,
-                            client context, trace id] + event  ["cancel", n]
-Environment to supervisor:  ["ready"]    ["never_started", reason]    ["init_error", type, message] + error object
-                            ["result", n, KB] + answer         ["error", n, KB, type, message] + error object
+Supervisor to environment                  amount              header
+    INIT      settings                     -                   -
+    INVOKE    an event                     milliseconds left   request id, ARN, trace id, client context
+    REQUEST   an event, parts of it apart  milliseconds left   request id, ARN, trace id, client context, time,
+              (eventfn.event.Apart)                            ms since the epoch
+    CANCEL    -                            -                   -
+Environment to supervisor
+    READY, NEVER_STARTED, INIT_ERROR       -                   -; reason; error type, message (payload: error object)
+    RESULT    the answer                   most KB ever held   -
+    ERROR     the error object             most KB ever held   error type, message
 
-n counts the requests of one environment; KB is the most memory that the process ever held.
+`number` counts the requests of one environment. `logged` says that something may stand in the log pipe that belongs
+before this answer. A REQUEST's answer may have the text of its "body" apart too; nothing else has a body.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import struct
-from typing import Any
 
-PREFIX = struct.Struct("!II")
+PREFIX = struct.Struct("!BBIIIII")
+SIZE = PREFIX.size
+INIT, INVOKE, REQUEST, CANCEL = range(1, 5)
+READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR = range(5, 10)
+
 MAX_HEADER = 65_536
-MAX_PAYLOAD = 6_291_556  # Lambda's limit of a synchronous response: 6 MiB + 100 bytes
+MAX_PAYLOAD = 6_291_556  # Lambda's limit of a synchronous response: 6 MiB + 100 bytes; payload and body together
 CHANNEL = 3  # the channel's descriptor in an environment
 _CHUNK = 65_536  # a larger buffer is mapped and unmapped by malloc at every read: 16 us
 
-
-_decode = json.JSONDecoder().decode  # json.loads would look at the encoding first, at every frame
-
-
-def join(header: bytes, payload: bytes) -> bytes:
-    return PREFIX.pack(len(header), len(payload)) + header + payload
+Frame = tuple[int, int, int, str, bytes, bytes]  # kind, number, amount, header, payload, body
 
 
-def read(channel: int) -> tuple[list[Any], bytes] | None:
+def join(
+    kind: int,
+    header: bytes = b"",
+    payload: bytes = b"",
+    *,
+    number: int = 0,
+    amount: int = 0,
+    logged: bool = False,
+    body: bytes = b"",
+) -> bytes:
+    prefix = PREFIX.pack(kind, logged, number, amount, len(header), len(payload), len(body))
+    return b"%b%b%b%b" % (prefix, header, payload, body)
+
+
+def cut(data: bytearray) -> tuple[Frame | None, int]:
+    """The first frame, None as long as some of it is missing, and how many bytes it has. `data` begins with a whole
+    prefix."""
+    kind, _, number, amount, header_size, payload_size, body_size = PREFIX.unpack_from(data)
+    middle = SIZE + header_size
+    end = middle + payload_size
+    size = end + body_size
+    if len(data) < size:
+        return None, size
+    with memoryview(data) as view:
+        header, payload, body = str(view[SIZE:middle], "utf-8"), bytes(view[middle:end]), bytes(view[end:size])
+    return (kind, number, amount, header, payload, body), size
+
+
+def read(channel: int) -> Frame | None:
     """The next frame, blocking; None at the end of the channel. The supervisor is trusted: no bounds here.
 
     Nothing follows a frame before it is answered, so whatever one read returns belongs to it: small frames take a
     single system call.
     """
     data = os.read(channel, _CHUNK)
-    if not data:
-        return None
-    while len(data) < PREFIX.size:
-        more = os.read(channel, _CHUNK)
+    while len(data) < SIZE:
+        more = os.read(channel, _CHUNK) if data else b""
         if not more:
             return None
         data += more
-    header_size, payload_size = PREFIX.unpack_from(data)
-    end = PREFIX.size + header_size + payload_size
-    if len(data) < end:
-        whole = bytearray(data)
-        while len(whole) < end:
-            more = os.read(channel, min(end - len(whole), 1_048_576))
-            if not more:
+    kind, _, number, amount, header_size, payload_size, body_size = PREFIX.unpack_from(data)
+    middle = SIZE + header_size
+    end = middle + payload_size
+    if len(data) == end + body_size:
+        return kind, number, amount, data[SIZE:middle].decode(), data[middle:end], data[end:]
+    whole = bytearray(end + body_size)
+    whole[: len(data)] = data
+    with memoryview(whole) as view:
+        at = len(data)
+        while at < len(whole):
+            got = os.readv(channel, [view[at:]])
+            if not got:
                 return None
-            whole += more
-        data = bytes(whole)
-    middle = PREFIX.size + header_size
-    return _decode(data[PREFIX.size : middle].decode()), data[middle:]
+            at += got
+    return cut(whole)[0]
 
 
-def write(channel: int, header: bytes, payload: bytes) -> None:
+def write(channel: int, frame: bytes) -> None:
     """The whole frame, blocking."""
-    view = memoryview(join(header, payload))
-    while view:
-        view = view[os.write(channel, view) :]
+    written = os.write(channel, frame)
+    if written < len(frame):
+        with memoryview(frame) as view:
+            while written < len(frame):
+                written += os.write(channel, view[written:])

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import fcntl
 import io
 import logging
+import os
 import sys
+import termios
 import time
 
 from eventfn.workers.child.results import Failure
@@ -18,7 +21,13 @@ from eventfn.workers.child.results import Failure
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("aws_request_id", default="")
 
 
+_pipe = 1  # the log pipe
+_waiting = bytearray(4)  # how many bytes wait in it, as an int
+
+
 def set_up() -> None:
+    global _pipe
+    _pipe = os.dup(1)  # a function may put something else in the place of 1 and 2
     # The zygote's own stream objects stand on other files; each line is written at once, so that a crash loses none.
     sys.stdout = sys.__stdout__ = _lines_to(1)  # type: ignore[misc]  # a constant to type checkers only
     sys.stderr = sys.__stderr__ = _lines_to(2)  # type: ignore[misc]  # likewise
@@ -32,13 +41,19 @@ def _lines_to(descriptor: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", "backslashreplace", line_buffering=True)
 
 
-def flush() -> None:
-    """Before an answer: its lines come before it. A function may have closed or replaced either."""
+def flush() -> bool:
+    """Before an answer: its lines come before it. Whether something may wait in the log pipe, by whomever it was
+    written: processes that the function started and C code write there too."""
     for stream in (sys.stdout, sys.stderr):
         try:  # noqa: SIM105 - once per request, where contextlib.suppress costs as much as the flush
-            stream.flush()
+            stream.flush()  # a function may have closed or replaced either
         except (OSError, ValueError, AttributeError):
             pass
+    try:
+        fcntl.ioctl(_pipe, termios.FIONREAD, _waiting)
+    except OSError:
+        return True
+    return any(_waiting)
 
 
 def log_failure(failure: Failure) -> None:

@@ -39,11 +39,12 @@ class Failure:
         facts = {"errorMessage": message, "errorType": error_type, "requestId": request_id, "stackTrace": trace}
         self.payload = json.dumps(facts).encode()
 
-    def header(self, kind: str, *facts: object) -> bytes:
+    @property
+    def header(self) -> bytes:
+        """Type and message in a frame. No line feed in a type: the message begins behind the first."""
+        error_type = self.error_type[:256].replace("\n", " ")
         # The supervisor's decoder is strict: a lone surrogate in a message must not look like a broken frame.
-        names = [self.error_type[:256], self.message[:_MAX_MESSAGE]]
-        readable = [name.encode("utf-8", "replace").decode() for name in names]
-        return json.dumps([kind, *facts, *readable]).encode()
+        return f"{error_type}\n{self.message[:_MAX_MESSAGE]}".encode("utf-8", "replace")
 
 
 def describe(error: BaseException, request_id: str) -> Failure:
@@ -104,3 +105,17 @@ class Encoder:
             return text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
+
+    def encode_apart(self, answer: object) -> tuple[bytes, bytes]:
+        """The answer to an HTTP request, its "body" apart where that is text: it is not quoted here only to be unquoted
+        by the supervisor. Raises Fault."""
+        if type(answer) is dict and "statusCode" in answer and type(body := answer.get("body")) is str:
+            try:
+                apart = body.encode()
+            except UnicodeEncodeError:  # a lone surrogate, which JSON has an escape for
+                return self.encode(answer), b""
+            rest = answer.copy()
+            if apart:
+                del rest["body"]
+            return self.encode(rest), apart
+        return self.encode(answer), b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import os
 import resource
 import socket
@@ -13,6 +12,7 @@ from typing import Any
 
 from eventfn.workers.child import frames, logs, results
 from eventfn.workers.child.context import Facts, LambdaContext
+from eventfn.workers.child.events import HttpEvents
 from eventfn.workers.child.loading import Handler
 from eventfn.workers.child.results import Fault
 
@@ -33,53 +33,79 @@ def choose(handler: Handler, settings: dict[str, Any]) -> Callable[[], None]:
     return lambda: _serve_blocking(handler)
 
 
+class _Runtime:
+    """What both loops do with a request before its handler is called, and after."""
+
+    def __init__(self) -> None:
+        self._facts = Facts()
+        self._encoder = results.Encoder()
+        self._events = HttpEvents()
+        self._trace = ""
+
+    def begin(self, frame: frames.Frame) -> tuple[Any, LambdaContext]:
+        """The event and its context. Raises Fault."""
+        kind, _, milliseconds_left, header, payload, body = frame
+        if kind == frames.REQUEST:
+            request_id, arn, trace_id, at, at_ms = header.split("\n")
+            client_context = ""
+        else:
+            request_id, arn, trace_id, client_context = header.split("\n", 3)
+        logs.request_id.set(request_id)
+        if trace_id != self._trace:  # a process has one environment, whose variable is of the latest request
+            self._trace = trace_id
+            if trace_id:
+                os.environ[_TRACE] = trace_id
+            else:
+                os.environ.pop(_TRACE, None)
+        context = LambdaContext(self._facts, request_id, milliseconds_left, arn, client_context)
+        if kind == frames.REQUEST:
+            return self._events.event(payload, body, request_id, at, int(at_ms)), context
+        return results.decode(payload), context
+
+    def answer(self, frame: frames.Frame, result: object) -> bytes:
+        """As a frame. Raises Fault."""
+        kind, number, _, header, _, _ = frame
+        if kind == frames.REQUEST:
+            payload, body = self._encoder.encode_apart(result)
+        else:
+            payload, body = self._encoder.encode(result), b""
+        if len(payload) + len(body) > frames.MAX_PAYLOAD:
+            return _failed(number, results.too_large(_request_id(header)))
+        return frames.join(
+            frames.RESULT, b"", payload, number=number, amount=_peak_kb(), logged=logs.flush(), body=body
+        )
+
+    def failure(self, frame: frames.Frame, error: BaseException) -> bytes:
+        _, number, _, header, _, _ = frame
+        failure = results.describe(error, _request_id(header))
+        logs.log_failure(failure)
+        return _failed(number, failure)
+
+
+def _request_id(header: str) -> str:
+    return header.partition("\n")[0]
+
+
 def _peak_kb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _answer(number: int, payload: bytes, request_id: str) -> tuple[bytes, bytes]:
-    if len(payload) > frames.MAX_PAYLOAD:
-        return _failed(number, results.too_large(request_id))
-    return b'["result",%d,%d]' % (number, _peak_kb()), payload
-
-
-def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
-    return failure.header("error", number, _peak_kb()), failure.payload
+def _failed(number: int, failure: results.Failure) -> bytes:
+    logged = logs.flush()
+    return frames.join(frames.ERROR, failure.header, failure.payload, number=number, amount=_peak_kb(), logged=logged)
 
 
 def _serve_blocking(handler: Handler) -> None:
-    facts, encoder, trace, pid = Facts(), results.Encoder(), _Trace(), os.getpid()
+    runtime, pid = _Runtime(), os.getpid()
     while (frame := frames.read(frames.CHANNEL)) is not None:
-        (_, number, request_id, left, arn, client_context, trace_id), payload = frame
-        logs.request_id.set(request_id)
-        trace.set(trace_id)
         try:
-            context = LambdaContext(facts, request_id, left, arn, client_context)
-            header, answer = _answer(number, encoder.encode(handler(results.decode(payload), context)), request_id)
+            event, context = runtime.begin(frame)
+            answer = runtime.answer(frame, handler(event, context))
         except Exception as error:
-            failure = results.describe(error, request_id)
-            logs.log_failure(failure)
-            header, answer = _failed(number, failure)
+            answer = runtime.failure(frame, error)
         if os.getpid() != pid:
             os._exit(0)  # the handler forked, and this is the copy: only one may answer
-        logs.flush()
-        frames.write(frames.CHANNEL, header, answer)
-
-
-class _Trace:
-    """The variable with the trace id of the latest request: a process has one environment."""
-
-    def __init__(self) -> None:
-        self._set: str | None = None
-
-    def set(self, trace_id: str | None) -> None:
-        if trace_id == self._set:  # nearly always: none, as before
-            return
-        self._set = trace_id
-        if trace_id is None:
-            os.environ.pop(_TRACE, None)
-        else:
-            os.environ[_TRACE] = trace_id
+        frames.write(frames.CHANNEL, answer)
 
 
 async def _serve_concurrently(handler: Handler) -> None:
@@ -95,9 +121,7 @@ class _Server(asyncio.Protocol):
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._facts = Facts()
-        self._encoder = results.Encoder()
-        self._trace = _Trace()
+        self._runtime = _Runtime()
         self._buffer = bytearray()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._leaving = False
@@ -113,43 +137,33 @@ class _Server(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while len(self._buffer) >= frames.PREFIX.size:
-            header_size, payload_size = frames.PREFIX.unpack_from(self._buffer)
-            middle = frames.PREFIX.size + header_size
-            if len(self._buffer) < middle + payload_size:
+        while len(self._buffer) >= frames.SIZE:
+            frame, size = frames.cut(self._buffer)
+            if frame is None:
                 return
-            header = json.loads(self._buffer[frames.PREFIX.size : middle])
-            payload = bytes(self._buffer[middle : middle + payload_size])
-            del self._buffer[: middle + payload_size]
-            self._take(header, payload)
+            del self._buffer[:size]
+            self._take(frame)
 
-    def _take(self, header: list[Any], payload: bytes) -> None:
-        number: int = header[1]
-        if header[0] == "cancel":
+    def _take(self, frame: frames.Frame) -> None:
+        kind, number = frame[:2]
+        if kind == frames.CANCEL:
             if number in self._tasks:
                 self._tasks[number].cancel()
             return
-        task = asyncio.get_running_loop().create_task(self._handle(number, header[2:], payload))
+        task = asyncio.get_running_loop().create_task(self._handle(frame))
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number))
 
-    async def _handle(self, number: int, facts: list[Any], payload: bytes) -> None:
-        request_id, left, arn, client_context, trace_id = facts
-        logs.request_id.set(request_id)
-        self._trace.set(trace_id)
+    async def _handle(self, frame: frames.Frame) -> None:
         try:
-            context = LambdaContext(self._facts, request_id, left, arn, client_context)
-            result = await self._handler(results.decode(payload), context)
-            header, answer = _answer(number, self._encoder.encode(result), request_id)
+            event, context = self._runtime.begin(frame)
+            answer = self._runtime.answer(frame, await self._handler(event, context))
         except (Exception, asyncio.CancelledError) as error:
             if self._leaving:
                 raise
-            failure = results.describe(error, request_id)
-            logs.log_failure(failure)
-            header, answer = _failed(number, failure)
+            answer = self._runtime.failure(frame, error)
         except BaseException:
             # sys.exit: the event loop passes it on, cancelling the rest. They are answered by the process's end.
             self._leaving = True
             raise
-        logs.flush()
-        self._transport.write(frames.join(header, answer))
+        self._transport.write(answer)

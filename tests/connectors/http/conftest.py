@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from eventfn.event import Outcome, OutcomeKind
+from eventfn.event import Apart, Outcome, OutcomeKind
 from eventfn.testing.clock import FakeClock
 from eventfn.trigger import ListenContext, Mounted
+from eventfn.workers.child.events import HttpEvents
 from eventfn_http import HttpSettings, HttpShared, HttpTrigger
 from eventfn_http.protocol import Connection
 
@@ -44,9 +45,11 @@ class FakeCaller:
         self._dones: deque[Callable[[Outcome], None]] = deque()
         self._called = asyncio.Event()
 
-    def invoke(self, payload: bytes, request_id: str, done: Callable[[Outcome], None]) -> None:
-        event = json.loads(payload)
-        assert event["requestContext"]["requestId"] == request_id
+    def invoke(
+        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+    ) -> None:
+        assert apart is not None
+        event = HttpEvents().event(payload, apart.body, request_id, apart.time, apart.time_epoch)
         self.events.append(event)
         self._called.set()
         if self.later:

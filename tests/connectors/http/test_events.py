@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfn_http.events import PeerText, RouteText, common_log_time, event, http_date, is_text
+from eventfn.workers.child.events import HttpEvents
+from eventfn_http.events import PeerText, RouteText, common_log_time, event, event_apart, http_date, is_text
 from eventfn_http.head import read_head
 
 ROUTE = RouteText("POST /items/{id}", "anonymous")
@@ -26,8 +27,13 @@ def made(
 ) -> dict[str, Any]:
     lines = [(b"Host", b"Api.Example:8080"), *(headers or [])]
     head = read_head(b"POST", target.encode(), "1.1", lines)
-    encoded = event(ROUTE, PEER, head, parameters or {}, body, "0-1-2", b"12/Mar/2020:19:03:58 +0000", 1583348638390)
+    time, now_ms = "12/Mar/2020:19:03:58 +0000", 1583348638390
+    encoded = event(ROUTE, PEER, head, parameters or {}, body, "0-1-2", time, now_ms)
     decoded: dict[str, Any] = json.loads(encoded)
+    # In two parts, and put together again in an environment, it is the same: keys in the same order too.
+    payload, apart = event_apart(ROUTE, PEER, head, parameters or {}, body, time, now_ms)
+    whole = HttpEvents().event(payload, apart.body, "0-1-2", apart.time, apart.time_epoch)
+    assert json.dumps(whole) == json.dumps(decoded)
     return decoded
 
 
@@ -166,4 +172,4 @@ def test_dates(at: datetime) -> None:
     at = at.replace(microsecond=0, tzinfo=UTC)
     seconds = int(at.timestamp())
     assert http_date(seconds).decode() == format_datetime(at, usegmt=True)
-    assert datetime.strptime(common_log_time(seconds).decode(), "%d/%b/%Y:%H:%M:%S %z") == at
+    assert datetime.strptime(common_log_time(seconds), "%d/%b/%Y:%H:%M:%S %z") == at
