@@ -38,8 +38,8 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP
 class Relay:
     """Relays one environment's connections until `close`, which is to be called when the environment ends.
 
-    `listeners[i]` leads to `targets[i]`; the sockets are the relay's from here on, also when it raises ValueError since
-    they are not listening TCP sockets, one for each target. `log` gets a line of text for the function's log.
+    `listeners[i]` leads to `targets[i]`; the sockets are the relay's from here on. Raises ValueError, and closes them,
+    if they are not listening TCP sockets, one for each target. `log` gets a line of text for the function's log.
     """
 
     def __init__(

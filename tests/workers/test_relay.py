@@ -439,7 +439,7 @@ async def test_the_death_of_the_function_ends_its_connections(sandbox: Sandbox) 
 
 
 async def test_closing_ends_everything_at_once(sandbox: Sandbox) -> None:
-    """Connected, connecting, looking up, waiting: nothing is left, not even the network that they were in."""
+    """Connected, looking up, waiting for a look-up, waiting for a place: no task and no descriptor is left."""
     ended = asyncio.Event()
 
     async def look_up(target: Target) -> tuple[Address, ...]:
