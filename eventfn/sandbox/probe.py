@@ -139,7 +139,7 @@ def _no_namespaces(code: int, proc: Path) -> str:
     if code == errno.ENOSPC:
         return "no more namespaces may be made: raise the sysctls user.max_*_namespaces"
     if denied:
-        return "what eventfn runs in, a container or a security module, denies it: allow user namespaces there"
+        return "what eventfn runs in denies it: a container, a chroot or a security module"
     return "this kernel was built without it"
 
 

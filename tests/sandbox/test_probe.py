@@ -218,7 +218,7 @@ DENIED = ALL.replace("namespaces ", "namespaces 1 unshare(CLONE_NEWUSER): Operat
         (DENIED, {"self/attr/current": "docker-default (enforce)\n"}, "AppArmor profile docker-default (enforce)"),
         (DENIED, {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, "sysctl kernel.apparmor_restrict"),
         (DENIED, {"sys/kernel/unprivileged_userns_clone": "0\n"}, "sysctl kernel.unprivileged_userns_clone=1"),
-        (DENIED, {"self/status": "Seccomp:\t0\n", "self/attr/current": "unconfined\n"}, "allow user namespaces there"),
+        (DENIED, {"self/status": "Seccomp:\t0\n", "self/attr/current": "unconfined\n"}, "a container, a chroot or"),
         (DENIED.replace("namespaces 1", "namespaces 28"), {}, "raise the sysctls user.max_*_namespaces"),
         (DENIED.replace("namespaces 1", "namespaces 22"), {}, "built without it"),
         (NO_LANDLOCK, {}, "/sys/kernel/security/lsm"),
