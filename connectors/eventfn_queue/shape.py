@@ -5,7 +5,7 @@ PURE.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import struct
 from collections.abc import Mapping
@@ -27,44 +27,55 @@ def queue_arn(queue: str, region: str, account: str) -> str:
 
 
 def record(message: ReceivedMessage, *, fifo: bool, region: str, account: str) -> bytes:
-    """One element of "Records", as JSON; keys in SQS's order."""
-    body = message.body.decode()
-    attributes = {
-        "ApproximateReceiveCount": str(message.receives),
-        "SentTimestamp": str(message.sent_ms),
-        "SenderId": account,
-        "ApproximateFirstReceiveTimestamp": str(message.first_received_ms),
-    }
-    if fifo:
-        attributes["SequenceNumber"] = f"{message.sequence:020d}"
-        attributes["MessageGroupId"] = message.group or ""
-        attributes["MessageDeduplicationId"] = message.dedupe_key or hashlib.sha256(message.body).hexdigest()
+    """One element of "Records", as JSON; keys in SQS's order.
+
+    Put together from its parts: encoding it as a whole takes three times as long, and a batch has thousands.
+    """
     kind, _, origin = message.attributes.get(ORIGIN, "").partition(":")
-    if kind == "queue" and origin != message.queue:
-        attributes["DeadLetterQueueSourceArn"] = queue_arn(origin, region, account)
-    own = {name: value for name, value in message.attributes.items() if not name.startswith(OWN)}
-    shape: dict[str, Any] = {
-        "messageId": message.id,
-        "receiptHandle": base64.b64encode(f"{message.queue} {message.id} {message.receives}".encode()).decode(),
-        "body": body,
-        "attributes": attributes,
-        "messageAttributes": {
-            name: {
-                "stringValue": value,
-                "stringListValues": [],
-                "binaryListValues": [],
-                "dataType": _data_type(name),
-            }
-            for name, value in own.items()
-        },
-    }
-    if own:
-        shape["md5OfMessageAttributes"] = md5_of_attributes(own)
-    shape["md5OfBody"] = hashlib.md5(message.body, usedforsecurity=False).hexdigest()
-    shape["eventSource"] = "aws:sqs"
-    shape["eventSourceARN"] = queue_arn(message.queue, region, account)
-    shape["awsRegion"] = region
-    return _encode(shape)
+    handle = f"{message.queue} {message.id} {message.receives}".encode()
+    attributes, digest = b"{}", b""
+    if message.attributes:
+        own = {name: value for name, value in message.attributes.items() if not name.startswith(OWN)}
+        attributes = _encode({name: _attribute(name, value) for name, value in own.items()})
+        if own:
+            digest = b',"md5OfMessageAttributes":"%b"' % md5_of_attributes(own).encode()
+    return _RECORD % (
+        _encode(message.id),
+        binascii.b2a_base64(handle, newline=False),
+        _encode(message.body.decode()),
+        message.receives,
+        message.sent_ms,
+        _encode(account),
+        message.first_received_ms,
+        _fifo_attributes(message) if fifo else b"",
+        b',"DeadLetterQueueSourceArn":%b' % _encode(queue_arn(origin, region, account))
+        if kind == "queue" and origin != message.queue
+        else b"",
+        attributes,
+        digest,
+        hashlib.md5(message.body, usedforsecurity=False).hexdigest().encode(),
+        _encode(queue_arn(message.queue, region, account)),
+        _encode(region),
+    )
+
+
+_RECORD = (
+    b'{"messageId":%b,"receiptHandle":"%b","body":%b,"attributes":{"ApproximateReceiveCount":"%d","SentTimestamp":"%d",'
+    b'"SenderId":%b,"ApproximateFirstReceiveTimestamp":"%d"%b%b},"messageAttributes":%b%b,"md5OfBody":"%b",'
+    b'"eventSource":"aws:sqs","eventSourceARN":%b,"awsRegion":%b}'
+)
+
+
+def _fifo_attributes(message: ReceivedMessage) -> bytes:
+    return b',"SequenceNumber":"%020d","MessageGroupId":%b,"MessageDeduplicationId":%b' % (
+        message.sequence,
+        _encode(message.group or ""),
+        _encode(message.dedupe_key or hashlib.sha256(message.body).hexdigest()),
+    )
+
+
+def _attribute(name: str, value: str) -> dict[str, Any]:
+    return {"stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": _data_type(name)}
 
 
 def md5_of_attributes(attributes: Mapping[str, str]) -> str:

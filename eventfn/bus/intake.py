@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import cast
 
 import msgspec
@@ -28,6 +28,9 @@ from eventfn.rules.filters import compile_criteria
 from eventfn.trigger import DONE, Encodes, Reject, Retry, Settlement, Trigger
 
 DEFAULT_CONCURRENCY = 5  # batches in flight: what Lambda starts an SQS source with
+# While a function takes less than this for a batch, the next one is read before it has a place: what is on a lease
+# meanwhile is one batch, for so long. In seconds.
+READ_AHEAD = 1.0
 HAND_BACK = Retry(after=0)  # to another node, or to this one after its restart
 # A source may hand out a record while an earlier one of its group is still on its way back to it.
 AFTER_THE_OTHERS = Retry(after=1)
@@ -42,12 +45,9 @@ class _Read:
     def __init__(self, batch: Batch, at: float) -> None:
         self.batch = batch
         self.at = at  # when it was read, or its lease last extended
-        self.settlements: dict[int, Settlement] = {}
+        self.settlements: list[Settlement | None] = [None] * len(batch.records)
+        self.left = len(batch.records)  # without a settlement
         self.failed_groups: set[str] = set()  # something of them comes again once this is settled
-
-    @property
-    def ended(self) -> bool:
-        return len(self.settlements) == len(self.batch.records)
 
 
 class _Waiting(msgspec.Struct, frozen=True, eq=False):
@@ -61,11 +61,12 @@ class _Waiting(msgspec.Struct, frozen=True, eq=False):
 class _Flight:
     """One invocation that runs, or waits for a place to run."""
 
-    def __init__(self, items: Sequence[_Waiting]) -> None:
+    def __init__(self, items: Sequence[_Waiting], began: float) -> None:
         self.items = items
         self.records = [item.record for item in items]
         self.groups = {record.group for record in self.records if record.group is not None}
         self.throttled = False
+        self.began = began
         self.task: asyncio.Task[None] | None = None
 
 
@@ -102,6 +103,7 @@ class Intake:
             None if self._source.lease is None else effective_lease(self._source.lease, window, function.timeout)
         )
         self._system_errors = Delays(jitter)
+        self._batch_seconds = float("inf")  # what the function took for the last one
 
         self._open: set[_Read] = set()  # read and not settled
         self._flights: set[_Flight] = set()
@@ -164,9 +166,9 @@ class Intake:
 
     async def _read(self) -> None:
         while True:
-            # A batch is read only while it could start at once: what is not read is not on a lease.
+            # A batch is read only while it can start at once, or soon: what is not read is not on a lease.
             self._may_read.clear()
-            if self._has_place and self._gathering.room:
+            if self._gathering.room and (self._has_place or self._has_one_soon):
                 batch = await self._source.read(self._gathering.room)
                 read = self._take(batch)
                 if self._lease is not None and self._source.lease is not None and self._lease > self._source.lease:
@@ -179,9 +181,10 @@ class Intake:
         read = _Read(batch, now)
         self._open.add(read)
         self._idle.clear()
+        failed = set[str]().union(*[read.failed_groups for read in self._open])
         for place, record in enumerate(batch.records):
             waiting = _Waiting(record, read, place)
-            settlement = self._screen(record)
+            settlement = self._screen(record, failed)
             if settlement is None:
                 self._gathering.add(waiting, now)
             else:
@@ -189,8 +192,9 @@ class Intake:
         self._look_again()
         return read
 
-    def _screen(self, record: Record) -> Settlement | None:
-        """How a record ends without being handed to the function; None when it is to be."""
+    def _screen(self, record: Record, failed: Collection[str]) -> Settlement | None:
+        """How a record ends without being handed to the function; None when it is to be. Something of the `failed`
+        groups is on its way back."""
         try:
             if not self._criteria.matches(record.payload):
                 self._source.status.records_filtered += 1
@@ -202,7 +206,7 @@ class Intake:
             reason = f"{len(record.payload)} bytes are more than a function can be invoked with ({MAX_RECORD})"
             self._log.error("record %s is rejected: %s", record.id, reason)
             return Reject(reason)
-        if record.group is not None and any(record.group in read.failed_groups for read in self._open):
+        if record.group is not None and record.group in failed:
             return AFTER_THE_OTHERS
         return None
 
@@ -210,14 +214,22 @@ class Intake:
 
     @property
     def _has_place(self) -> bool:
-        # While one batch waits for the function to have room, another would only wait beside it.
-        return len(self._flights) < self._concurrency and not any(flight.throttled for flight in self._flights)
+        return len(self._flights) < self._concurrency and not self._throttled
+
+    @property
+    def _has_one_soon(self) -> bool:
+        return self._batch_seconds < READ_AHEAD and not self._throttled
+
+    @property
+    def _throttled(self) -> bool:
+        """While one batch waits for the function to have room, another would only wait beside it."""
+        return any(flight.throttled for flight in self._flights)
 
     def _start_batches(self) -> None:
         """Starts what is complete. At every change, so that the next read knows how much is still of use."""
         now = self._clock.monotonic()
         while self._has_place and (items := self._gathering.take(now, self._busy)):
-            flight = _Flight(items)
+            flight = _Flight(items, now)
             self._flights.add(flight)
             self._busy |= flight.groups
             flight.task = self._tasks.create_task(self._fly(flight))
@@ -246,6 +258,7 @@ class Intake:
             flight.throttled = True
             await wait_for(self._place_freed, self._clock, max(delays.next(), outcome.retry_after or 0))
         flight.throttled = False
+        self._batch_seconds = self._clock.monotonic() - flight.began
         verdict = judge(flight.records, outcome, self._report_failures)
         settlements = verdict.settlements
         if verdict.problem is not None:
@@ -298,7 +311,8 @@ class Intake:
 
     def _look_again(self) -> None:
         self._start_batches()
-        self._changed.set()
+        if self._gathering:  # there may be a window to be watched
+            self._changed.set()
         self._may_read.set()
 
     # --- settle and keep ---------------------------------------------------------------------------------------------
@@ -306,16 +320,17 @@ class Intake:
     def _end(self, item: _Waiting, settlement: Settlement) -> None:
         read = item.read
         read.settlements[item.place] = settlement
+        read.left -= 1
         if isinstance(settlement, Retry) and item.record.group is not None:
             read.failed_groups.add(item.record.group)
-        if read.ended:
+        if not read.left:
             task = self._tasks.create_task(self._settle(read))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
 
     async def _settle(self, read: _Read) -> None:
         try:
-            await self._source.settle(read.batch, [read.settlements[place] for place in range(len(read.settlements))])
+            await self._source.settle(read.batch, cast(list[Settlement], read.settlements))  # each has one by now
         finally:
             self._open.discard(read)
             if not self._open:
@@ -330,7 +345,7 @@ class Intake:
             await self._clock.sleep(self._lease / 3)
             now = self._clock.monotonic()
             for read in [read for read in self._open if now - read.at >= self._lease / 3]:
-                if not read.ended:
+                if read.left:
                     read.at = now
                     await self._source.extend(read.batch, self._lease)
 

@@ -110,7 +110,7 @@ class NamedQueues:
         now = self._clock.now_ms()
         seconds = facts.visibility_timeout if visibility is None else visibility
         until_ms = now + round(seconds * 1000)
-        messages = await _whole(self._take(facts, limit, until_ms, now), self._hand_back)
+        messages = await self._take(facts, limit, until_ms, now)
         return [_received(queue, message, until_ms) for message in messages]
 
     async def wait(self, queue: str) -> None:
@@ -226,7 +226,7 @@ class NamedQueues:
         try:
             while left > 0:
                 now = self._clock.now_ms()
-                messages = await self._claim(queue, min(left, REDRIVE_AT_ONCE), now + REDRIVE_LEASE_MS, now)
+                messages = await self._engine.claim(name, min(left, REDRIVE_AT_ONCE), now + REDRIVE_LEASE_MS, now)
                 held += [message.claim for message in messages]
                 for message in messages:
                     try:
@@ -291,20 +291,28 @@ class NamedQueues:
             limit=queue.maximum_messages,
         )
 
-    async def _claim(self, queue: str, limit: int, until_ms: int, now: int) -> list[Message]:
-        return await _whole(self._engine.claim(names.NAMED + queue, limit, until_ms, now), self._hand_back)
-
     async def _take(self, facts: QueueFacts, limit: int, until_ms: int, now: int) -> list[Message]:
-        """Claims, and moves what was received too often to the dead letters."""
+        """Claims, and moves what was received too often to the dead letters. Cancelled, it has taken nothing."""
         messages = await self._engine.claim(names.NAMED + facts.name, limit, until_ms, now)
         most = facts.max_receive_count
         if most is None or facts.dead_letter_queue is None:
             return messages
         # Not the engine's own dead-lettering: a message that leaves is told where it came from, for its way back.
         target, origin = names.NAMED + facts.dead_letter_queue, f"queue:{facts.name}"
-        worn_out = [message for message in messages if message.attempts > most]
-        await self._each([Move(each.claim, target, _origin(each, origin)) for each in worn_out])
-        return [message for message in messages if message.attempts <= most]
+        if worn_out := [Move(each.claim, target, _origin(each, origin)) for each in messages if each.attempts > most]:
+            messages = [message for message in messages if message.attempts <= most]
+            await self._unless_cancelled(self._each(worn_out), messages)
+        return messages
+
+    async def _unless_cancelled(self, work: Coroutine[Any, Any, object], messages: Sequence[Message]) -> None:
+        """Cancelled, it hands back the messages before it raises."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            await self._hand_back(messages)
+            raise
 
     async def _hand_back(self, messages: Sequence[Message]) -> None:
         """They were never received: nothing counts."""
@@ -323,22 +331,6 @@ class NamedQueues:
                 return [False]
             return [kept for operation in operations for kept in await self._each([operation])]
         return [True] * len(operations)
-
-
-async def _whole(
-    claiming: Coroutine[Any, Any, list[Message]], hand_back: Callable[[list[Message]], Awaitable[object]]
-) -> list[Message]:
-    """Cancelled, it has taken nothing: what was claimed all the same is handed back before this raises."""
-    task = asyncio.ensure_future(claiming)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        # The transaction may be under way, in a thread that no cancel reaches.
-        if not task.cancelled():
-            await asyncio.wait({task})
-            if task.exception() is None and (messages := task.result()):
-                await hand_back(messages)
-        raise
 
 
 def _received(queue: str, message: Message, until_ms: int) -> ReceivedMessage:

@@ -183,7 +183,8 @@ class Engine(Protocol):
 
         Messages of a group come in order, several in one claim: a group with a message in flight or an earlier one
         delayed gives nothing. A message that was claimed `max_claims` times already moves to `dead_letters` in the same
-        transaction; without `dead_letters` none moves. What a cancelled claim brought is handed back, not counted.
+        transaction; without `dead_letters` none moves. What a cancelled claim brought is handed back, not counted,
+        before it raises.
         """
         ...
 

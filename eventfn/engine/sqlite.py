@@ -3,9 +3,9 @@
     callers ──▶ turn ──▶ writer thread: BEGIN, each caller's work, COMMIT (one fsync) ──▶ loop: all futures, listeners
 
 One fsync costs as much as hundreds of inserts, so the thread takes whatever has queued up while the last one ran:
-alone, a commit waits for nobody; in a crowd, the crowd shares the fsync. What callers ask for in one turn of the loop is
-handed over at its end, at once: waking a thread costs more than most of what it is woken for. Reads have a thread and a
-connection of their own.
+alone, a commit waits for nobody; in a crowd, the crowd shares the fsync. What callers ask for in one turn of the loop
+is handed over at its end, at once: waking a thread costs more than most of what it is woken for. Reads have a thread
+and a connection of their own.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ T = TypeVar("T")
 
 
 class _Job:
-    """One caller's work, and where its answer goes: nowhere when nobody waits for it."""
+    """One caller's work, and where its answer goes."""
 
     __slots__ = ("answer", "error", "future", "work")
 
-    def __init__(self, work: Callable[[Store], Any], future: asyncio.Future[Any] | None) -> None:
+    def __init__(self, work: Callable[[Store], Any], future: asyncio.Future[Any]) -> None:
         self.work = work
         self.future = future
         self.answer: Any = None
@@ -139,15 +139,12 @@ class SqliteEngine:
             return await asyncio.shield(claimed)
         except asyncio.CancelledError:
             # Nobody is left to settle what this brings: back it goes, rather than lying claimed until the lease ends.
-            claimed.add_done_callback(lambda done: self._hand_back(done, now))
+            await asyncio.wait({claimed})
+            if claimed.exception() is None and self._opened:
+                releases = [Release(message.claim, now, count=False) for message in claimed.result()]
+                with contextlib.suppress(EngineError):  # then the end of the lease does the same
+                    await self.commit(releases, now)
             raise
-
-    def _hand_back(self, claimed: asyncio.Future[list[Message]], now: int) -> None:
-        if claimed.cancelled() or claimed.exception() is not None or not self._opened:
-            return
-        if releases := [Release(message.claim, now, count=False) for message in claimed.result()]:
-            # Nobody waits for it: should it fail, the end of the lease does the same.
-            self._ask(_Job(lambda store: store.apply(releases, now), None))
 
     async def purge(self, queue: str) -> int:
         return await self._submit(lambda store: store.purge(queue))
@@ -164,13 +161,10 @@ class SqliteEngine:
     def _submit(self, work: Callable[[Store], T]) -> asyncio.Future[T]:
         self._must_be_open()
         future: asyncio.Future[T] = self._loop.create_future()
-        self._ask(_Job(work, future))
-        return future
-
-    def _ask(self, job: _Job) -> None:
         if not self._turn:
             self._loop.call_soon(self._hand_over)
-        self._turn.append(job)
+        self._turn.append(_Job(work, future))
+        return future
 
     def _hand_over(self) -> None:
         if self._turn:  # else it was closed meanwhile, which handed it over
@@ -226,7 +220,7 @@ class SqliteEngine:
 
     def _tell(self, group: list[_Job], touched: set[str]) -> None:
         for job in group:
-            if job.future is None or job.future.done():  # cancelled: what he asked for is done all the same
+            if job.future.done():  # cancelled: what he asked for is done all the same
                 continue
             if job.error is None:
                 job.future.set_result(job.answer)

@@ -67,6 +67,8 @@ class Gathering(Generic[T]):
 
     def take(self, now: float, busy: Collection[str]) -> list[T]:
         """The next batch, if one is complete; else []."""
+        if not self._waiting or (self.room and now < self._waiting[0][0] + self._window):
+            return []  # without looking at each: nothing is complete, and the oldest has not waited long enough
         chosen, full = self._choose(busy)
         if not chosen or not (full or now >= self._waiting[chosen[0]][0] + self._window):
             return []
@@ -101,6 +103,11 @@ class Gathering(Generic[T]):
         return chosen, size >= MAX_SYNC_REQUEST
 
     def _remove(self, positions: Sequence[int]) -> list[T]:
+        if len(positions) == len(self._waiting):
+            taken = [item for _, item in self._waiting]
+            self._waiting.clear()
+            self._bytes = 0
+            return taken
         gone = set(positions)
         taken = [self._waiting[at][1] for at in positions]
         self._waiting = deque(entry for at, entry in enumerate(self._waiting) if at not in gone)
