@@ -43,7 +43,8 @@ class Reporter(Protocol):
         ...
 
     def ready(self, milliseconds: float) -> None:
-        """Everything is up, so long after the start."""
+        """Everything listens and whatever comes is answered, so long after the start. The very first answers of each
+        kind take a little longer: a process to clone, and the admin listener's library, are still on their way."""
         ...
 
     def reloaded(self, added: Sequence[str], changed: Sequence[str], removed: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -71,10 +72,16 @@ def _candidates(runtime: str) -> Iterator[str]:
 
 def _ask(executable: str) -> Interpreter | None:
     try:
-        asked = subprocess.run([executable, "-I", "-c", _ASK], capture_output=True, timeout=10, check=True)
-        path, version = msgspec.json.decode(asked.stdout, type=tuple[str, str])
+        return _answer(executable, os.stat(executable).st_mtime_ns)  # noqa: PTH116 - entries of PATH are strings
     except (OSError, subprocess.SubprocessError, msgspec.MsgspecError):
         return None  # a shim of a version that is not installed, most often: the next folder may have it
+
+
+@functools.cache
+def _answer(executable: str, _changed_ns: int) -> Interpreter:
+    """Asked once for all functions, until the file is another one; a failure is no answer, and is not kept."""
+    asked = subprocess.run([executable, "-I", "-c", _ASK], capture_output=True, timeout=10, check=True)
+    path, version = msgspec.json.decode(asked.stdout, type=tuple[str, str])
     return Interpreter(os.path.realpath(path), version)
 
 
