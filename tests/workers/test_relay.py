@@ -440,13 +440,14 @@ async def test_the_death_of_the_function_ends_its_connections(sandbox: Sandbox) 
 
 async def test_closing_ends_everything_at_once(sandbox: Sandbox) -> None:
     """Connected, looking up, waiting for a look-up, waiting for a place: no task and no descriptor is left."""
-    ended = asyncio.Event()
+    began, ended = asyncio.Event(), asyncio.Event()
 
     async def look_up(target: Target) -> tuple[Address, ...]:
         await asyncio.Event().wait()
         raise AssertionError("it was cancelled")
 
     async def wait_for_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        began.set()
         await reader.read()
         ended.set()
 
@@ -455,6 +456,7 @@ async def test_closing_ends_everything_at_once(sandbox: Sandbox) -> None:
     async with serving(wait_for_the_end) as port:
         sandbox.allow(f"127.0.0.1:{port}", "db.internal:1", look_up=look_up, places=3)
         await sandbox.talk("", port)
+        await asyncio.wait_for(began.wait(), 60)
         await sandbox.run("waiting = [socket.create_connection(('127.100.0.1', 1)) for _ in '1234']")
         await until(lambda: sandbox.relay.taken == 3, "as many as may are served")
         sandbox.relay.close()
@@ -464,7 +466,7 @@ async def test_closing_ends_everything_at_once(sandbox: Sandbox) -> None:
         code = "answer = socket.socket().connect_ex(('127.100.0.1', 1))"
         assert await sandbox.run(code) == errno.ECONNREFUSED
     await until(lambda: asyncio.all_tasks() == tasks_before, "every task has ended")
-    await until(lambda: len(descriptors()) == open_before, "every descriptor is closed")
+    await until(lambda: len(descriptors()) <= open_before, "every descriptor is closed")
 
 
 def sockets_that_are_no_doors() -> Iterator[socket.socket]:
