@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from eventfn.bus import names
 from eventfn.bus.bus import Bus
@@ -24,14 +24,15 @@ from eventfn.observe.logs import LogStore
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import Address, Depth, Environments, FunctionStatus, OutboxStatus, QueueStatus, Status, Wall
 from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
-from eventfn.sandbox.probe import probe
+from eventfn.sandbox import walls
 from eventfn.sources import Sources
 from eventfn.trigger import QueueMessage
 from eventfn.workers.contract import Pool
 
 
 class Node:
-    """Implements api.ports.Node. `project` is what is declared now: the supervisor sets it anew on a reload."""
+    """Implements api.ports.Node. `project` is what is declared now: the supervisor sets it anew on a reload. It sets
+    `walls` when it knows what this machine gives."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Node:
         self.metrics = metrics
         self.draining = False
         self.admin_address = ""
+        self.walls: list[Wall] = []
         self.version = importlib.metadata.version("eventfn")
         self._registry = registry
         self._bus = bus
@@ -160,7 +162,7 @@ class Node:
             data=self.project.data,
             draining=self.draining,
             addresses=[Address(name, address) for name, address in addresses.items()],
-            enforcement=enforcement(),
+            enforcement=self.walls,
             functions=[
                 await self._function(function, events.get(function.name, Depth()))
                 for function in self.project.functions.values()
@@ -192,8 +194,8 @@ class Node:
         return {stat.queue.removeprefix(prefix): _depth(stat) for stat in await self._engine.stats(prefix, now)}
 
 
-def enforcement() -> list[Wall]:
-    return [Wall(wall.name, wall.enforced, wall.meaning) for wall in probe()]
+def shown(found: Iterable[walls.Wall]) -> list[Wall]:
+    return [Wall(wall.name, wall.enforced, wall.meaning) for wall in found]
 
 
 def _depth(stat: QueueStats) -> Depth:

@@ -37,17 +37,19 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.clock import Clock, SystemClock
 from eventfn.destination import Destination, DestinationContext
 from eventfn.engine.sqlite import SqliteEngine
-from eventfn.errors import ConfigError, ConnectorError, EventfnError
+from eventfn.errors import ConfigError, ConnectorError, EventfnError, Problem
+from eventfn.functions import kept
 from eventfn.functions.model import Project, Queue
 from eventfn.functions.packages import prepare
 from eventfn.functions.registry import Changes, Registry
-from eventfn.node import Node, enforcement
+from eventfn.node import Node, shown
 from eventfn.observe import node_file
 from eventfn.observe.logs import LogStore
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.report import Loaded, Reporter
 from eventfn.observe.status import summary
 from eventfn.plugins import Plugins, PluginUnusable
+from eventfn.sandbox.probe import Probe, Sandbox, TooWeak, probe
 from eventfn.sources import Sources
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
@@ -79,13 +81,16 @@ async def serve(
     Raises DataFolderLocked and DataFolderUnusable, ConnectorError when an address cannot be listened on.
     """
     options = Options(target, data, http, admin, watch=watch)
-    plugins = Plugins.installed()
+    probing = Probe()  # first: it wants to be before any child, and takes its time beside what follows
     try:
+        plugins = Plugins.installed()
         project = options.load(plugins)
-        await Supervisor(project, plugins, reporter, SystemClock()).serve(options)
+        await Supervisor(project, plugins, reporter, SystemClock()).serve(options, probing)
     except ConfigError as error:
         reporter.problems(error.problems)
         return 1
+    finally:
+        probing.close()
     return 0
 
 
@@ -133,7 +138,7 @@ class Supervisor:
             clock,
         )
 
-    async def serve(self, options: Options) -> None:
+    async def serve(self, options: Options, probing: Probe) -> None:
         started = self._clock.monotonic()
         stop = _first_signal()
         _allow_many_connections()
@@ -142,11 +147,15 @@ class Supervisor:
             await self._engine.open(self._clock.now_ms())
             closing.push_async_callback(self._logs.close)
             self._logs.open()
+            sandbox = await asyncio.to_thread(probing.sandbox)
+            _require(sandbox, self._project)
+            self._node.walls = shown(probe())
             closing.push_async_callback(self._pool.close)
             await self._pool.start()
             if not await _ended_before(stop, self._declare(self._project)):  # installing takes minutes
                 self._reporter.drained(0)
                 return
+            await asyncio.to_thread(kept.clear, Path(self._project.data), self._clock.now_ms() / 1000)
             self._report_loaded()
             async with _background(self._queues.run(), self._dispatcher.run(), self._deliverer.run()) as tasks:
                 closing.push_async_callback(self._sources.close)
@@ -271,13 +280,22 @@ class Supervisor:
 
     def _report_loaded(self) -> None:
         self._reporter.loaded(self._project.folder, self._project.data, list(map(_loaded, self._registry.values())))
-        self._reporter.enforcement(enforcement())
+        self._reporter.enforcement(self._node.walls)
 
 
 async def _serve(admin: AdminListener) -> None:
     await admin.serve()
     # The start is over, and what it made stays: a full collection that went through it would stop the loop for 20 ms.
     gc.freeze()
+
+
+def _require(sandbox: Sandbox, project: Project) -> None:
+    """Raises ConfigError: with less around functions than the operator has asked for, nothing starts."""
+    try:
+        sandbox.require(project.workers.sandbox)
+    except TooWeak as weak:
+        problem = Problem(project.file or project.folder, None, "workers.sandbox", str(weak))
+        raise ConfigError([problem]) from weak
 
 
 def _keeping(started_with: Project, project: Project) -> Project:

@@ -104,7 +104,10 @@ class Cgroups:
     def find(cls, proc: Path = Path("/proc/self")) -> Cgroups:
         """Takes a folder for the node's groups, and removes those of dead nodes. To be called once, and before this
         process has children: with v2 it may have to move into a group of its own. Raises NoCgroups."""
-        return cls(cgroup_folder.take(proc))
+        try:
+            return cls(cgroup_folder.take(proc))
+        except OSError as error:
+            raise NoCgroups(str(error)) from error
 
     def create(self, slot: int) -> Group:
         """Raises OSError."""

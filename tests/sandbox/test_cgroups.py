@@ -449,6 +449,11 @@ def test_what_is_not_delegated_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         Cgroups.find(fake.proc)
 
 
+def test_a_kernel_without_cgroups_has_none(tmp_path: Path) -> None:
+    with pytest.raises(NoCgroups, match="No such file"):
+        Cgroups.find(tmp_path)
+
+
 def test_no_cgroups_are_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeV2(tmp_path, monkeypatch, "/")
     (fake.proc / "mountinfo").write_text("22 1 0:21 / /proc rw,relatime - proc proc rw\n")
