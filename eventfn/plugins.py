@@ -48,9 +48,10 @@ class Plugins:
 
     @classmethod
     def installed(cls) -> Plugins:
+        found = entry_points()  # once for both: it reads a file of every package that is installed
         return cls(
-            _by_name(entry_points(group="eventfn.triggers")),
-            _by_name(entry_points(group="eventfn.destinations")),
+            _by_name(found.select(group="eventfn.triggers")),
+            _by_name(found.select(group="eventfn.destinations")),
         )
 
     @property

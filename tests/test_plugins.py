@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from importlib.metadata import Distribution, EntryPoint
+from importlib.metadata import Distribution, EntryPoint, EntryPoints
 from typing import Any
 
 import msgspec
@@ -140,7 +140,7 @@ def entry_point(value: str, package: str = "eventfn-kafka") -> EntryPoint:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, found: Sequence[EntryPoint]) -> Plugins:
-    monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == "eventfn.triggers" else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda: EntryPoints(found))
     return Plugins.installed()
 
 
