@@ -1,8 +1,9 @@
 """The data folder: whose it is, which format it has, and that it is ours alone for as long as we live.
 
     lock        held with flock for life; holds the process id of its holder
-    version     {"format": 1, "eventfn": "0.1.0"}, written once the folder is complete
-    eventfn.db  the database (sqlite.py, store.py)          blobs/  code and layers by content hash (blobs.py)
+    version     {"format": 2, "eventfn": "0.1.0"}, written once the folder is complete
+    eventfn.db  the database (database.py)                  blobs/  code and layers by content hash (blobs.py)
+    closed      the size and time of the database when it was closed in order: as long as they hold, it is whole
 
 Looking comes before touching: a folder that is damaged, newer or somebody else's is refused with every byte in place.
 """
@@ -21,13 +22,13 @@ import msgspec
 
 from eventfn.errors import DataFolderLocked, DataFolderUnusable
 
-FORMAT = 1  # grows with every change that an older eventfn would misread
+FORMAT = 2  # grows with every change that an older eventfn would misread
 
 DATABASE = "eventfn.db"
 _DRAFT = "eventfn.db.new"  # a database being created: the rename that ends it is the last step of a new folder
 
 # What eventfn itself puts into a data folder before an engine was ever opened there, and a mount point's own.
-_LEFTOVERS = {"lock", _DRAFT, "version.new", "logs", "layers", "code", "node.json", "lost+found"}
+_LEFTOVERS = {"lock", "closed", _DRAFT, "version.new", "logs", "layers", "code", "bytecode", "node.json", "lost+found"}
 
 _NOT_OURS_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}  # ENOENT: /proc lets nobody make a folder
 
@@ -44,13 +45,19 @@ class DataFolder:
         self.path = path
         self._lock: int | None = None
 
-    def take(self, create: Callable[[Path], None], inspect: Callable[[Path], str | None]) -> Path:
-        """The path of the database. `create(path)` makes an empty one, `inspect(path)` says what is wrong with one.
+    def take(
+        self,
+        create: Callable[[Path], None],
+        inspect: Callable[[Path, bool], str | None],
+        upgrade: Callable[[Path], None],
+    ) -> Path:
+        """The path of the database. `create(path)` makes an empty one, `inspect(path, whole)` says what is wrong with
+        one, which is known to be `whole` when it is as it was closed, `upgrade(path)` brings an older one up to date.
 
         Raises DataFolderLocked, DataFolderUnusable; OSError when the disk refuses.
         """
         try:
-            return self._take(create, inspect)
+            return self._take(create, inspect, upgrade)
         except OSError as error:
             if error.errno not in _NOT_OURS_TO_WRITE:
                 raise
@@ -60,13 +67,18 @@ class DataFolder:
                 "Let this user write there, or choose another one with --data."
             ) from error
 
-    def _take(self, create: Callable[[Path], None], inspect: Callable[[Path], str | None]) -> Path:
-        known = self._recognise()
+    def _take(
+        self,
+        create: Callable[[Path], None],
+        inspect: Callable[[Path, bool], str | None],
+        upgrade: Callable[[Path], None],
+    ) -> Path:
+        written = self._recognise()
         self._make()
         self._seize()
         try:
             # Nothing but the lock file was opened so far; from here on nobody else changes the folder under us.
-            if not known:
+            if written is None:
                 create(self.path / _DRAFT)
                 self._write_version()
             database = self.path / DATABASE
@@ -76,13 +88,28 @@ class DataFolder:
                 sync_folder(self.path)
             if not database.exists():
                 raise self._unusable(f"{DATABASE} is missing", "Restore it from a backup")
-            if (damage := inspect(database)) is not None:
+            if (damage := inspect(database, self._is_as_it_was_closed(database))) is not None:
                 raise self._unusable(f"{DATABASE} is damaged ({damage})", "Restore it from a backup")
+            if written is not None and written < FORMAT:
+                upgrade(database)
+                self._write_version()
             self._sign()
         except BaseException:
             self.let_go()
             raise
         return database
+
+    def closed(self) -> None:
+        """The database was closed in order. Should this not be kept, the next start looks it through."""
+        with contextlib.suppress(OSError):
+            (self.path / "closed").write_text(_state(self.path / DATABASE))
+
+    def _is_as_it_was_closed(self, database: Path) -> bool:
+        log = database.with_name(f"{DATABASE}-wal")  # not brought home: somebody died
+        try:
+            return not log.exists() and (self.path / "closed").read_text() == _state(database)
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def let_go(self) -> None:
         """Idempotent. The lock file stays: removing it would let two processes lock two files of one name."""
@@ -90,14 +117,14 @@ class DataFolder:
             os.close(self._lock)
             self._lock = None
 
-    def _recognise(self) -> bool:
-        """Whether this is a data folder already; raises when it is something that must not be touched."""
+    def _recognise(self) -> int | None:
+        """The format of this data folder, None when it is none yet; raises when it must not be touched."""
         file = self.path / "version"
         try:
             version = msgspec.json.decode(file.read_bytes(), type=_Version)
         except FileNotFoundError:
             self._must_be_unused()
-            return False
+            return None
         except NotADirectoryError:
             raise DataFolderUnusable(f"Data folder {self.path}: it, or a folder above it, is a file") from None
         except PermissionError:
@@ -110,7 +137,7 @@ class DataFolder:
                 f"and this eventfn {_our_version()} knows format {FORMAT}",
                 "Upgrade eventfn",
             )
-        return True
+        return version.format
 
     def _must_be_unused(self) -> None:
         if not self.path.exists():
@@ -167,6 +194,11 @@ class DataFolder:
             os.fsync(file.fileno())
         draft.rename(self.path / "version")
         sync_folder(self.path)
+
+
+def _state(database: Path) -> str:
+    facts = database.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 def sync_folder(path: Path) -> None:

@@ -25,15 +25,15 @@ from eventfn.engine.contract import Claim, Message
 # `fresh` counts the messages that were never claimed; `state` is NULL while that is all of them.
 # The content stands apart: it is written once, while a parcel's row is written with every batch that is done.
 SCHEMA = """
-CREATE TABLE parcel (
+CREATE TABLE IF NOT EXISTS parcel (
     last INTEGER PRIMARY KEY AUTOINCREMENT,
     queue TEXT NOT NULL,
     fresh INTEGER NOT NULL,
     sent_ms INTEGER NOT NULL,
     state BLOB
 );
-CREATE TABLE content (last INTEGER PRIMARY KEY, messages BLOB NOT NULL);
-CREATE INDEX parcel_queue ON parcel (queue);
+CREATE TABLE IF NOT EXISTS content (last INTEGER PRIMARY KEY, messages BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS parcel_queue ON parcel (queue);
 """
 
 # A parcel is read, and held in memory, as a whole; a larger one would save little more.

@@ -22,11 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from eventfn.engine import store
+from eventfn.engine import database
 from eventfn.engine.blobs import BlobFolder
 from eventfn.engine.contract import Conflict, Lease, Message, Operation, QueueFull, QueueStats, Release
 from eventfn.engine.folder import DataFolder
-from eventfn.engine.store import Store, View
+from eventfn.engine.store import Store
+from eventfn.engine.view import View
 from eventfn.errors import EngineError, EngineFull, EventfnError, Fenced
 
 # Callers that share one transaction: more would save little of the fsync and hold up the first of them.
@@ -82,10 +83,10 @@ class SqliteEngine:
 
     def _take(self, now: int) -> None:
         try:
-            database = self._folder.take(store.create, store.inspect)
+            path = self._folder.take(database.create, database.inspect, database.upgrade)
             self._blobs.prepare()
             for _ in range(2):
-                self._connections.append(store.connect(database))
+                self._connections.append(database.connect(path))
             self._store, self._view = Store(self._connections[0]), View(self._connections[1])
             self._store.begin()
             self._store.recover(now)
@@ -111,9 +112,11 @@ class SqliteEngine:
         if writer is not None:
             self._inbox.put(None)
             writer.join()
-        while self._connections:
+        if self._connections:
             # The reader goes first: the last one to leave, the writer, brings the log home.
-            self._connections.pop().close()
+            while self._connections:
+                self._connections.pop().close()
+            self._folder.closed()
         self._folder.let_go()
 
     # --- writing ------------------------------------------------------------------------------------------------------

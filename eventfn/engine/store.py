@@ -1,6 +1,6 @@
-"""What SQLite keeps and how: the schema, the operations of a commit, claiming, and the reads. Plain blocking calls.
+"""All writing: the operations of a commit, and claiming. Plain blocking calls.
 
-Belongs here: every SQL statement. Does not: threads, futures, grouping of commits (sqlite.py), the folder (folder.py).
+Does not belong here: threads, futures, grouping of commits (sqlite.py), reading (view.py), the file (database.py).
 
 One index serves claiming, waiting and counting, by the one column that says when a message has its turn:
 
@@ -16,13 +16,9 @@ Messages without a group and a delay start in parcels (parcels.py), and become r
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from eventfn.engine import parcels
 from eventfn.engine.contract import (
     Claim,
     Complete,
@@ -35,102 +31,12 @@ from eventfn.engine.contract import (
     Operation,
     Put,
     QueueFull,
-    QueueStats,
     Release,
     Send,
 )
 from eventfn.engine.parcels import NEVER, Kept, Parcels
+from eventfn.engine.rows import COLUMNS, MESSAGES, claimed_message, pack_attributes, unpack_attributes
 from eventfn.errors import Fenced
-
-# AUTOINCREMENT: a sequence is never given twice, or a late claim of a message that is gone would settle a new one.
-# `fence` is `claims` as it was when the message was claimed, and 0 while nobody holds it.
-# Bodies stand apart: SQLite rewrites a whole row, so a claim of a 1 MB event would write 1 MB, and fail on a full disk.
-_SCHEMA = """
-CREATE TABLE message (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    queue TEXT NOT NULL,
-    turn_ms INTEGER,
-    visible_ms INTEGER NOT NULL,
-    fence INTEGER NOT NULL DEFAULT 0,
-    claims INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    sent_ms INTEGER NOT NULL,
-    first_claimed_ms INTEGER NOT NULL DEFAULT 0,
-    grp TEXT,
-    id TEXT NOT NULL,
-    dedupe_key TEXT,
-    last_error TEXT,
-    attributes BLOB
-);
-CREATE TABLE body (sequence INTEGER PRIMARY KEY, content BLOB NOT NULL);
-CREATE TRIGGER body_goes AFTER DELETE ON message BEGIN DELETE FROM body WHERE sequence = old.sequence; END;
-CREATE INDEX message_turn ON message (queue, turn_ms);
-CREATE INDEX message_group ON message (queue, grp) WHERE grp IS NOT NULL;
-CREATE INDEX message_busy ON message (queue, grp, visible_ms) WHERE grp IS NOT NULL AND fence > 0;
-
-CREATE TABLE dedupe (queue TEXT, key TEXT, id TEXT NOT NULL, until_ms INTEGER NOT NULL, PRIMARY KEY (queue, key));
-CREATE INDEX dedupe_until ON dedupe (until_ms);
-CREATE TABLE fact (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT, epoch INTEGER NOT NULL, until_ms INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-_MESSAGE = (
-    "sequence, id, content, attributes, attempts, claims, sent_ms, first_claimed_ms, visible_ms, grp, dedupe_key, "
-    "last_error"
-)
-_MESSAGES = "message JOIN body USING (sequence)"
-_LAST_CHARACTER = "\U0010ffff"  # prefix + this is above everything that starts with prefix
-
-# Pages (4 KB) in the write-ahead log before they are brought home: 16 MB, so a burst pays for few checkpoints.
-_CHECKPOINT_PAGES = 4096
-_CACHE_KB = 32 * 1024
-
-
-def create(path: Path) -> None:
-    """An empty database; an unfinished one at the same place is begun afresh."""
-    path.unlink(missing_ok=True)
-    path.touch(0o600)  # its log and index get the same mode: the folder may be wider, when it was there before us
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.executescript(f"PRAGMA synchronous=EXTRA; BEGIN; {_SCHEMA} {parcels.SCHEMA} COMMIT;")
-    finally:
-        db.close()
-
-
-def inspect(path: Path) -> str | None:
-    """What is wrong with a database; None: nothing. Leaves every byte in place, also after a crash.
-
-    An ordinary connection would bring the write-ahead log home, or at least rebuild its shared index. This one cannot
-    write the database and keeps the index in its own memory, which takes a VFS without locks (the folder's lock proves
-    that we are alone) and an exclusive mode. Without a log the file alone is the truth.
-    """
-    log = path.with_name(f"{path.name}-wal")
-    mode = "mode=ro&vfs=unix-none" if log.exists() and log.stat().st_size else "immutable=1"
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
-        try:
-            db.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-            (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
-            if answer != "ok":
-                return str(answer)
-            db.execute(f"SELECT {_MESSAGE} FROM {_MESSAGES} LIMIT 1").fetchone()  # noqa: S608 - a constant
-        finally:
-            db.close()
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return None
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection that any one thread at a time may use."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")  # an acknowledged commit survives a power cut
-    # Some builds of SQLite overwrite what is deleted: every event would be written twice, and a full disk not emptied.
-    db.execute("PRAGMA secure_delete=OFF").fetchall()
-    db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-    db.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
-    return db
 
 
 class Store:
@@ -275,7 +181,7 @@ class Store:
             self._touched.append(send.queue)
         else:
             visible = send.visible_ms or now
-            packed = _packed(send.attributes)
+            packed = pack_attributes(send.attributes)
             self._insert(send.queue, visible, now, send.group, send.body, send.id, send.dedupe_key, None, packed)
         return send.id
 
@@ -317,7 +223,14 @@ class Store:
             " first_claimed_ms, id, dedupe_key, last_error, attributes) VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(sequence, queue, visible if visible > now else 0, visible, fence, attempts),
-                *(message.sent_ms, claimed_ms, message.id, message.dedupe_key, error, _packed(message.attributes)),
+                *(
+                    message.sent_ms,
+                    claimed_ms,
+                    message.id,
+                    message.dedupe_key,
+                    error,
+                    pack_attributes(message.attributes),
+                ),
             ),
         )
         self._write("INSERT INTO body (sequence, content) VALUES (?, ?)", (sequence, message.body))
@@ -402,7 +315,7 @@ class Store:
 
     def _move(self, move: Move, now: int) -> None:
         if (held := self._parcels.end(move.claim)) is not None:
-            message, packed = held.message, _packed(held.message.attributes | move.attributes)
+            message, packed = held.message, pack_attributes(held.message.attributes | move.attributes)
             self._insert(
                 *(move.queue, now, now, None, message.body, message.id, message.dedupe_key, None, packed),
             )
@@ -421,7 +334,7 @@ class Store:
         self._count(queue, -1)
         self._advance(queue, group, now)
         if added:
-            packed = _packed(_attributes(packed) | added)
+            packed = pack_attributes(unpack_attributes(packed) | added)
         self._insert(target, now, now, group, body, identity, key, error, packed)
 
     def _put(self, put: Put) -> None:
@@ -471,7 +384,7 @@ class Store:
         taken: list[Any] = []
         while len(taken) < limit:
             heads = self._run(
-                f"SELECT {_MESSAGE} FROM {_MESSAGES} "  # noqa: S608 - constants
+                f"SELECT {COLUMNS} FROM {MESSAGES} "  # noqa: S608 - constants
                 "WHERE queue = ? AND turn_ms = 0 AND sequence < ? ORDER BY sequence LIMIT ?",
                 (queue, below, limit - len(taken)),
             ).fetchall()
@@ -491,12 +404,12 @@ class Store:
                 self._bury(row[0], str(dead_letters), {}, now)
             if not worn_out:
                 break
-        return [_claimed(queue, row, until_ms, now) for row in taken]
+        return [claimed_message(queue, row, until_ms, now) for row in taken]
 
     def _followers(self, queue: str, head: Any, room: int, now: int, most: int | None) -> list[Any]:
         """What may be claimed together with the head of a group: those behind it, as far as they are visible."""
         rows = self._run(
-            f"SELECT {_MESSAGE} FROM {_MESSAGES} "  # noqa: S608 - constants
+            f"SELECT {COLUMNS} FROM {MESSAGES} "  # noqa: S608 - constants
             "WHERE queue = ? AND grp = ? AND sequence > ? ORDER BY sequence LIMIT ?",
             (queue, head[9], head[0], max(room, 0)),
         ).fetchall()
@@ -542,127 +455,9 @@ class Store:
         )
 
 
-class View:
-    """All reading of what is on disk, on a connection of its own: it sees every commit that was acknowledged, and holds
-    up none. What only memory knows is handed to it: read before the disk, so that nothing is overlooked in between."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._run = db.execute
-
-    def next_visible(self, prefix: str, known: dict[str, int]) -> dict[str, int]:
-        # From queue to queue by one step in the index each, however many messages lie between. A turn of 0 stays "now",
-        # whatever time it was when it came: a clock that is set back hides nothing that `claim` would give.
-        rows = self._run(
-            "WITH RECURSIVE queue(name) AS ("
-            " SELECT min(queue) FROM message WHERE queue >= ? AND queue < ?"
-            " UNION ALL SELECT (SELECT min(queue) FROM message WHERE queue > name AND queue < ?) FROM queue"
-            " WHERE name IS NOT NULL) "
-            "SELECT name, (SELECT turn_ms FROM message WHERE message.queue = name AND turn_ms >= 0"
-            " ORDER BY turn_ms LIMIT 1) FROM queue WHERE name IS NOT NULL",
-            (prefix, prefix + _LAST_CHARACTER, prefix + _LAST_CHARACTER),
-        ).fetchall()
-        return known | {queue: min(turn, known.get(queue, turn)) for queue, turn in rows}
-
-    def peek(self, queue: str, limit: int, after: int, held_until: Callable[[str, int], int | None]) -> list[Message]:
-        self._run("BEGIN")  # one look at both: a message that just left its parcel is seen once
-        try:
-            rows = self._run(
-                f"SELECT {_MESSAGE} FROM {_MESSAGES} WHERE sequence IN (SELECT sequence FROM message "  # noqa: S608 - a constant
-                "WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?) ORDER BY sequence",
-                (queue, after, limit),
-            ).fetchall()
-            kept = parcels.peek(self._db, queue, limit, after)
-        finally:
-            self._run("COMMIT")
-        found = [_message(Claim(queue, row[0], 0), row) for row in rows]
-        for sequence, message, claimed_ms in kept:
-            until_ms = held_until(queue, sequence)
-            found.append(_peeked(Claim(queue, sequence, 0), message, claimed_ms, until_ms))
-        return sorted(found, key=_sequence)[:limit]
-
-    def stats(self, prefix: str, now: int, known: dict[str, tuple[int, int]]) -> list[QueueStats]:
-        # Only what is delayed, claimed or behind its group is looked up in the table; the rest is counted in the index.
-        rows = self._run(
-            "WITH counted AS (SELECT queue, count(*) AS total, min(sequence) AS first,"
-            " sum(iif(turn_ms = 0, 0, visible_ms > ? AND fence > 0)) AS in_flight,"
-            " sum(iif(turn_ms = 0, 0, visible_ms > ? AND fence = 0)) AS delayed"
-            " FROM message WHERE queue >= ? AND queue < ? GROUP BY queue) "
-            "SELECT counted.queue, total, in_flight, delayed, sent_ms FROM counted "
-            "JOIN message ON sequence = first",
-            (now, now, prefix, prefix + _LAST_CHARACTER),
-        ).fetchall()
-        found = {row[0]: row[1:] for row in rows}
-        stats: list[QueueStats] = []
-        for queue in sorted({*found, *known}):
-            total, in_flight, delayed, sent_ms = found.get(queue, (0, 0, 0, None))
-            in_parcels, held = known.get(queue, (0, 0))
-            times = [time for time in (sent_ms, parcels.oldest(self._db, queue)) if time is not None]
-            visible = total - in_flight - delayed + in_parcels - held
-            stats.append(QueueStats(queue, visible, in_flight + held, delayed, min(times, default=None)))
-        return stats
-
-    def get(self, key: str) -> bytes | None:
-        row = self._run("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def scan(self, prefix: str) -> dict[str, bytes]:
-        rows = self._run(
-            "SELECT key, value FROM fact WHERE key >= ? AND key < ? ORDER BY key", (prefix, prefix + _LAST_CHARACTER)
-        )
-        return dict(rows.fetchall())
-
-
 def _sequence(message: Message) -> int:
     return message.claim.sequence
 
 
 def _worn_out(row: Any, most: int | None) -> bool:
     return most is not None and row[5] >= most
-
-
-def _attributes(packed: bytes | None) -> dict[str, str]:
-    return {} if packed is None else msgspec.json.decode(packed, type=dict[str, str])
-
-
-def _packed(attributes: dict[str, str]) -> bytes | None:
-    return msgspec.json.encode(attributes) if attributes else None
-
-
-def _peeked(claim: Claim, message: Kept, claimed_ms: int, until_ms: int | None) -> Message:
-    claims = 1 if claimed_ms else 0
-    return Message(
-        claim=claim,
-        id=message.id,
-        body=message.body,
-        attributes=message.attributes,
-        attempts=claims,
-        claims=claims,
-        sent_ms=message.sent_ms,
-        first_claimed_ms=claimed_ms,
-        visible_ms=message.sent_ms if until_ms is None else until_ms,
-        dedupe_key=message.dedupe_key,
-    )
-
-
-def _message(claim: Claim, row: Any) -> Message:
-    return Message(claim, row[1], row[2], _attributes(row[3]), *row[4:])
-
-
-def _claimed(queue: str, row: Any, until_ms: int, now: int) -> Message:
-    """The message as it stands after its claim: the row was read just before."""
-    sequence, identity, body, packed, attempts, claims, sent, first, _, group, key, error = row
-    return Message(
-        claim=Claim(queue, sequence, claims + 1),
-        id=identity,
-        body=body,
-        attributes=_attributes(packed),
-        attempts=attempts + 1,
-        claims=claims + 1,
-        sent_ms=sent,
-        first_claimed_ms=first if claims else now,
-        visible_ms=until_ms,
-        group=group,
-        dedupe_key=key,
-        last_error=error,
-    )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from eventfn.engine import database, rows
 from eventfn.engine.contract import Put, Send
+from eventfn.engine.folder import DataFolder
 from eventfn.engine.sqlite import SqliteEngine
 from eventfn.errors import DataFolderLocked, DataFolderUnusable
-from eventfn.testing.engines import NOW, ids
+from eventfn.testing.engines import LEASE, NOW, ids
 
 CRASH = """
 import asyncio, os, sys
@@ -93,13 +96,13 @@ async def test_a_new_folder_is_ours_alone_with_all_above_it(tmp_path: Path) -> N
     await engine.open(NOW)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.glob("eventfn.db*")} == {0o600}
-    assert json.loads((folder / "version").read_text())["format"] == 1
+    assert json.loads((folder / "version").read_text())["format"] == 2
     assert (folder / "lock").read_text().strip() == str(os.getpid())
     await engine.close()
 
 
 async def test_what_eventfn_put_there_before_is_no_hindrance(tmp_path: Path) -> None:
-    for name in ("logs", "layers", "code"):
+    for name in ("logs", "layers", "code", "bytecode"):
         (tmp_path / name).mkdir()
     (tmp_path / "node.json").write_text("{}")
     engine = SqliteEngine(tmp_path)
@@ -144,8 +147,6 @@ def _short(folder: Path) -> None:
 
 
 def _another(folder: Path) -> None:
-    import sqlite3
-
     (folder / "eventfn.db").unlink()
     with sqlite3.connect(folder / "eventfn.db") as db:
         db.execute("CREATE TABLE notes (text)")
@@ -193,6 +194,54 @@ async def test_a_crashed_folder_opens_with_all_of_it(crashed: Path) -> None:
     await engine.open(NOW)
     assert len(await engine.peek("q", 1000)) == 200
     await engine.close()
+
+
+async def test_only_what_was_closed_in_order_is_not_looked_through(folder: Path, crashed: Path) -> None:
+    looked: list[bool] = []
+
+    def inspect(path: Path, whole: bool) -> str | None:
+        looked.append(not whole)
+        return database.inspect(path, whole)
+
+    for place in (folder, crashed):
+        data = DataFolder(place)
+        data.take(database.create, inspect, database.upgrade)
+        data.let_go()
+    assert looked == [False, True]
+
+    shutil.copytree(folder, folder.with_name("restored"), copy_function=shutil.copyfile)  # with times of its own
+    restored = DataFolder(folder.with_name("restored"))
+    restored.take(database.create, inspect, database.upgrade)
+    restored.let_go()
+    assert looked == [False, True, True]
+
+
+def test_a_large_database_is_looked_through_without_its_contents(
+    crashed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOOKED_THROUGH", 0)
+    assert database.inspect(crashed / "eventfn.db", whole=False) is None
+    _garbage(crashed)
+    assert database.inspect(crashed / "eventfn.db", whole=False) is not None
+
+
+async def test_a_folder_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "version").write_text('{"format": 1, "eventfn": "0.1.0"}')
+    with sqlite3.connect(folder / "eventfn.db") as db:
+        db.executescript(rows.SCHEMA)
+        db.execute("INSERT INTO message (queue, turn_ms, visible_ms, sent_ms, id) VALUES ('q', 0, 1, 1, 'a')")
+        db.execute("INSERT INTO body VALUES (1, 'body')")
+    db.close()
+
+    engine = SqliteEngine(folder)
+    await engine.open(NOW)
+    await engine.commit([Send("q", "b", b"")], NOW)
+    assert ids(await engine.claim("q", 10, NOW + LEASE, NOW)) == ["a", "b"]
+    await engine.close()
+
+    assert json.loads((folder / "version").read_text())["format"] == 2
 
 
 async def test_an_interrupted_creation_is_finished(folder: Path, tmp_path: Path) -> None:
