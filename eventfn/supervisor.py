@@ -213,7 +213,12 @@ class Supervisor:
     async def _declare(self, project: Project) -> Changes:
         """Makes the functions of the project those that run. Raises ConfigError before anything has changed."""
         prepared = {
-            name: await prepare(function, project, functools.partial(self._reporter.preparing, name))
+            name: await prepare(
+                function,
+                project,
+                functools.partial(self._reporter.preparing, name),
+                for_others=os.geteuid() == 0,  # no function runs as root
+            )
             for name, function in project.functions.items()
         }
         self._project = self._node.project = project

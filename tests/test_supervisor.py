@@ -51,6 +51,7 @@ class Pool:
 
 
 def project(folder: Path, *names: str) -> Project:
+    folder.chmod(0o755)  # as root, functions run as somebody else
     (folder / "main.py").write_text("def handler(event, context): ...\n")
     functions = {name: Function(name=name, handler="main.handler", code=str(folder)) for name in names}
     return Project(folder=str(folder), file=None, data=str(folder / "data"), functions=functions)

@@ -1,4 +1,4 @@
-"""Zips of code and layers -> folders, kept by the hash of the zip.
+"""Zips of code and layers -> folders.
 
 A zip is a stranger's: what would land outside its folder, what is neither file, folder nor link, and what unpacks to
 more than Lambda's quota is refused before anything is written.
@@ -38,37 +38,8 @@ def unpacked_size(archive: Path) -> int:
         return sum(entry.file_size for entry in opened.infolist())
 
 
-def unpack(archive: Path, store: Path) -> Path:
-    """The folder with the zip's content, in `store` under the zip's hash; made on the first call only.
-
-    Modes are kept. Blocks. Raises BadArchive, OSError.
-    """
-    kept = store / digest(archive)
-    if kept.exists():
-        return kept
-    partial = store / f".{kept.name}.{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        _write(archive, partial)
-        keep(partial, kept)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return kept
-
-
-def keep(partial: Path, kept: Path) -> None:
-    """Gives a finished folder its name. Whoever sees that name sees all of it, after a power failure too."""
-    os.sync()  # the name must not reach the disk before what it stands for, and there are thousands of files
-    try:
-        partial.rename(kept)
-    except OSError:
-        if not kept.exists():
-            raise
-        # Somebody else made the very same folder meanwhile.
-
-
-def _write(archive: Path, into: Path) -> None:
+def unpack(archive: Path, into: Path) -> None:
+    """The zip's content into an empty folder. Modes are kept. Blocks. Raises BadArchive, OSError."""
     links: list[zipfile.ZipInfo] = []
     with _opened(archive) as opened:
         for entry, path in _entries(opened, into):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from eventfn.errors import ConfigError
-from eventfn.functions import archives, requirements
+from eventfn.functions import archives, kept, requirements
 from eventfn.functions.model import FileSystem, Function, Project, TriggerBinding, Where
 from eventfn.functions.packages import prepare
 from eventfn.units import Megabytes
@@ -72,20 +72,22 @@ async def test_a_folder_is_used_in_place(folder: Folder) -> None:
         version=prepared.version,
         task_root=str(folder.root / "code"),
         opt_root=str(folder.root / "layer"),
+        bytecode_root=prepared.bytecode_root,
         interpreter=python.find(folder.function).path,
         runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}",
     )
     assert len(prepared.version) == 16
-    assert not folder.data.exists()
+    assert [path.name for path in folder.data.iterdir()] == ["bytecode"]
 
 
 async def test_zips_are_unpacked_by_their_hash(folder: Folder) -> None:
     code = make_zip(folder.root / "code.zip", work="1")
     layer = make_zip(folder.root / "layer.zip", python__library="2")
     prepared = await folder.prepare(code=code, layers=(layer,))
-    assert prepared.task_root == str(folder.data / "code" / archives.digest(Path(code)))
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    assert prepared.task_root == str(folder.data / "code" / f"{archives.digest(Path(code))}-{version}")
     assert prepared.opt_root is not None
-    assert prepared.opt_root == str(folder.data / "layers" / archives.digest(Path(layer)))
+    assert prepared.opt_root == str(folder.data / "layers" / f"{archives.digest(Path(layer))}-{version}")
     assert (Path(prepared.task_root) / "work.py").read_text() == "1"
     assert (Path(prepared.opt_root) / "python" / "library.py").read_text() == "2"
 
@@ -260,16 +262,16 @@ async def test_two_at_once_install_once(folder: Folder, required: Path) -> None:
 
 async def test_it_waits_for_another_process(folder: Folder, required: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = folder.data / "layers"
-    name = requirements._name(required, python.find(folder.function))
+    name = requirements.name(required, python.find(folder.function))
     layers.mkdir(parents=True)
     tried = asyncio.Event()
-    really_open = requirements._opened
+    really_open = kept._opened
 
     def opened(file: Path) -> int:
         tried.set()  # the first try to lock it follows before anybody else runs
         return really_open(file)
 
-    monkeypatch.setattr(requirements, "_opened", opened)
+    monkeypatch.setattr(kept, "_opened", opened)
     with (layers / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         preparing = asyncio.create_task(folder.prepare(requirements=str(required)))
@@ -281,7 +283,7 @@ async def test_it_waits_for_another_process(folder: Folder, required: Path, monk
 
 
 async def test_what_a_killed_run_left_is_cleared(folder: Folder, required: Path) -> None:
-    name = requirements._name(required, python.find(folder.function))
+    name = requirements.name(required, python.find(folder.function))
     partial = folder.data / "layers" / f".{name}.killed.partial"
     (partial / "python").mkdir(parents=True)
     (partial / "python" / "half.py").touch()
@@ -300,6 +302,69 @@ async def test_a_cancelled_install_leaves_nothing(folder: Folder, required: Path
     assert [path for path in (folder.data / "layers").iterdir() if path.is_dir()] == []
 
 
+# --- who may read it -------------------------------------------------------------------------------------------------
+
+
+async def test_what_only_its_owner_can_read_is_refused_where_a_function_is_somebody_else(folder: Folder) -> None:
+    project = Project(folder=str(folder.root), file=None, data=str(folder.data), functions={})
+    secret = folder.root / "code" / "secret.py"
+    secret.touch(mode=0o600)
+    with pytest.raises(ConfigError) as raised:
+        await prepare(folder.function, project, folder.say, for_others=True)
+    assert str(raised.value) == (
+        f"eventfn.toml:3: functions.work.code: {secret} can be read by its owner alone, and where eventfn runs as "
+        f"root, functions run as somebody else: chmod -R o+rX {folder.root}/code"
+    )
+    await prepare(folder.function, project, folder.say)
+    secret.chmod(0o644)
+    (folder.root / "layer").mkdir(mode=0o700)
+    function = msgspec.structs.replace(folder.function, layers=(str(folder.root / "layer"),))
+    with pytest.raises(ConfigError, match=f"functions.work.layers: .* chmod -R o\\+rX {folder.root}/layer"):
+        await prepare(function, project, folder.say, for_others=True)
+
+
+# --- bytecode --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_kept_holds_its_bytecode_and_what_is_not_has_it_beside(folder: Folder, required: Path) -> None:
+    code = make_zip(folder.root / "code.zip", work="1")
+    (folder.root / "layer" / "python").mkdir(parents=True)
+    (folder.root / "layer" / "python" / "tiny_library.py").write_text("VERSION = 'of the layer'")
+    pyc = f"__pycache__/tiny_library.{sys.implementation.cache_tag}.pyc"
+
+    kept = await folder.prepare(code=code, requirements=str(required))
+    assert kept.opt_root is not None
+    assert kept.bytecode_root is None
+    assert list(Path(kept.task_root).glob("__pycache__/work.*.pyc"))
+    assert b"1.0" in (Path(kept.opt_root) / "python" / pyc).read_bytes()
+
+    merged = await folder.prepare(layers=(str(folder.root / "layer"),))
+    assert merged.opt_root is not None
+    assert b"of the layer" in (Path(merged.opt_root) / "python" / pyc).read_bytes()
+
+    in_place = await folder.prepare(code=str(folder.root / "code"), requirements=None)
+    assert in_place.bytecode_root is not None
+    assert list(Path(in_place.bytecode_root).glob("task/__pycache__/work.*.pyc"))
+    assert (Path(in_place.bytecode_root) / "opt" / "python" / pyc).exists()
+
+
+async def test_another_configuration_has_the_same_bytecode_and_another_source_has_not(folder: Folder) -> None:
+    first = await folder.prepare()
+    second = await folder.prepare(memory_size=Megabytes(256))
+    (folder.root / "code" / "work.py").write_text("changed = 1")
+    third = await folder.prepare()
+    assert first.version != second.version
+    assert first.bytecode_root == second.bytecode_root != third.bytecode_root
+
+
+async def test_a_disk_that_takes_no_bytecode_keeps_nothing_from_running(folder: Folder) -> None:
+    folder.data.mkdir()
+    (folder.data / "bytecode").write_text("a file in its place")
+    prepared = await folder.prepare()
+    assert prepared.bytecode_root is None
+    assert folder.said == ["not compiled ahead, so that each environment does it: [Errno 20] Not a directory"]
+
+
 # --- file systems ----------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +374,6 @@ async def test_a_file_system_that_is_missing_is_made(folder: Folder) -> None:
     assert shared.is_dir()
     (folder.root / "file").touch()
     problem = await folder.problem(file_system_configs=(FileSystem(path=str(folder.root / "file")),))
-    assert problem == (
-        f"eventfn.toml:3: functions.work.file_system_configs: {folder.root}/file cannot be made: File exists"
+    assert problem.startswith(
+        f"eventfn.toml:3: functions.work.file_system_configs: {folder.root}/file cannot be made: [Errno 17] File exists"
     )
