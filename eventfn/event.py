@@ -48,6 +48,9 @@ class Batch(msgspec.Struct, frozen=True):
     token: Any = None  # the connector's own handle for the batch
 
 
+Buffer = bytes | bytearray | memoryview  # a large text stays where it was received, instead of being copied
+
+
 class Apart(msgspec.Struct, frozen=True):
     """What an HTTP event has of its own, beside a payload that is the same for all requests with the same head: an
     environment decodes that one once, and no body is quoted and unquoted on its way.
@@ -56,7 +59,7 @@ class Apart(msgspec.Struct, frozen=True):
     "timeEpoch".
     """
 
-    body: bytes  # UTF-8 text
+    body: Buffer  # UTF-8 text
     time: str
     time_epoch: int  # ms
 
@@ -97,7 +100,7 @@ class Outcome(msgspec.Struct, frozen=True):
     max_memory_mb: int = 0
     log_tail: bytes = b""  # the last 4 KB of this request's log, when it was asked for
     retry_after: int | None = None  # seconds, when throttled
-    body: bytes = b""
+    body: Buffer = b""
 
     @property
     def ok(self) -> bool:

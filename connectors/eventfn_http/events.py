@@ -55,7 +55,7 @@ def event(
     peer: PeerText,
     head: Head,
     parameters: Mapping[str, str],
-    body: bytes,
+    body: bytes | bytearray,
     request_id: str,
     time: str,
     now_ms: int,
@@ -67,7 +67,13 @@ def event(
 
 
 def event_apart(
-    route: RouteText, peer: PeerText, head: Head, parameters: Mapping[str, str], body: bytes, time: str, now_ms: int
+    route: RouteText,
+    peer: PeerText,
+    head: Head,
+    parameters: Mapping[str, str],
+    body: bytes | bytearray,
+    time: str,
+    now_ms: int,
 ) -> tuple[bytes, Apart]:
     """The same in two parts: what it has in common with the next one of the same head, remembered, and what not."""
     text, ending = _text(body, head)
@@ -82,7 +88,7 @@ _TEXT = b',"body":"","isBase64Encoded":false}'
 _BASE64 = b',"body":"","isBase64Encoded":true}'
 
 
-def _text(body: bytes, head: Head) -> tuple[bytes, bytes]:
+def _text(body: bytes | bytearray, head: Head) -> tuple[bytes | bytearray, bytes]:
     """The body as UTF-8 text, and how its event ends."""
     if not body:
         return b"", _WITHOUT_BODY

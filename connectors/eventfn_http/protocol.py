@@ -20,12 +20,11 @@ from eventfn_http.head import Head, Refusal, read_head
 from eventfn_http.request import Ended, Final, Repeat, Request
 from eventfn_http.responses import Response
 from eventfn_http.routes import Match
-from eventfn_http.server import FOREVER, Route, Server
+from eventfn_http.server import FOREVER, MOST_LENT, Route, Server
+from eventfn_http.upload import LARGE, Upload
 
 # What is being read. IDLE: nothing of the next request has come. DEAF: what still comes is thrown away.
 IDLE, HEAD, BODY, DEAF = range(4)
-
-_LARGE = 64 * 1024  # from here copying a body behind its head costs more than a second buffer
 
 
 class Connection(asyncio.Protocol):
@@ -56,6 +55,7 @@ class Connection(asyncio.Protocol):
         "_target",
         "_transport",
         "_unsent",
+        "_uploading",
         "_waiting",
         "read_deadline",
         "write_deadline",
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._reading = IDLE
         self._target = b""
         self._head_lines: list[tuple[bytes, bytes]] = []
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._received = 0  # bytes of this body
         self._fed = 0  # bytes since the last request ended: what this one has, framing and all
         self._bound = 0  # no head that ends in these bytes can be longer
@@ -92,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # reading
         self._blocked = False  # writing: the client does not take what it is sent
         self._unsent = 0
+        self._uploading = 0  # bytes that the server has lent to a large body
         self._answered = self._outcome
         if not self._server.admit(self):
             self._refuse(503, "Too many connections")
@@ -169,6 +170,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """In the middle of a request too: its function runs on, and its answer finds nobody."""
         self._server.forget(self)
+        self._server.lent -= self._uploading
         self._transport = None
         self._reading = DEAF
         self._waiting.clear()
@@ -264,6 +266,37 @@ class Connection(asyncio.Protocol):
                 self._refuse(431, "The headers are too large")
         elif self._fed - self._received > limits.max_body + limits.max_header_bytes:
             self._refuse(413, "The chunks' framing is larger than any body may be")
+        elif self._current is not None and self._current.response is None:
+            self._receive_the_rest(self._current)
+
+    def _receive_the_rest(self, request: Request) -> None:
+        """Of a large body: straight into the place where the function's event has it from."""
+        transport, server = self._transport, self._server
+        length = request.head.length if request.head is not None else 0
+        if transport is None or length - self._received < LARGE or server.lent + length > MOST_LENT:
+            return
+        server.lent += length
+        self._uploading = length
+        body = bytearray(length)
+        at = 0
+        for chunk in self._chunks:
+            body[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        self._chunks = []
+        transport.set_protocol(Upload(self, body, at))
+
+    def uploaded(self, body: bytearray) -> None:
+        transport = self._transport
+        assert transport is not None
+        transport.set_protocol(self)
+        self._server.lent -= self._uploading
+        self._uploading = 0
+        if self._reading == DEAF:
+            return
+        self._parser = httptools.HttpRequestParser(self)  # the one before still waits for this body
+        self._aligned = True
+        self._chunks = [body]
+        self.on_message_complete()
 
     def _allowed(self, head: Head) -> bool:
         carrier = self._server.tokens.presented(head.headers)
@@ -419,7 +452,7 @@ class Connection(asyncio.Protocol):
         )
         if head is not None and head.method == "HEAD":
             body = b""
-        if len(body) < _LARGE:
+        if len(body) < LARGE:
             transport.write(opening + body)
         else:
             # Not writelines: asyncio's own forgets the back-pressure in it (CPython 3.12 and 3.13, CVE-2024-12254).

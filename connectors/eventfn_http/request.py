@@ -21,7 +21,7 @@ class Request:
         self.response = response  # settled without a function: not found, not allowed, refused
         self.route: Route | None = None
         self.parameters: dict[str, str] = {}
-        self.body: bytes = b""
+        self.body: bytes | bytearray = b""
 
 
 class Repeat:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from eventfn.event import Outcome, OutcomeKind
+from eventfn.event import Buffer, Outcome, OutcomeKind
 
 STATUS_LINES = {code: f"HTTP/1.1 {code} \r\n".encode() for code in range(200, 600)}
 STATUS_LINES.update({status: f"HTTP/1.1 {status} {status.phrase}\r\n".encode() for status in HTTPStatus})
@@ -36,7 +36,7 @@ class Response(msgspec.Struct, frozen=True):
 
     status: int
     lines: bytes
-    body: bytes
+    body: Buffer
 
     @property
     def has_body(self) -> bool:
@@ -138,7 +138,7 @@ def _mapped(payload: bytes) -> Response:
     return Response(_status(answer.statusCode), _lines(answer), _content(answer))
 
 
-def _with_body(payload: bytes, body: bytes) -> Response:
+def _with_body(payload: bytes, body: Buffer) -> Response:
     """The body has come apart: what is left is the same in most answers of a function."""
     remembered = len(payload) <= _LONGEST_REMEMBERED
     status, lines, is_base64 = (_remembered_envelope if remembered else _envelope)(payload)
@@ -183,10 +183,10 @@ def _content(answer: _Answer | _JsonAnswer) -> bytes:
     return _from_base64(text.encode()) if answer.isBase64Encoded else text.encode()
 
 
-def _from_base64(text: bytes) -> bytes:
+def _from_base64(text: Buffer) -> bytes:
     try:
         # Strict, but for the line breaks that base64.encodebytes makes.
-        return binascii.a2b_base64(b"".join(text.split()), strict_mode=True)
+        return binascii.a2b_base64(b"".join(bytes(text).split()), strict_mode=True)
     except ValueError as error:
         raise _Invalid("body") from error
 

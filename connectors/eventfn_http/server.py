@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SWEEP = 1.0  # seconds between two looks at all connections: what their timeouts are exact to
 LINGER = 5.0  # seconds that a refused client has to read why; closing under its upload would take that from it
 FOREVER = float("inf")
+MOST_LENT = 64 * 1024**2  # bytes set aside for large bodies still to come: who only announces one ties up no more
 _IDS_PER_HEAD = 1 << 16
 
 
@@ -60,6 +61,7 @@ class Server:
         self.log = log
         self.routes: RouteTable[Route] = RouteTable()
         self.draining = False
+        self.lent = 0  # bytes set aside for bodies still to come
         self._second: int = -1
         self.date_line = b""  # a whole header line, for the current second
         self.log_time = ""  # the same second, as events have it

@@ -139,7 +139,7 @@ def _event(invocation: Invocation) -> Any:
     if apart is None:
         return results.decode(invocation.payload)
     request_id, payload = invocation.request_id, invocation.payload
-    return HttpEvents().event(payload, apart.body, request_id, apart.time, apart.time_epoch)
+    return HttpEvents().event(payload, str(apart.body, "utf-8"), request_id, apart.time, apart.time_epoch)
 
 
 class _Loaded:

@@ -10,16 +10,18 @@ The process lives in real time, whatever clock the pool was given: deadlines are
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
 import uuid
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind
 from eventfn.workers import failures, lines, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
@@ -34,6 +36,8 @@ NEVER = float("inf")
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
 _MOST_NUMBERS = 1 << 31
+_CHANNEL_BUFFER = 1 << 20
+_SO_SNDBUFFORCE = 32
 _LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
 
 
@@ -135,7 +139,7 @@ class Environment(asyncio.Protocol):
         self.idle_since = self._clock.monotonic()
 
     async def _clone(self, zygote: Zygote) -> None:
-        ours, theirs = socket.socketpair()
+        ours, theirs = _channel()
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         try:
             process = self._process = Process(await zygote.clone(theirs.fileno(), log_write))
@@ -229,7 +233,7 @@ class Environment(asyncio.Protocol):
         error_type: str | None = None,
         message: str | None = None,
         suffix: str = "",
-        body: bytes = b"",
+        body: Buffer = b"",
     ) -> Outcome:
         request_id, init_ms = request.invocation.request_id, self._init_ms
         self._init_ms = None  # only the first request of an environment is a cold start
@@ -329,8 +333,17 @@ class Environment(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._read(self._reader.feed, data)
+
+    def rest_received(self, count: int) -> None:
+        """So many bytes of a large frame, where it wants them."""
+        if self._reader.rest is not None and count == len(self._reader.rest):
+            self._transport.set_protocol(self)
+        self._read(self._reader.filled, count)
+
+    def _read(self, read: Callable[[Any], list[wire.Answer]], arrived: object) -> None:
         try:
-            answers = self._reader.feed(data)
+            answers = read(arrived)
         except wire.ResponseTooLarge:
             self._cause = failures.response_too_large()
             self.kill()
@@ -349,6 +362,8 @@ class Environment(asyncio.Protocol):
                 self._ready.set_exception(NotStarted(answer.header))
             else:
                 self._ready.set_exception(InitFailed(failures.reported(*answer.error, answer.payload)))
+        if self._reader.rest is not None:
+            self._transport.set_protocol(_LargeFrame(self, self._reader))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel_open = False
@@ -435,6 +450,35 @@ class Environment(asyncio.Protocol):
         self._sink.write(self._name, self._stream, self._clock.now_ms(), message)
         for request in self.requests.values():
             _add(request.tail, message)
+
+
+def _channel() -> tuple[socket.socket, socket.socket]:
+    """Both ends. With the kernel's usual 208 KB a frame of 1 MB costs each side five waits for the other."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CHANNEL_BUFFER)
+        with contextlib.suppress(PermissionError):  # beyond the machine's limit for everybody, when allowed to
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CHANNEL_BUFFER)
+    return ends
+
+
+class _LargeFrame(asyncio.BufferedProtocol):
+    """In the environment's place on its channel while the rest of a large frame is received where it belongs: copied
+    once by the kernel, and not again."""
+
+    def __init__(self, environment: Environment, reader: wire.Reader) -> None:
+        self._environment = environment
+        self._reader = reader
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        assert self._reader.rest is not None
+        return self._reader.rest
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._environment.rest_received(nbytes)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._environment.connection_lost(exc)
 
 
 def _add(tail: bytearray | None, message: str) -> None:

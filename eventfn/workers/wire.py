@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from eventfn.event import Invocation
+from eventfn.event import Buffer, Invocation
 from eventfn.workers.child import frames
 
 
@@ -44,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True):
     peak_kb: int
     header: str
     payload: bytes
-    body: bytes
+    body: Buffer
 
     @property
     def error(self) -> tuple[str, str]:
@@ -56,7 +56,6 @@ class Answer(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 _PREFIX = frames.PREFIX
 _SIZE = frames.SIZE
-_LARGE = 65_536  # from here one more copy of a body costs more than a second buffer
 
 
 def settings(its: Settings) -> bytes:
@@ -67,31 +66,35 @@ def cancel(number: int) -> bytes:
     return frames.join(frames.CANCEL, number=number)
 
 
-def invoke(number: int, milliseconds_left: int, invocation: Invocation) -> tuple[bytes, ...]:
+def invoke(number: int, milliseconds_left: int, invocation: Invocation) -> tuple[Buffer, ...]:
     """One frame, in one piece or two. `milliseconds_left` and not a deadline: the sides may read different clocks."""
     apart, payload, trace_id = invocation.apart, invocation.payload, invocation.trace_id or ""
     if apart is None:
-        kind, body = frames.INVOKE, b""
+        kind = frames.INVOKE
+        body: Buffer = b""
         last = invocation.client_context or ""
     else:
         kind, body = frames.REQUEST, apart.body
         last = f"{apart.time}\n{apart.time_epoch}"
     header = f"{invocation.request_id}\n{invocation.invoked_arn}\n{trace_id}\n{last}".encode()
     prefix = _PREFIX.pack(kind, 0, number, milliseconds_left, len(header), len(payload), len(body))
-    if len(body) < _LARGE:
-        return (b"%b%b%b%b" % (prefix, header, payload, body),)
+    if len(body) < frames.LARGE:
+        return (b"".join((prefix, header, payload, body)),)
     return b"%b%b%b" % (prefix, header, payload), body
 
 
 class Reader:
-    """Turns what arrives into answers, with at most one frame kept."""
+    """Turns what arrives into answers, with at most one frame kept. What is missing of a large one need not pass
+    through `feed`: it can be received where it belongs, into `rest`, and told by `filled`."""
 
     def __init__(self) -> None:
+        self.rest: memoryview | None = None
+        self._large = bytearray()
         self._kept = bytearray()
 
     def feed(self, data: bytes) -> list[Answer]:
         """The answers that are complete now. Raises ProtocolError, ResponseTooLarge."""
-        if not self._kept and len(data) >= _SIZE:
+        if not self._kept and len(data) >= _SIZE and self.rest is None:
             # Nearly always: exactly one whole frame, which is cut without being copied into the buffer first.
             kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(data)
             middle = _SIZE + header_size
@@ -100,22 +103,46 @@ class Reader:
                 _check(kind, header_size, payload_size + body_size)
                 header = _text(data[_SIZE:middle]) if header_size else ""
                 return [Answer(kind, logged, number, peak_kb, header, data[middle:end], data[end:])]
-        self._kept += data
         answers: list[Answer] = []
+        if self.rest is not None:
+            count = min(len(self.rest), len(data))
+            self.rest[:count] = data[:count]
+            answers += self.filled(count)
+            data = data[count:]
+        self._kept += data
         while len(self._kept) >= _SIZE:
-            kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(self._kept)
-            _check(kind, header_size, payload_size + body_size)
-            middle = _SIZE + header_size
-            end = middle + payload_size
-            size = end + body_size
-            if len(self._kept) < size:
+            _, _, _, _, header_size, payload_size, body_size = prefix = _PREFIX.unpack_from(self._kept)
+            _check(prefix[0], header_size, payload_size + body_size)
+            size = _SIZE + header_size + payload_size + body_size
+            missing = size - len(self._kept)
+            if missing >= frames.LARGE:
+                self._large, self._kept = self._kept, bytearray()
+                self._large += bytes(missing)
+                self.rest = memoryview(self._large)[-missing:]
+            if missing > 0:
                 break
-            with memoryview(self._kept) as kept:
-                header = _text(bytes(kept[_SIZE:middle]))
-                answer = Answer(kind, logged, number, peak_kb, header, bytes(kept[middle:end]), bytes(kept[end:size]))
+            frame = self._kept[:size]
             del self._kept[:size]
-            answers.append(answer)
+            answers.append(_cut(frame))
         return answers
+
+    def filled(self, count: int) -> list[Answer]:
+        """So many bytes have been written into `rest`."""
+        assert self.rest is not None
+        if count < len(self.rest):
+            self.rest = self.rest[count:]
+            return []
+        frame, self._large, self.rest = self._large, bytearray(), None
+        return [_cut(frame)]
+
+
+def _cut(frame: bytearray) -> Answer:
+    """A whole frame whose lengths are checked. Only the header and the payload are copied out of it."""
+    kind, logged, number, peak_kb, header_size, payload_size, _ = _PREFIX.unpack_from(frame)
+    view = memoryview(frame)
+    middle = _SIZE + header_size
+    end = middle + payload_size
+    return Answer(kind, logged, number, peak_kb, _text(bytes(view[_SIZE:middle])), bytes(view[middle:end]), view[end:])
 
 
 def _check(kind: int, header_size: int, answer_size: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfn.event import MAX_SYNC_RESPONSE, Apart, Invocation
+from eventfn.event import MAX_SYNC_RESPONSE, Apart, Buffer, Invocation
 from eventfn.workers import wire
 from eventfn.workers.child import frames
 
@@ -32,14 +32,15 @@ def sent(answer: wire.Answer) -> bytes:
         number=answer.number,
         amount=answer.peak_kb,
         logged=bool(answer.logged),
-        body=answer.body,
+        body=bytes(answer.body),
     )
 
 
 @given(st.lists(answers, max_size=5), st.data())
 def test_answers_survive_any_cutting(given_answers: list[wire.Answer], data: st.DataObject) -> None:
     stream = b"".join(map(sent, given_answers))
-    reader, received = wire.Reader(), []
+    reader = wire.Reader()
+    received: list[wire.Answer] = []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
         received += reader.feed(stream[:size])
@@ -75,7 +76,7 @@ def test_an_environment_sends_answers_and_nothing_else(kind: int, size: int) -> 
         wire.Reader().feed(frames.join(kind, payload=b"x")[:size])
 
 
-def read_by_the_child(*pieces: bytes) -> frames.Frame | None:
+def read_by_the_child(*pieces: Buffer) -> frames.Frame | None:
     reading, writing = os.pipe()
     try:
         for piece in pieces:
@@ -93,16 +94,16 @@ ID, ARN = "id-1", "arn:aws:lambda:x"
 def test_the_child_reads_what_the_supervisor_writes(size: int) -> None:
     payload = b"1" * size
     read = read_by_the_child(*wire.invoke(1, 3000, Invocation(ID, "f", payload, ARN, '{\n"a": 1}', "Root=1")))
-    assert read == (frames.INVOKE, 1, 3000, f'{ID}\n{ARN}\nRoot=1\n{{\n"a": 1}}', payload, b"")
+    assert read == (frames.INVOKE, 1, 3000, f'{ID}\n{ARN}\nRoot=1\n{{\n"a": 1}}', payload, "")
     apart = Apart(b"2" * 1000, "12/Mar/2020:19:03:58 +0000", 1583348638390)
     read = read_by_the_child(*wire.invoke(2, 3000, Invocation(ID, "f", payload, ARN, apart=apart)))
     header = f"{ID}\n{ARN}\n\n12/Mar/2020:19:03:58 +0000\n1583348638390"
-    assert read == (frames.REQUEST, 2, 3000, header, payload, b"2" * 1000)
+    assert read == (frames.REQUEST, 2, 3000, header, payload, "2" * 1000)
 
 
 def test_the_child_waits_for_the_rest_of_a_frame_and_knows_the_end_of_the_channel() -> None:
     frame = frames.join(frames.INIT, payload=b"{}")
-    assert read_by_the_child(frame[:3], frame[3:20], frame[20:]) == (frames.INIT, 0, 0, "", b"{}", b"")
+    assert read_by_the_child(frame[:3], frame[3:20], frame[20:]) == (frames.INIT, 0, 0, "", b"{}", "")
     for size in range(len(frame)):
         assert read_by_the_child(frame[:size]) is None
 

@@ -18,7 +18,7 @@ class HttpEvents:
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[dict[str, Any], list[str]]] = {}
 
-    def event(self, payload: bytes, body: bytes, request_id: str, time: str, time_epoch: int) -> dict[str, Any]:
+    def event(self, payload: bytes, body: str, request_id: str, time: str, time_epoch: int) -> dict[str, Any]:
         """A new object every time, which its handler may change. Raises Fault for what is not JSON."""
         model, inner = self._known.get(payload) or self._decoded(payload)
         event = model.copy()
@@ -30,7 +30,7 @@ class HttpEvents:
         context["time"] = time
         context["timeEpoch"] = time_epoch
         if body:
-            event["body"] = body.decode()
+            event["body"] = body
         return event
 
     def _decoded(self, payload: bytes) -> tuple[dict[str, Any], list[str]]:

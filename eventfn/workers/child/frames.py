@@ -1,7 +1,7 @@
 """The frame as bytes: the one file that both sides of the channel share, standard library only.
 
     !B kind   !B logged   !I number   !I amount   !I header length   !I payload length   !I body length
-    header: UTF-8 text, its fields divided by line feeds   payload: JSON   body: raw bytes
+    header: UTF-8 text, its fields divided by line feeds   payload: JSON   body: UTF-8 text
 
 Supervisor to environment                  amount              header
     INIT      settings                     -                   -
@@ -31,9 +31,10 @@ READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR = range(5, 10)
 MAX_HEADER = 65_536
 MAX_PAYLOAD = 6_291_556  # Lambda's limit of a synchronous response: 6 MiB + 100 bytes; payload and body together
 CHANNEL = 3  # the channel's descriptor in an environment
+LARGE = 65_536  # bytes of a body; from here one more copy costs more than a second buffer
 _CHUNK = 65_536  # a larger buffer is mapped and unmapped by malloc at every read: 16 us
 
-Frame = tuple[int, int, int, str, bytes, bytes]  # kind, number, amount, header, payload, body
+Frame = tuple[int, int, int, str, bytes, str]  # kind, number, amount, header, payload, body
 
 
 def join(
@@ -45,8 +46,10 @@ def join(
     amount: int = 0,
     logged: bool = False,
     body: bytes = b"",
+    body_follows: int = 0,
 ) -> bytes:
-    prefix = PREFIX.pack(kind, logged, number, amount, len(header), len(payload), len(body))
+    """A large body need not be copied into its frame: it may follow by itself, so many bytes."""
+    prefix = PREFIX.pack(kind, logged, number, amount, len(header), len(payload), len(body) + body_follows)
     return b"%b%b%b%b" % (prefix, header, payload, body)
 
 
@@ -60,7 +63,7 @@ def cut(data: bytearray) -> tuple[Frame | None, int]:
     if len(data) < size:
         return None, size
     with memoryview(data) as view:
-        header, payload, body = str(view[SIZE:middle], "utf-8"), bytes(view[middle:end]), bytes(view[end:size])
+        header, payload, body = str(view[SIZE:middle], "utf-8"), bytes(view[middle:end]), str(view[end:size], "utf-8")
     return (kind, number, amount, header, payload, body), size
 
 
@@ -80,7 +83,7 @@ def read(channel: int) -> Frame | None:
     middle = SIZE + header_size
     end = middle + payload_size
     if len(data) == end + body_size:
-        return kind, number, amount, data[SIZE:middle].decode(), data[middle:end], data[end:]
+        return kind, number, amount, data[SIZE:middle].decode(), data[middle:end], data[end:].decode()
     whole = bytearray(end + body_size)
     whole[: len(data)] = data
     with memoryview(whole) as view:
@@ -93,10 +96,11 @@ def read(channel: int) -> Frame | None:
     return cut(whole)[0]
 
 
-def write(channel: int, frame: bytes) -> None:
-    """The whole frame, blocking."""
-    written = os.write(channel, frame)
-    if written < len(frame):
-        with memoryview(frame) as view:
-            while written < len(frame):
+def write(channel: int, frame: bytes, body: bytes = b"") -> None:
+    """The whole frame, blocking, and the body that follows it."""
+    written = os.writev(channel, (frame, body)) if body else os.write(channel, frame)
+    for part in (frame, body):
+        with memoryview(part) as view:
+            while written < len(part):
                 written += os.write(channel, view[written:])
+        written -= len(part)

@@ -62,8 +62,8 @@ class _Runtime:
             return self._events.event(payload, body, request_id, at, int(at_ms)), context
         return results.decode(payload), context
 
-    def answer(self, frame: frames.Frame, result: object) -> bytes:
-        """As a frame. Raises Fault."""
+    def answer(self, frame: frames.Frame, result: object) -> tuple[bytes, bytes]:
+        """A frame, and the body that follows it. Raises Fault."""
         kind, number, _, header, _, _ = frame
         if kind == frames.REQUEST:
             payload, body = self._encoder.encode_apart(result)
@@ -71,11 +71,17 @@ class _Runtime:
             payload, body = self._encoder.encode(result), b""
         if len(payload) + len(body) > frames.MAX_PAYLOAD:
             return _failed(number, results.too_large(_request_id(header)))
-        return frames.join(
-            frames.RESULT, b"", payload, number=number, amount=_peak_kb(), logged=logs.flush(), body=body
+        logged, peak_kb = logs.flush(), _peak_kb()
+        if len(body) < frames.LARGE:
+            return frames.join(
+                frames.RESULT, payload=payload, number=number, amount=peak_kb, logged=logged, body=body
+            ), b""
+        begin = frames.join(
+            frames.RESULT, payload=payload, number=number, amount=peak_kb, logged=logged, body_follows=len(body)
         )
+        return begin, body
 
-    def failure(self, frame: frames.Frame, error: BaseException) -> bytes:
+    def failure(self, frame: frames.Frame, error: BaseException) -> tuple[bytes, bytes]:
         _, number, _, header, _, _ = frame
         failure = results.describe(error, _request_id(header))
         logs.log_failure(failure)
@@ -90,9 +96,10 @@ def _peak_kb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _failed(number: int, failure: results.Failure) -> bytes:
+def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
     logged = logs.flush()
-    return frames.join(frames.ERROR, failure.header, failure.payload, number=number, amount=_peak_kb(), logged=logged)
+    header, payload = failure.header, failure.payload
+    return frames.join(frames.ERROR, header, payload, number=number, amount=_peak_kb(), logged=logged), b""
 
 
 def _serve_blocking(handler: Handler) -> None:
@@ -105,7 +112,7 @@ def _serve_blocking(handler: Handler) -> None:
             answer = runtime.failure(frame, error)
         if os.getpid() != pid:
             os._exit(0)  # the handler forked, and this is the copy: only one may answer
-        frames.write(frames.CHANNEL, answer)
+        frames.write(frames.CHANNEL, *answer)
 
 
 async def _serve_concurrently(handler: Handler) -> None:
@@ -166,4 +173,4 @@ class _Server(asyncio.Protocol):
             # sys.exit: the event loop passes it on, cancelling the rest. They are answered by the process's end.
             self._leaving = True
             raise
-        self._transport.write(answer)
+        self._transport.writelines(answer)

@@ -49,7 +49,7 @@ class FakeCaller:
         self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
     ) -> None:
         assert apart is not None
-        event = HttpEvents().event(payload, apart.body, request_id, apart.time, apart.time_epoch)
+        event = HttpEvents().event(payload, str(apart.body, "utf-8"), request_id, apart.time, apart.time_epoch)
         self.events.append(event)
         self._called.set()
         if self.later:

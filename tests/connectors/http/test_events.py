@@ -32,7 +32,7 @@ def made(
     decoded: dict[str, Any] = json.loads(encoded)
     # In two parts, and put together again in an environment, it is the same: keys in the same order too.
     payload, apart = event_apart(ROUTE, PEER, head, parameters or {}, body, time, now_ms)
-    whole = HttpEvents().event(payload, apart.body, "0-1-2", apart.time, apart.time_epoch)
+    whole = HttpEvents().event(payload, str(apart.body, "utf-8"), "0-1-2", apart.time, apart.time_epoch)
     assert json.dumps(whole) == json.dumps(decoded)
     return decoded
 

@@ -15,7 +15,7 @@ JSON = b"content-type: application/json\r\n"
 
 def returned(value: Any) -> tuple[int, bytes, bytes]:
     response = respond(Outcome(OutcomeKind.SUCCESS, json.dumps(value).encode()))
-    return response.status, response.lines, response.body
+    return response.status, response.lines, bytes(response.body)
 
 
 @pytest.mark.parametrize(

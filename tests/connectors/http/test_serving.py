@@ -13,6 +13,8 @@ import pytest
 from eventfn.errors import ConnectorError, EngineFull, PayloadTooLarge, ShuttingDown, Throttled
 from eventfn.event import Outcome, OutcomeKind
 from eventfn_http import HttpSettings
+from eventfn_http.server import MOST_LENT
+from tests.support import until
 
 GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSING = b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -99,6 +101,45 @@ async def test_a_large_body_both_ways(node: Any, client: Any) -> None:
     assert (await client.answer()).body == b"y" * 6_000_000
     await sending
     assert len(node.caller.events[0]["body"]) == 8_000_000
+
+
+async def test_large_and_small_requests_in_turn_on_one_connection(node: Any, client: Any) -> None:
+    kind = b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
+    bodies = [b"a" * 1_000_000, b"b", "ä".encode() * 400_000, b"", b"c" * 300_000, b"d"]
+    sending = asyncio.create_task(client.send(b"".join(POST + kind % (len(body), body) for body in bodies)))
+    for _ in bodies:
+        assert (await client.answer()).status == 200
+    await sending
+    assert [event.get("body", "") for event in node.caller.events] == [body.decode() for body in bodies]
+    assert node.trigger.server.lent == 0
+
+
+async def test_what_is_set_aside_for_a_large_body_is_bounded_and_given_back(node: Any) -> None:
+    announced = 6_000_000
+    clients = [await node.client() for _ in range(12)]
+    for client in clients:
+        await client.send(POST + b"Content-Length: %d\r\n\r\n%b" % (announced, b"x" * 100_000))
+    server = node.trigger.server
+    await until(lambda: server.lent == MOST_LENT // announced * announced, "what is set aside")
+    for client in clients[:6]:
+        await client.close()
+    await until(lambda: server.lent < 6 * announced, "what is set aside")
+    for client in clients[6:]:
+        await client.send(b"x" * (announced - 100_000))
+        assert (await client.answer()).status == 200
+    await until(lambda: server.lent == 0, "what is set aside")
+
+
+async def test_a_large_body_that_stops_coming_is_given_up(node: Any, client: Any) -> None:
+    await client.send(POST + b"Content-Length: 1000000\r\n\r\n" + b"x" * 200_000)
+    await until(lambda: node.trigger.server.lent == 1_000_000, "what is set aside")
+    await node.clock.advance(62)
+    assert (await client.answer()).status == 408
+    await client.send(b"x" * 800_000)  # too late: read, and thrown away
+    client.writer.write_eof()
+    assert await client.closed() == b""
+    await until(lambda: node.trigger.server.lent == 0, "what is set aside")
+    assert not node.caller.events
 
 
 async def test_a_client_that_has_said_all_still_gets_its_answer(node: Any, client: Any) -> None:
