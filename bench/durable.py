@@ -1,27 +1,30 @@
 """How many events a second are accepted for good (202 after the commit), and how many run and are settled?
 
-32 connections submit; the clock of "settled" runs from the first request until nothing is left. Beside the engine
-alone, with as many producers and nothing run in between, and beside a bare sqlite3 loop with a commit for each step.
+32 connections submit; the clock of "settled" runs from the first request until nothing is left. Beside Redis streams
+with as many producers and one consumer, beside the engine alone, with nothing run in between, and beside a bare sqlite3
+loop with a commit for each step.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 import statistics
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
-from bench import engine, running, wrk
+from bench import engine, redis, running, wrk
 from bench.rounds import Plan, interleaved
 from bench.table import OURS, Row, rows
 from eventfn.engine.contract import Claim, Complete
 
 CONNECTIONS = 32
-PER_SECOND = 3_000  # events for each second to measure, where nothing else says how many
+PER_SECOND = 5_000  # events for each second to measure, where nothing else says how many
 CLAIM_AT_ONCE = 64
 LEASE_MS = 60_000
 
@@ -40,17 +43,23 @@ async def measure(plan: Plan) -> list[Row]:
         async def ours() -> Rates:
             return await _node(node, url, plan.whole_seconds)
 
-        measures = {
+        measures: dict[str, Callable[[], Awaitable[Rates]]] = {
             OURS: ours,
             "engine alone": lambda: _engine(plan.count(PER_SECOND)),
             "sqlite3 loop": lambda: asyncio.to_thread(_loop, plan.count(PER_SECOND)),
         }
+        if redis.there():
+            for appendfsync in redis.APPENDFSYNC:
+                measures[redis.name(appendfsync)] = functools.partial(_redis, appendfsync, plan.count(PER_SECOND))
         rates = await interleaved(measures, plan.rounds)
     accepted = {name: statistics.median(each.accepted for each in rates[name]) for name in rates}
     settled = {name: statistics.median(each.settled for each in rates[name]) for name in rates}
-    return rows("durable submit, accepted", "/s", "more", accepted) + rows(
-        "durable submit, settled", "/s", "more", settled
-    )
+    found: list[Row] = []
+    for what, figures in (("durable submit, accepted", accepted), ("durable submit, settled", settled)):
+        found += rows(what, "/s", "more", figures)
+        if not redis.there():
+            found.append(redis.not_measured(what, "/s", figures[OURS]))
+    return found
 
 
 async def _node(node: running.Node, url: str, seconds: int) -> Rates:
@@ -68,6 +77,11 @@ async def _settled(node: running.Node) -> int:
         if not sink.events.total:
             return sink.counts.events_received
         await asyncio.sleep(0.05)
+
+
+async def _redis(appendfsync: str, count: int) -> Rates:
+    measured = await redis.rates(appendfsync, "submit", count)
+    return Rates(measured.accepted, measured.settled)
 
 
 async def _engine(count: int) -> Rates:

@@ -12,18 +12,19 @@ OURS = "eventfn"  # the name of our own figure among those measured
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One comparison. `better` says which way is good; `ratio` is eventfn's figure over the other's."""
+    """One comparison. `better` says which way is good; `ratio` is eventfn's figure over the other's. What could not be
+    measured here is None, and `beside` says why."""
 
     what: str
     unit: str
     ours: float
     beside: str
-    theirs: float
+    theirs: float | None
     better: Better
 
     @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
+    def ratio(self) -> float | None:
+        return None if self.theirs is None else self.ours / self.theirs
 
 
 def rows(what: str, unit: str, better: Better, figures: Mapping[str, float]) -> list[Row]:
@@ -34,8 +35,9 @@ def rows(what: str, unit: str, better: Better, figures: Mapping[str, float]) -> 
 def markdown(found: Sequence[Row]) -> str:
     lines = ["| what | eventfn | beside, in the same run | ratio | good is |", "|---|---:|---|---:|---|"]
     for row in found:
-        beside = f"{row.beside}: {_figure(row.theirs)} {row.unit}"
-        lines.append(f"| {row.what} | {_figure(row.ours)} {row.unit} | {beside} | {row.ratio:.2f} | {row.better} |")
+        beside = row.beside if row.theirs is None else f"{row.beside}: {_figure(row.theirs)} {row.unit}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        lines.append(f"| {row.what} | {_figure(row.ours)} {row.unit} | {beside} | {ratio} | {row.better} |")
     return "\n".join(lines)
 
 
