@@ -42,7 +42,22 @@ def _folder(each: FileSystem, project: Project) -> str | None:
         return f"{each.path} and the data folder {project.data} lie in each other: no function may reach that one"
     if Path(each.path).exists() and not Path(each.path).is_dir():
         return f"{each.path} is not a folder"
+    declares = next((path for path in _what_decides(project) if not each.read_only and _holds(each.path, path)), None)
+    if declares is not None:
+        # A function that writes there gives itself what it likes at the next reload, or another function's secrets.
+        return f"{each.path} holds {declares}, and no function may write that: name a folder below, or read_only = true"
     return None
+
+
+def _what_decides(project: Project) -> Iterator[str]:
+    """What runs, and with which rights."""
+    if project.file is not None:
+        yield project.file
+    for function in project.functions.values():
+        yield function.code
+        yield from function.layers
+        if function.requirements is not None:
+            yield function.requirements
 
 
 def _place(each: FileSystem) -> str | None:
@@ -65,5 +80,9 @@ def _taken(path: str) -> str | None:
 
 def _overlap(one: str, other: str) -> bool:
     """Whether they are the same, or one lies in the other."""
-    first, second = (f"{path.rstrip('/')}/" for path in (one, other))
-    return first.startswith(second) or second.startswith(first)
+    return _holds(one, other) or _holds(other, one)
+
+
+def _holds(folder: str, path: str) -> bool:
+    """Whether the path is the folder, or lies in it."""
+    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")

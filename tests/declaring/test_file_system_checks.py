@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventfn.declaring.file_system_checks import mistakes
@@ -71,7 +72,7 @@ def test_without_one_the_real_path_is_held_to_the_same(path: str, taken: str | N
     expected = [] if taken is None else [
         f"0.path: a function has its own {taken}, so that it cannot find {path} there: say where with local_mount_path"
     ]  # fmt: skip
-    assert found(tmp_path, FileSystem(path=path), data="/srv/data") == expected
+    assert found(tmp_path, FileSystem(path=path, read_only=True), data="/srv/data") == expected
 
 
 def test_no_two_lie_in_each_other(tmp_path: Path) -> None:
@@ -94,6 +95,34 @@ def test_the_data_folder_is_nobodys(tmp_path: Path) -> None:
         assert found(tmp_path, FileSystem(path=str(path), local_mount_path="/mnt/x"), data=data) == [
             f"0.path: {path} and the data folder {tmp_path / data} lie in each other: no function may reach that one"
         ]
+
+
+@pytest.mark.parametrize("what", ["eventfn.toml", "code", "layer.zip", "deep/requirements.txt"])
+def test_no_function_writes_what_decides_what_runs(what: str, tmp_path: Path) -> None:
+    root = str(tmp_path)
+    function = Function(
+        name="other",
+        handler="work.handler",
+        code=f"{root}/1/code",
+        layers=(f"{root}/2/layer.zip",),
+        requirements=f"{root}/3/deep/requirements.txt",
+    )
+    number = {"code": 1, "layer.zip": 2, "deep/requirements.txt": 3}.get(what, 4)
+    project = Project(folder=root, file=f"{root}/4/eventfn.toml", data=f"{root}/data", functions={"other": function})
+
+    def said(path: str, *, read_only: bool = False) -> list[str]:
+        work = msgspec.structs.replace(
+            function, file_system_configs=(FileSystem(path=path, local_mount_path="/mnt/x", read_only=read_only),)
+        )
+        return [message for _, message in mistakes(work, project, PATH)]
+
+    folder = f"{root}/{number}"
+    assert said(folder) == [
+        f"{folder} holds {folder}/{what}, and no function may write that: name a folder below, or read_only = true"
+    ]
+    assert said(folder, read_only=True) == []
+    assert said(f"{folder}/{what}/below") == []
+    assert said(f"{folder}/beside") == []
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

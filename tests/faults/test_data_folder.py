@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,19 @@ async def test_a_folder_that_is_newer_or_damaged_is_refused_and_left_untouched(
     assert says in lines[0]
     assert "It was left untouched." in lines[0]
     assert contents(data) == before
+
+
+async def test_a_start_clears_what_nobody_has_used_for_long(tmp_path: Path) -> None:
+    folder, data = write_project(tmp_path / "project", PROJECT, hello=HELLO), tmp_path / "data"
+    async with running_node(folder, data) as node:
+        (bytecode,) = (data / "bytecode").glob("[!.]*")
+        await node.kill()
+    unused = data / "layers" / "unused"
+    (unused / "python").mkdir(parents=True)
+    (data / "layers" / ".half.abc.partial").mkdir()
+    for made in (unused, bytecode):
+        os.utime(made, (1, 1))
+    async with running_node(folder, data) as node:
+        assert await node.fetch("GET", "/hello") == (200, b"hello")
+        assert list((data / "layers").iterdir()) == []
+        assert list((data / "bytecode").iterdir()) == [bytecode], "what is still declared stays, however old"
