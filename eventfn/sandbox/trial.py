@@ -10,6 +10,8 @@ went well, and otherwise the errno and the call with its arguments.
     proc        the /proc that can be mounted in them: full, pid (subset=pid) or none
 """
 
+# No pathlib: importing it takes longer than all that is tried here.
+# ruff: noqa: PTH100, PTH102, PTH120, PTH123
 from __future__ import annotations
 
 import ctypes
@@ -17,13 +19,12 @@ import os
 import sys
 import types
 from collections.abc import Callable
-from pathlib import Path
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000
 _NEWUSER, _NEWPID, _NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x4000, 0x4_0000
 _MNT_DETACH = 2
-# Of the newer calls, whose numbers are the same on every machine.
+# Calls that C libraries have no function for yet; these numbers are the same on every machine.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _HERE, _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _AT_EMPTY_PATH = -100, 1, 4, 0x1000
 
@@ -33,9 +34,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main() -> None:
     # A root without eventfn/__init__.py behind it: that one imports what is not for this side.
     root = types.ModuleType("eventfn")
-    root.__path__ = [str(Path(__file__).resolve().parents[1])]
+    root.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
     sys.modules["eventfn"] = root
-    from eventfn.sandbox import landlock, network, privileges, syscall_numbers, syscalls
+    from eventfn.sandbox import landlock, network, privileges, syscalls
 
     def confine() -> str:
         rules = landlock.rules(landlock.Access(("/",), ()), tcp=False, version=version)
@@ -48,9 +49,7 @@ def main() -> None:
     version = landlock.abi()
     print("landlock", version)
     print("confine", _in_child(confine)[0])
-    # Where the machine's numbers are not known, `confine` has failed already, and with it the lower tier.
-    pivot_root = syscall_numbers.numbers(os.uname().machine)["pivot_root"] if syscalls.known_architecture() else -1
-    failed, proc = _in_child(lambda: _namespaces(pivot_root, network.bring_up_loopback))
+    failed, proc = _in_child(lambda: _namespaces(network.bring_up_loopback))
     print("namespaces", failed)
     print("proc", proc or "none")
 
@@ -75,29 +74,29 @@ def _in_child(work: Callable[[], str]) -> tuple[str, str]:
     return (failed, result) if separator else (f"0 the trial ended with status {status}", "")
 
 
-def _namespaces(pivot_root: int, bring_up_loopback: Callable[[], None]) -> str:
+def _namespaces(bring_up_loopback: Callable[[], None]) -> str:
     uid, gid = os.geteuid(), os.getegid()
     _unshare("CLONE_NEWUSER|CLONE_NEWNS", _NEWUSER | _NEWNS)
     _map(uid, gid)
     flags = _NEWUSER | _NEWPID | _NEWNS | _NEWNET | _NEWIPC | _NEWUTS | _NEWCGROUP
     _unshare("CLONE_NEWUSER|NEWPID|NEWNS|NEWNET|NEWIPC|NEWUTS|NEWCGROUP", flags)
     _map(0, 0)
-    failed, proc = _in_child(lambda: _inside(pivot_root, bring_up_loopback))  # the first process of the pid namespace
+    failed, proc = _in_child(lambda: _inside(bring_up_loopback))  # the first process of the pid namespace
     if failed:
         code, _, call = failed.partition(" ")
         raise OSError(int(code), call)
     return proc
 
 
-def _inside(pivot_root: int, bring_up_loopback: Callable[[], None]) -> str:
+def _inside(bring_up_loopback: Callable[[], None]) -> str:
     """On /sys, which every machine has, and which nobody misses in here."""
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE, None)
     _mount("tmpfs", "/sys", "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,nr_inodes=16")
     for name in ("usr", "proc", "old"):
-        Path("/sys", name).mkdir()
+        os.mkdir(f"/sys/{name}")
     _detached("/usr", "/sys/usr")
     proc = _proc("/sys/proc")
-    _system("pivot_root('/sys', '/sys/old')", pivot_root, b"/sys", b"/sys/old")
+    _checked("pivot_root('/sys', '/sys/old')", _libc.pivot_root(b"/sys", b"/sys/old"))
     _checked("umount2('/old', MNT_DETACH)", _libc.umount2(b"/old", _MNT_DETACH))
     bring_up_loopback()
     return proc
@@ -129,7 +128,8 @@ def _proc(target: str) -> str:
 def _map(uid: int, gid: int) -> None:
     for file, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         try:
-            Path("/proc/self", file).write_text(text)
+            with open(f"/proc/self/{file}", "w") as map_file:
+                map_file.write(text)
         except OSError as error:
             raise OSError(error.errno, f"write(/proc/self/{file}, {text!r}): {error.strerror}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ from tests.sandbox.fake_cgroups import FakeV2
 from tests.support import until
 
 ROOT = Path(__file__).parents[2]
+CLONE_NEWCGROUP, CLONE_NEWUSER = 0x0200_0000, 0x1000_0000
 MB = 1_048_576
 
 
@@ -206,6 +208,37 @@ async def test_no_more_processes_and_threads_than_1024(cgroups: Cgroups, group: 
 
     with child(group, fill) as running:
         assert running.said() == f"2 processes and {PROCESSES - 2} threads"
+    await removed(group)
+
+
+async def test_the_way_in_is_open_from_namespaces_of_its_own(cgroups: Cgroups, group: Group) -> None:
+    """As an environment has them: over its user namespace it has every right, over the groups none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    doors = group.doors()
+    pid = os.fork()
+    if pid == 0:
+        refused = libc.unshare(CLONE_NEWUSER | CLONE_NEWCGROUP)
+        if not refused:
+            with contextlib.suppress(BaseException):
+                for door in doors:
+                    os.write(door, b"0")
+                signal.pause()
+        os._exit(77 if refused else 1)
+    for door in doors:
+        os.close(door)
+
+    def inside() -> bool:
+        return all(str(pid) in (Path(folder) / "cgroup.procs").read_text().split() for folder in group.folders)
+
+    try:
+        ended = await until(lambda: inside() or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), "")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 77:
+        pytest.skip("this machine gives no user namespace to enter from")
+    assert ended is True
     await removed(group)
 
 
