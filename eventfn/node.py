@@ -52,7 +52,7 @@ class Node:
         self.metrics = metrics
         self.draining = False
         self.admin_address = ""
-        self.walls: list[Wall] = []
+        self.walls: list[Wall] = []  # known once the machine was tried
         self.version = importlib.metadata.version("eventfn")
         self._registry = registry
         self._bus = bus

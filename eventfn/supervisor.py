@@ -49,7 +49,8 @@ from eventfn.observe.metrics import Metrics
 from eventfn.observe.report import Loaded, Reporter
 from eventfn.observe.status import summary
 from eventfn.plugins import Plugins, PluginUnusable
-from eventfn.sandbox.probe import Probe, Sandbox, TooWeak, probe
+from eventfn.sandbox import allow_list
+from eventfn.sandbox.probe import Probe, Sandbox, TooWeak
 from eventfn.sources import Sources
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
@@ -149,9 +150,9 @@ class Supervisor:
             self._logs.open()
             sandbox = await asyncio.to_thread(probing.sandbox)
             _require(sandbox, self._project)
-            self._node.walls = shown(probe())
+            self._node.walls = shown(sandbox.walls())
             closing.push_async_callback(self._pool.close)
-            await self._pool.start()
+            await self._pool.start(sandbox)
             if not await _ended_before(stop, self._declare(self._project)):  # installing takes minutes
                 self._reporter.drained(0)
                 return
@@ -212,6 +213,7 @@ class Supervisor:
 
     async def _declare(self, project: Project) -> Changes:
         """Makes the functions of the project those that run. Raises ConfigError before anything has changed."""
+        _refuse_what_cannot_be_kept(project, self._pool.sandbox)
         prepared = {
             name: await prepare(
                 function,
@@ -316,6 +318,27 @@ def _keeping(started_with: Project, project: Project) -> Project:
         limits=started_with.limits,
         workers=started_with.workers,
     )
+
+
+def _refuse_what_cannot_be_kept(project: Project, sandbox: Sandbox) -> None:
+    """Raises ConfigError for a function whose network policy this machine cannot enforce."""
+    problems = [
+        Problem(function.where.file, function.where.line, f"functions.{function.name}.network", why)
+        for function in project.functions.values()
+        if (why := allow_list.unenforceable(function.network, sandbox.tier)) is not None
+    ]
+    problems += [
+        Problem(
+            function.where.file,
+            function.where.line,
+            f"functions.{function.name}.file_system_configs",
+            f"local_mount_path takes a tree of files of one's own, and this machine has none: {sandbox.reason}",
+        )
+        for function in project.functions.values()
+        if sandbox.tier != "full" and any(each.local_mount_path for each in function.file_system_configs)
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _loaded(prepared: Prepared) -> Loaded:

@@ -12,6 +12,7 @@ import pytest
 from eventfn.errors import ConnectorError, EngineFull
 from eventfn.functions.model import Function, Project
 from eventfn.plugins import Plugins
+from eventfn.sandbox.probe import Sandbox
 from eventfn.supervisor import Options, Supervisor
 from eventfn.testing import FakeClock
 
@@ -39,6 +40,8 @@ class Loads(Options):
 
 
 class Pool:
+    sandbox = Sandbox("full", "", 6, "full", None, "none here")
+
     def __init__(self) -> None:
         self.deployed: list[str] = []
         self.retired: list[str] = []

@@ -1,14 +1,13 @@
 """The walls around an environment, in the order in which they are put up, each with the reason for its place.
 
-Called once by a fresh clone, after it has its settings and before it imports the function's first line. Fails closed:
-a step that does not hold is a NotContained that names the call and its arguments, and no code of the function runs.
+Called once by an environment that has its settings, before it imports the function's first line. What stands already
+by then is the same for all functions: the namespaces and the tree of files (workers/child/blank.py). Fails closed: a
+step that does not hold is a NotContained that names the call and its arguments, and no code of the function runs.
 """
 
 from __future__ import annotations
 
-import os
-
-from eventfn.sandbox import descriptors, limits, privileges
+from eventfn.sandbox import descriptors, landlock, limits, mounts, privileges, syscalls
 from eventfn.sandbox.policy import Policy
 
 
@@ -23,20 +22,28 @@ class NotContained(Exception):
 def contain(policy: Policy) -> None:
     channel = policy.channel
     try:
-        # First: from here on the process has the channel, the log pipe and /dev/null, and nothing of the zygote's.
+        if policy.tier == "full":
+            # First: the mounts come as descriptors, which the next step closes, and Landlock forbids mounting.
+            mounts.finish(policy.mounts, tmp_mb=policy.tmp_mb)
+        # From here on the process has the channel, the log pipe and /dev/null, and nothing of the zygote's.
         descriptors.keep_only(channel=policy.channel, log_pipe=policy.log_pipe)
         channel = descriptors.CHANNEL
-        # A session of its own: signals to the supervisor's terminal do not reach it, and all of it, children
-        # included, is killed as one process group.
-        os.setsid()
-        # Before the function can spin: from here on the supervisor's death, of whatever kind, is this process's.
-        privileges.die_with(policy.supervisor)
+        if policy.tier != "full":
+            # Before the function can spin: from here on the supervisor's death, of whatever kind, is this process's.
+            # In the full tier it is init's, and the kernel ends the rest.
+            privileges.die_with(policy.supervisor)
         privileges.set_name(policy.name)
         # Limits before privileges go: a later step may not be allowed to set them. They only ever get lower.
         limits.set_limits(policy)
-        # Last, when nothing above has to be looked at from outside any more: setuid programs give nothing, and no
-        # other process of this user reads or changes this one's memory.
-        privileges.no_new_privileges()
         privileges.hide_memory()
+        # Setuid programs give nothing from here on, which the kernel asks for before the next two.
+        privileges.no_new_privileges()
+        if policy.tier != "none":
+            # Opens files, which the filter would let it, and needs no capability.
+            access = landlock.Access(policy.readable, policy.writable)
+            landlock.enforce(landlock.rules(access, tcp=policy.tcp, version=policy.landlock))
+            privileges.drop_capabilities()
+            # Last: what is above makes calls that no function may make.
+            syscalls.install(policy.filter)
     except OSError as error:
-        raise NotContained(f"environment not started: {error}", channel) from error
+        raise NotContained(str(error), channel) from error

@@ -1,8 +1,7 @@
 """Resource limits: what the kernel counts for each process.
 
-RLIMIT_NPROC is not among them: it counts every process of the user on the whole machine, and is not looked at for
-root, so it only means something once each function has a user of its own. RLIMIT_AS is not either: it counts reserved
-address space, which many programs take by the gigabyte.
+RLIMIT_NPROC only in the full tier: elsewhere it counts every process of the user on the whole machine. RLIMIT_AS is
+not among them: it counts reserved address space, which many programs take by the gigabyte.
 """
 
 from __future__ import annotations
@@ -24,6 +23,8 @@ def set_limits(policy: Policy) -> None:
         ("RLIMIT_DATA", megabytes * 1_048_576),
     ):
         _lower(name, value)
+    if policy.tier == "full":
+        _lower("RLIMIT_NPROC", policy.processes)
 
 
 def _lower(name: str, value: int) -> None:

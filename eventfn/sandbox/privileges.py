@@ -40,9 +40,14 @@ def _prctl(name: str, option: int, argument: int | bytes) -> None:
 
 def die_with(parent: int) -> None:
     """SIGKILL when the parent dies. A change of credentials would clear it."""
-    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         os._exit(0)  # it died before the line above
+
+
+def die_with_parent() -> None:
+    """The same for a process that cannot see who its parent is: the caller looks for it by other means afterwards."""
+    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def set_name(name: str) -> None:
@@ -58,6 +63,11 @@ def no_new_privileges() -> None:
 def hide_memory() -> None:
     """Not dumpable: other processes of the same user cannot trace it or open its memory."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 0)
+
+
+def allow_looking_into() -> None:
+    """Dumpable again, which a change of user ends; without it /proc/PID belongs to the machine's root."""
+    _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 1)
 
 
 def drop_capabilities() -> None:

@@ -115,7 +115,7 @@ class InProcessPool:
             if len(answer) > frames.MAX_PAYLOAD:
                 return _failed(failures.response_too_large(), request_id)
         except _Exited as exited:
-            return _failed(failures.exited(exited.code, 0, int(prepared.function.memory_size)), request_id)
+            return _failed(failures.exited(exited.code), request_id)
         except Exception as error:
             # The first frames are this file's: what follows is the function's own, as in an environment.
             while error.__traceback__ is not None and error.__traceback__.tb_frame.f_code.co_filename == __file__:
@@ -146,7 +146,7 @@ class _Loaded:
     """A function whose module is imported. Raises whatever the import raised."""
 
     def __init__(self, prepared: Prepared, surroundings: _Surroundings) -> None:
-        settings = python.settings(prepared, _STREAM, provisioned=False)
+        settings = python.settings(prepared, _STREAM, "none", None, provisioned=False)
         own = prepared.function.environment
         self.variables = {k: v for k, v in settings.variables.items() if k in own or k.startswith(_HOSTS_OWN)}
         self._path = settings.path

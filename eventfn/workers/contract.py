@@ -56,8 +56,6 @@ class Pool(Protocol):
     """Admission has already said yes: a pool never throttles, it waits for an environment. It is called on the loop's
     thread; `invoke` is the hot path and creates no task when an environment is idle."""
 
-    async def start(self) -> None: ...
-
     def deploy(self, prepared: Prepared) -> None:
         """From now on `invoke` of this function's name runs this version. Environments of the version before finish
         what they run and go. Provisioned environments are started."""

@@ -10,35 +10,43 @@ The process lives in real time, whatever clock the pool was given: deadlines are
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
+import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
 
 from eventfn.clock import Clock
 from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind
+from eventfn.sandbox import allow_list
+from eventfn.sandbox.allow_list import Plan, Target
 from eventfn.workers import failures, lines, wire
+from eventfn.workers.blanks import Blank
 from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.logpipe import LogPipe
+from eventfn.workers.names import Names
 from eventfn.workers.process import Process
+from eventfn.workers.relay import Relay
 from eventfn.workers.runtimes import python
-from eventfn.workers.zygote import Zygote
 
 TAIL = 4096  # bytes of log that a caller may ask for
+_REST = 0.1  # seconds without a request until it is frozen, and between two looks at its memory
+_SHUTDOWN = 2.0  # seconds after SIGTERM, as in Lambda's shutdown phase
 NEVER = float("inf")
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
 _MOST_NUMBERS = 1 << 31
-_CHANNEL_BUFFER = 1 << 20
-_SO_SNDBUFFORCE = 32
 _LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
+
+
+def _plan(network: str | tuple[str, ...]) -> Plan | None:
+    return None if isinstance(network, str) else allow_list.plan(network)
 
 
 class InitFailed(Exception):
@@ -81,7 +89,9 @@ class Owner(Protocol):
 
 
 class Environment(asyncio.Protocol):
-    def __init__(self, prepared: Prepared, owner: Owner, clock: Clock, sink: LogSink, *, provisioned: bool) -> None:
+    def __init__(
+        self, prepared: Prepared, owner: Owner, clock: Clock, sink: LogSink, names: Names, *, provisioned: bool
+    ) -> None:
         self.prepared = prepared
         self.provisioned = provisioned
         self.capacity: int = prepared.function.concurrency_per_environment
@@ -92,6 +102,7 @@ class Environment(asyncio.Protocol):
         self._owner = owner
         self._clock = clock
         self._sink = sink
+        self._names = names
         self._loop = asyncio.get_running_loop()
         self._name = prepared.function.name
         self._timeout: float = prepared.function.timeout
@@ -106,6 +117,10 @@ class Environment(asyncio.Protocol):
         self._look: asyncio.TimerHandle | None = None
         self._next_look = NEVER  # when that fires
         self._end_timer: asyncio.TimerHandle | None = None
+        self._last_moment: asyncio.TimerHandle | None = None
+        self._frozen = False
+        self._doors: socket.socket | None = None
+        self._relay: Relay | None = None
         self._cause: Failure | None = None  # why it was killed, when that was not its own doing
         self._undelivered = False
         self._process: Process | None = None
@@ -115,14 +130,18 @@ class Environment(asyncio.Protocol):
 
     # --- starting --------------------------------------------------------------------------------------------------
 
-    async def start(self, zygote: Zygote, init_timeout: float) -> None:
-        """Until it can take a request. Raises InitFailed, NotStarted, ZygoteDied, OSError; then it ends."""
+    async def start(self, blank: Blank, trees: Sequence[int], tier: str, init_timeout: float) -> None:
+        """Makes the blank this function's, until it can take a request. Raises InitFailed, NotStarted, OSError; then it
+        ends. `trees` are the mounts that its settings name; they are closed."""
         began = self._clock.monotonic()
         self._log(lines.init_start(*python.version_and_arn(self.prepared)))
         try:
-            await self._clone(zygote)
+            plan = _plan(self.prepared.function.network)
+            await self._specialise(blank, trees, tier, plan)
             async with asyncio.timeout(init_timeout):
                 await self._ready
+            if plan is not None:
+                self._open_relay(plan.targets)
         except TimeoutError:
             self._log(lines.init_report(init_timeout * 1000, "timeout", None))
             self.kill()
@@ -135,31 +154,58 @@ class Environment(asyncio.Protocol):
         except BaseException:
             self.kill()
             raise
+        if blank.process.group is not None:  # after the init, as Lambda does: a start has all the CPU that there is
+            blank.process.group.limit_cpu(int(self.prepared.function.memory_size))
         self._init_ms = (self._clock.monotonic() - began) * 1000
         self.idle_since = self._clock.monotonic()
+        self._look_after()
 
-    async def _clone(self, zygote: Zygote) -> None:
-        ours, theirs = _channel()
-        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+    def _open_relay(self, targets: Sequence[Target]) -> None:
+        """It has handed over the sockets of its allow-list before it was ready."""
+        assert self._doors is not None
+        with self._doors as doors:
+            doors.setblocking(False)
+            try:
+                _, descriptors, _, _ = socket.recv_fds(doors, 16, len(targets))
+            except BlockingIOError:
+                descriptors = []
+        listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         try:
-            process = self._process = Process(await zygote.clone(theirs.fileno(), log_write))
-        except BaseException:
-            ours.close()
-            os.close(log_read)
-            raise
-        finally:
-            theirs.close()
-            os.close(log_write)
+            self._relay = Relay(listeners, targets, self._names, self._log, self._clock)
+        except ValueError as error:
+            raise NotStarted(f"environment not started: {error}") from None
+
+    async def _specialise(self, blank: Blank, trees: Sequence[int], tier: str, plan: Plan | None) -> None:
+        process, channel = blank
+        self._process = process
+        if process.group is not None:
+            function = self.prepared.function
+            process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
         self._logs = LogPipe(log_read, self._log)
         process.on_end(self._exited)
-        ours.setblocking(False)
+        settings = python.settings(self.prepared, self._stream, tier, plan, provisioned=self.provisioned)
+        frame = wire.settings(settings)
+        channel.setblocking(False)
+        handed = [log_write, *trees]
+        if plan is not None:
+            self._doors, theirs = socket.socketpair()
+            handed.insert(1, theirs.detach())
         try:
-            await self._loop.create_unix_connection(lambda: self, sock=ours)
+            # Nothing has been written yet, so at least the descriptors and a part of the frame find room.
+            sent = socket.send_fds(channel, [frame], handed)
+        except BrokenPipeError:
+            sent = len(frame)  # it is dead: its exit says why
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
+        try:
+            await self._loop.create_unix_connection(lambda: self, sock=channel)
         except BaseException:
-            ours.close()
+            channel.close()
             raise
-        settings = python.settings(self.prepared, self._stream, provisioned=self.provisioned)
-        self._transport.write(wire.settings(settings))
+        if sent < len(frame):
+            self._transport.write(frame[sent:])
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +217,8 @@ class Environment(asyncio.Protocol):
     def run(self, request: Request) -> None:
         """The hot path out: one frame."""
         invocation = request.invocation
+        if self._frozen:
+            self._thaw()
         self._number = number = self._number % _MOST_NUMBERS + 1
         self.requests[number] = request
         request.started_ms = self._clock.now_ms()
@@ -324,6 +372,33 @@ class Environment(asyncio.Protocol):
         self._cause = failures.sibling_timed_out()
         self.kill()
 
+    # --- between requests --------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """From time to time while it runs: holds it to its memory, and stops it once it has nothing to do.
+
+        Not at once, as Lambda does: the next request mostly comes sooner, and two signals cost a tenth of it.
+        """
+        process = self._process
+        if self.ended or process is None:
+            return
+        if self.requests or self._cancelled:
+            if process.group is not None and process.group.over_memory():
+                self._cause = failures.out_of_memory()
+                self.kill()
+                return
+        elif self._clock.monotonic() - self.idle_since >= _REST:
+            process.freeze()
+            self._frozen = True
+            return
+        self._loop.call_later(_REST, self._look_after)
+
+    def _thaw(self) -> None:
+        assert self._process is not None
+        self._frozen = False
+        self._process.thaw()
+        self._loop.call_later(_REST, self._look_after)
+
     # --- the channel -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -396,6 +471,18 @@ class Environment(asyncio.Protocol):
         elif not self.gone.done():
             self.gone.set_result(None)
 
+    def end(self) -> None:
+        """Lets an idle environment put away what it has, for a moment, and ends it."""
+        self._takes_no_more()
+        if self._process is None or self._process.exit_code is not None:
+            self.kill()
+            return
+        if self._frozen:
+            self._frozen = False
+            self._process.thaw()
+        self._process.ask_to_end()
+        self._last_moment = self._loop.call_later(_SHUTDOWN, self.kill)
+
     def _takes_no_more(self) -> None:
         if not self.ended:
             self.ended = True
@@ -415,14 +502,17 @@ class Environment(asyncio.Protocol):
         process = self._process
         assert process is not None and process.exit_code is not None  # noqa: PT018 - one fact: it has ended
         self._peak_kb = max(self._peak_kb, process.peak_kb)
-        for timer in (self._look, self._end_timer, *self._cancelled.values()):
+        for timer in (self._look, self._end_timer, self._last_moment, *self._cancelled.values()):
             if timer is not None:
                 timer.cancel()
         if self._channel_open:
             self._transport.abort()
         self._logs.close()
-        memory_mb = self.prepared.function.memory_size
-        failure = self._cause or failures.exited(process.exit_code, self._peak_kb, memory_mb)
+        if self._doors is not None:
+            self._doors.close()
+        if self._relay is not None:
+            self._relay.close()
+        failure = self._cause or self._why_it_ended(process)
         if not self._ready.done():
             self._ready.set_exception(InitFailed(failure))
             self._ready.exception()  # also when nobody waits for it any more
@@ -438,6 +528,14 @@ class Environment(asyncio.Protocol):
         self.gone.set_result(None)
         self._owner.gone(self, undelivered)
 
+    def _why_it_ended(self, process: Process) -> Failure:
+        assert process.exit_code is not None
+        # Without a cgroup that counts it, a SIGKILL at the memory limit is taken for the kernel's.
+        full = self._peak_kb >= self.prepared.function.memory_size * 1024
+        if process.exit_code == -signal.SIGKILL and (process.ran_out_of_memory or full):
+            return failures.out_of_memory()
+        return failures.exited(process.exit_code)
+
     def abandon(self) -> list[Request]:
         """What it was working on, taken away from it: the pool is closing."""
         requests = list(self.requests.values())
@@ -450,16 +548,6 @@ class Environment(asyncio.Protocol):
         self._sink.write(self._name, self._stream, self._clock.now_ms(), message)
         for request in self.requests.values():
             _add(request.tail, message)
-
-
-def _channel() -> tuple[socket.socket, socket.socket]:
-    """Both ends. With the kernel's usual 208 KB a frame of 1 MB costs each side five waits for the other."""
-    ends = socket.socketpair()
-    for end in ends:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CHANNEL_BUFFER)
-        with contextlib.suppress(PermissionError):  # beyond the machine's limit for everybody, when allowed to
-            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _CHANNEL_BUFFER)
-    return ends
 
 
 class _LargeFrame(asyncio.BufferedProtocol):

@@ -61,13 +61,15 @@ def response_too_large() -> Failure:
     return Failure("Function.ResponseSizeTooLarge", text, names_request=False)
 
 
-def exited(code: int, peak_kb: int, memory_mb: int) -> Failure:
-    """From an exit code as os.waitstatus_to_exitcode gives it. A kill at the memory limit is the kernel's, for lack
-    of memory: nothing else tells it from another SIGKILL."""
+def out_of_memory() -> Failure:
+    return Failure(OUT_OF_MEMORY, "Runtime exited with error: signal: killed")
+
+
+def exited(code: int) -> Failure:
+    """From an exit code as os.waitstatus_to_exitcode gives it."""
     if code == 0:
         return Failure(EXIT_ERROR, "Runtime exited without providing a reason")
     if code > 0:
         return Failure(EXIT_ERROR, f"Runtime exited with error: exit status {code}")
-    no_memory = -code == signal.SIGKILL and peak_kb >= memory_mb * 1024
     name = (signal.strsignal(-code) or f"signal {-code}").lower()
-    return Failure(OUT_OF_MEMORY if no_memory else EXIT_ERROR, f"Runtime exited with error: signal: {name}")
+    return Failure(EXIT_ERROR, f"Runtime exited with error: signal: {name}")

@@ -77,7 +77,7 @@ class Fleet:
         """It can take one more."""
         if self.retired and not self.waiting:
             if not environment.requests:
-                environment.kill()
+                environment.end()
             return
         if not self._free or (environment is not self._free[-1] and environment not in self._free):
             self._free.append(environment)
@@ -187,7 +187,7 @@ class Fleet:
         idle = sorted((item for item in self._free if not item.requests), key=lambda item: item.idle_since)
         for environment in idle[: max(spare, 0)]:
             if environment.idle_since + idle_timeout <= now:
-                environment.kill()
+                environment.end()
             else:
                 due = environment.idle_since + idle_timeout
                 break
@@ -198,7 +198,7 @@ class Fleet:
         self.retired = True
         for environment in list(self._free):
             if not environment.requests:
-                environment.kill()
+                environment.end()
         self._free.clear()
         self.check_empty()
 

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventfn.clock import Clock
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.functions import model
-from eventfn.sandbox import privileges
+from eventfn.sandbox import allow_list, privileges
+from eventfn.sandbox.probe import Sandbox
+from eventfn.workers.blanks import Blank, Blanks
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Request
 from eventfn.workers.fleet import Fleet
-from eventfn.workers.zygote import Zygote, ZygoteDied
+from eventfn.workers.names import Names
+from eventfn.workers.owners import Owners
+from eventfn.workers.runtimes import python
+from eventfn.workers.zygote import Kind, Tree, Zygote, ZygoteDied
 
 _log = logging.getLogger(__name__)
 
@@ -33,17 +39,28 @@ _ZYGOTE_ATTEMPTS = 3  # for one start
 _BACK_OFF = (1.0, 60.0)  # seconds between provisioned starts that fail: first, most
 
 
+class Source(NamedTuple):
+    """Where the environments of one interpreter come from."""
+
+    zygote: Zygote
+    blanks: Blanks
+
+
 class WorkerPool:
     """Implements workers.contract.Pool."""
 
     def __init__(self, settings: model.Workers, clock: Clock, logs: LogSink) -> None:
         self._settings = settings
+        self._sandbox: Sandbox
+        self._names: Names
+        self._owners = Owners()
         self._clock = clock
         self._logs = logs
         self._fleets: dict[str, Fleet] = {}
         self._retired: set[Fleet] = set()
         self._environments: set[Environment] = set()  # every one that has a process
-        self._zygotes: dict[str, asyncio.Task[Zygote]] = {}
+        self._sources: dict[str, asyncio.Task[Source]] = {}
+        self._blanks: list[Blanks] = []
         self._started_zygotes: list[Zygote] = []  # dead ones too, while a clone of theirs may be left
         self._wanting: deque[Fleet] = deque()
         self._slots = 2 * (os.cpu_count() or 1)
@@ -52,9 +69,12 @@ class WorkerPool:
         self._quiet = asyncio.Event()
         self._closed = False
 
-    async def start(self) -> None:
+    async def start(self, sandbox: Sandbox) -> None:
+        """`sandbox`: what this machine keeps functions in with."""
         # This process holds every function's variables, and functions run as its user: none may open its memory.
         privileges.hide_memory()
+        self._sandbox = sandbox
+        self._names = Names(self._clock)
         self._own(self._reap())
 
     # --- what is deployed ------------------------------------------------------------------------------------------
@@ -68,7 +88,7 @@ class WorkerPool:
         if old is not None:
             new.waiting, old.waiting = old.waiting, new.waiting  # nobody's request is lost between two versions
             self._retire(old)
-        self._own(self._warm_zygote(prepared.interpreter))
+        self._own(self._warm(prepared.interpreter))
         self.wants(new)
 
     def retire(self, name: str) -> None:
@@ -106,6 +126,11 @@ class WorkerPool:
 
     def _refuse(self, request: Request, why: str) -> None:
         self.finished(request, Outcome(OutcomeKind.SYSTEM_ERROR, b"", request.invocation.request_id, None, why))
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """What functions are kept in with. Known once started."""
+        return self._sandbox
 
     def stats(self, name: str) -> PoolStats:
         fleets = [
@@ -163,19 +188,20 @@ class WorkerPool:
         why = ""
         for _ in range(_ZYGOTE_ATTEMPTS):
             try:
-                zygote = await self._zygote(fleet.prepared.interpreter)
-            except (ZygoteDied, OSError) as error:
+                blank, trees = await self._place(fleet.prepared)
+            except ZygoteDied as error:
                 why = str(error)
                 continue
+            except OSError as error:
+                why = str(error)
+                break
             environment = self._new(fleet, provisioned)
             try:
-                await environment.start(zygote, self._settings.init_timeout)
+                await environment.start(blank, trees, self._sandbox.tier, self._settings.init_timeout)
             except InitFailed as error:
                 fleet.failed(environment, error.failure)
                 self._hold_back(fleet)
                 return None
-            except ZygoteDied as error:
-                why = str(error)
             except (NotStarted, OSError) as error:
                 why = str(error)
                 break
@@ -192,8 +218,29 @@ class WorkerPool:
         self._hold_back(fleet)
         return None
 
+    async def _place(self, prepared: Prepared) -> tuple[Blank, list[int]]:
+        """A sandbox that stands, and what is to be mounted in it. Raises ZygoteDied, OSError."""
+        network = prepared.function.network
+        if (why := allow_list.unenforceable(network, self._sandbox.tier)) is not None:
+            raise OSError(errno.ENOTSUP, why)
+        source = await self._source(prepared.interpreter)
+        shared = bool(prepared.function.file_system_configs) and os.geteuid() == 0
+        trees: list[int] = []
+        if self._sandbox.tier == "full":
+            trees = await source.zygote.trees([await self._tree(place) for place in python.places(prepared, "full")])
+        try:
+            return await source.blanks.take(Kind(network == "egress", shared)), trees
+        except BaseException:
+            for descriptor in trees:
+                os.close(descriptor)
+            raise
+
+    async def _tree(self, place: python.Place) -> Tree:
+        owners = await self._owners.of(place.path) if place.shared and os.geteuid() == 0 else None
+        return Tree(place.path, place.read_only, owners)
+
     def _new(self, fleet: Fleet, provisioned: bool) -> Environment:
-        environment = Environment(fleet.prepared, fleet, self._clock, self._logs, provisioned=provisioned)
+        environment = Environment(fleet.prepared, fleet, self._clock, self._logs, self._names, provisioned=provisioned)
         self._environments.add(environment)
         environment.gone.add_done_callback(lambda _: self._environments.discard(environment))
         return environment
@@ -211,27 +258,29 @@ class WorkerPool:
         fleet.held_back = False
         self.wants(fleet)
 
-    # --- zygotes ---------------------------------------------------------------------------------------------------
+    # --- where sandboxes come from -----------------------------------------------------------------------------------
 
-    async def _zygote(self, interpreter: str) -> Zygote:
+    async def _source(self, interpreter: str) -> Source:
         """A living zygote of this interpreter, one start for all who wait. Raises ZygoteDied, OSError."""
-        task = self._zygotes.get(interpreter)
-        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().dead):
+        task = self._sources.get(interpreter)
+        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().zygote.dead):
             task = None
         if task is None:
-            task = self._zygotes[interpreter] = asyncio.create_task(self._start_zygote(interpreter))
+            task = self._sources[interpreter] = asyncio.create_task(self._start_source(interpreter))
         return await asyncio.shield(task)
 
-    async def _start_zygote(self, interpreter: str) -> Zygote:
-        zygote = Zygote(interpreter)
+    async def _start_source(self, interpreter: str) -> Source:
+        zygote = Zygote(interpreter, self._sandbox)
         self._started_zygotes = [old for old in self._started_zygotes if not (old.dead and old.reap_strays())]
         self._started_zygotes.append(zygote)
         await zygote.started()
-        return zygote
+        blanks = Blanks(zygote, self._sandbox, self._clock)
+        self._blanks.append(blanks)
+        return Source(zygote, blanks)
 
-    async def _warm_zygote(self, interpreter: str) -> None:
+    async def _warm(self, interpreter: str) -> None:
         with contextlib.suppress(ZygoteDied, OSError):  # whoever needs it tries again, and is told
-            await self._zygote(interpreter)
+            await self._source(interpreter)
 
     # --- ending ----------------------------------------------------------------------------------------------------
 
@@ -260,19 +309,26 @@ class WorkerPool:
         if self._closed:
             return
         self._closed = True
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._zygotes.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._sources.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         environments = list(self._environments)
         for environment in environments:
-            for request in environment.abandon():
+            running = environment.abandon()
+            for request in running:
                 self._refuse(request, "the workers were closed while it ran")
-            environment.kill()
+            if running:
+                environment.kill()
+            else:
+                environment.end()
         for fleet in (*self._fleets.values(), *self._retired):
             while fleet.waiting:
                 self._refuse(fleet.waiting.popleft(), "the workers were closed before it ran")
         await asyncio.gather(*(environment.gone for environment in environments))
+        await asyncio.gather(*(blanks.close() for blanks in self._blanks))
+        await self._owners.close()
+        self._names.close()
         for zygote in self._started_zygotes:
             zygote.close()
 

@@ -1,4 +1,4 @@
-"""An environment's processes, seen from outside: their end, and how they are brought to it.
+"""An environment's processes, seen from outside: their end, how they are brought to it, and their rest in between.
 
 Belongs here: what is done with a process id. Does not: what is said over the channel (environment.py).
 """
@@ -13,48 +13,93 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from eventfn.sandbox.cgroups import Group
+from eventfn.workers.child import init
+
+_SIGNALLED = range(129, 193)  # init's exit status for a handler that a signal ended: 128 and the signal
+
+_DYING = 0.02  # seconds between two attempts to remove a group
+
 
 class Process:
-    """A child of the supervisor, and all that it has started. Raises OSError when it is not there any more."""
+    """A child of the supervisor, and all that it has started. Raises OSError when it is not there any more.
 
-    def __init__(self, pid: int) -> None:
+    With `has_init` it is the first of a pid namespace, which tells the others; without, the first of a process group.
+    """
+
+    def __init__(self, pid: int, *, has_init: bool, group: Group | None) -> None:
+        """`group` is its cgroup, which goes with it."""
         self.pid = pid
-        self.exit_code: int | None = None  # as os.waitstatus_to_exitcode has it
+        self.group = group
+        self.exit_code: int | None = None  # the handler's, as os.waitstatus_to_exitcode has it
         self.peak_kb = 0  # the most memory that it held, known at its end
-        self._ended: Callable[[], None] = lambda: None
+        self.ran_out_of_memory = False  # and the kernel ended it; known at its end
+        self._has_init = has_init
+        self._on_end: Callable[[], None] | None = None
+        self._gone = asyncio.Event()
         self._pidfd = os.pidfd_open(pid)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._exited)
 
     def on_end(self, ended: Callable[[], None]) -> None:
-        """`ended` is called once, when the process has been waited for: at once if it has."""
-        self._ended = ended
+        """`ended` is called once, when the process has been waited for: at once if it has. The latest one only."""
+        self._on_end = ended
         if self.exit_code is not None:
             ended()
+
+    async def ended(self) -> None:
+        """Until it has been waited for, and whoever wanted to know was told."""
+        await self._gone.wait()
 
     def kill(self) -> None:
         """SIGKILL to all of it."""
         if self.exit_code is None:
-            self._kill_group()
+            self._tell_group(signal.SIGKILL)
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    def ask_to_end(self) -> None:
+        """SIGTERM to the handler, which may have something to put away."""
+        self._tell(init.END, signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Nothing of it runs until it is thawed."""
+        self._tell(init.FREEZE, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._tell(init.THAW, signal.SIGCONT)
+
+    def _remove(self, group: Group) -> None:
+        if not group.remove():  # what an init has ended is still dying
+            self._loop.call_later(_DYING, self._remove, group)
+
     def memory_kb(self) -> int:
-        """The most memory that it has held until now, in KB; 0 when it is gone."""
+        """The most memory that the handler has held until now, in KB; 0 when it is gone."""
         try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-        except OSError:
+            handler = self.pid
+            if self._has_init:
+                handler = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
+            status = Path(f"/proc/{handler}/status").read_text()
+        except (OSError, IndexError):
             return 0
         _, _, after = status.partition("VmHWM:")
         return int(after.split(maxsplit=1)[0]) if after else 0
 
-    def _kill_group(self) -> None:
+    def _tell(self, inits: int, all_others: int) -> None:
+        if self.exit_code is not None:
+            return
+        if self._has_init:
+            signal.pidfd_send_signal(self._pidfd, inits)
+        else:
+            self._tell_group(all_others)
+
+    def _tell_group(self, number: int) -> None:
         # Its number cannot be another group's: the leader has not been waited for yet.
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # not yet a group of its own
-            os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # not, or not yet, a group of its own
+            os.killpg(self.pid, number)
 
     def _exited(self) -> None:
         """The pidfd is readable: the process has ended."""
-        self._kill_group()  # children that it left behind
+        self._tell_group(signal.SIGKILL)  # children that it left behind, where no init did so
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         try:
@@ -62,5 +107,11 @@ class Process:
         except ChildProcessError:  # somebody waited for every child of this process
             status, usage = signal.SIGKILL, resource.struct_rusage([0] * 16)
         self.peak_kb = usage.ru_maxrss
-        self.exit_code = os.waitstatus_to_exitcode(status)
-        self._ended()
+        code = os.waitstatus_to_exitcode(status)
+        self.exit_code = _SIGNALLED.start - 1 - code if self._has_init and code in _SIGNALLED else code
+        if self.group is not None:
+            self.ran_out_of_memory = self.group.oom_kills() > 0
+            self._remove(self.group)
+        if self._on_end is not None:
+            self._on_end()
+        self._gone.set()

@@ -21,6 +21,14 @@ class ResponseTooLarge(Exception):
     """The environment announced an answer above Lambda's limit; nothing of it was kept."""
 
 
+class NetworkPlan(msgspec.Struct, frozen=True):
+    """What an environment does for its allow-list. The targets are the supervisor's business."""
+
+    addresses: tuple[str, ...]
+    listen: tuple[tuple[str, int], ...]
+    hosts: str
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that an environment is told about itself."""
 
@@ -29,6 +37,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handler: str
     concurrency: int
     memory_mb: int
+    tmp_mb: int
+    mounts: list[str]  # where the mounts go whose descriptors come with this frame, behind the log pipe's
+    readable: list[str]  # paths that Landlock lets through, beside the system's
+    writable: list[str]
+    network: (
+        NetworkPlan | None
+    )  # of an allow-list; a socket for the listeners comes with this frame, right behind the log
     task_root: str
     path: list[str]  # before the standard library in sys.path
     bytecode: dict[str, str]  # folder of the path -> folder with what was compiled of it at publish time

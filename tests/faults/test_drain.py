@@ -11,9 +11,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.processes import Orphans
 from tests.support import RunningNode, running_node, until, write_project
-
-from .conftest import Orphans
 
 PROJECT = """
     [workers]

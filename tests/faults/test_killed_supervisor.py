@@ -25,9 +25,8 @@ import pytest
 
 from eventfn.engine.contract import Message
 from eventfn.engine.sqlite import SqliteEngine
+from tests.processes import Orphans
 from tests.support import RunningNode, running_node, until, write_project
-
-from .conftest import Orphans
 
 KILLS = 200
 LIVES = 4  # data folders side by side: most of the time goes by in starting up, on every core then

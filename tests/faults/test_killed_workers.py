@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 from pathlib import Path
 
+from tests.processes import Orphans, alive, children_of, descendants_of, handlers, name_of, parent_of, zygote
 from tests.support import RunningNode, running_node, until, write_project
-
-from .conftest import Orphans, children_of
 
 PROJECT = """
     [functions.waits]
@@ -44,25 +44,27 @@ PROJECT = """
 """
 
 WORK = """
-    import os, pathlib, signal, time
+    import os, pathlib, signal, time, uuid
+
+    ME = uuid.uuid4().hex
 
     def shared(name):
         return pathlib.Path(os.environ["SHARED"], name)
 
     def say(name):
         draft = shared(f"{name}.draft")
-        draft.write_text(str(os.getpid()))
-        draft.rename(shared(f"{name}.pid"))
+        draft.write_text(ME)
+        draft.rename(shared(f"{name}.worker"))
 
     def waits(event, context):
         name = event["pathParameters"]["name"]
         say(name)
         while not shared(f"{name}.go").exists():
             time.sleep(0.01)
-        return {"pid": os.getpid()}
+        return {"me": ME}
 
     def quick(event, context):
-        return {"pid": os.getpid()}
+        return {"me": ME}
 
     def stubborn(event, context):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -73,33 +75,36 @@ WORK = """
 """
 
 
-async def pid_of(folder: Path, name: str) -> int:
-    """Of the environment that works on it, once it does."""
-    file = folder / "shared" / f"{name}.pid"
+async def worker_on(folder: Path, name: str) -> str:
+    """The environment that works on it, once it does, as it calls itself."""
+    file = folder / "shared" / f"{name}.worker"
     await until(file.exists, f"{name} runs")
-    return int(file.read_text())
+    return file.read_text()
 
 
-async def answered(node: RunningNode, path: str) -> int:
+async def answered(node: RunningNode, path: str) -> str:
     """The environment that answered."""
     status, body = await node.fetch("GET", path)
     assert status == 200, (path, status, body)
-    pid: int = json.loads(body)["pid"]
-    return pid
+    me: str = json.loads(body)["me"]
+    return me
 
 
 async def test_a_killed_environment_fails_its_own_request_and_no_other(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "project", PROJECT, work=WORK)
     async with running_node(folder, tmp_path / "data") as node:
         other = asyncio.create_task(node.fetch("GET", "/waits/other"))
+        living = await worker_on(folder, "other")
+        others = handlers(node.process.pid, "waits")
         mine = asyncio.create_task(node.fetch("GET", "/waits/mine"))
-        living = await pid_of(folder, "other")
-        os.kill(await pid_of(folder, "mine"), signal.SIGKILL)
+        await worker_on(folder, "mine")
+        (process,) = handlers(node.process.pid, "waits") - others
+        os.kill(process, signal.SIGKILL)
         assert await mine == (502, b"Internal Server Error")
         await answered(node, "/quick")
         (folder / "shared" / "other.go").touch()
         status, body = await other
-        assert (status, json.loads(body)) == (200, {"pid": living})
+        assert (status, json.loads(body)) == (200, {"me": living})
         (folder / "shared" / "mine.go").touch()
         assert await answered(node, "/waits/mine") == living  # it is the only one left
 
@@ -108,16 +113,18 @@ async def test_the_event_of_a_killed_environment_is_tried_again(tmp_path: Path) 
     folder = write_project(tmp_path / "project", PROJECT, work=WORK)
     async with running_node(folder, tmp_path / "data") as node:
         request_id = await node.submit("waits", {"pathParameters": {"name": "event"}})
-        first = await pid_of(folder, "event")
-        (folder / "shared" / "event.pid").unlink()
-        os.kill(first, signal.SIGKILL)
-        second = await pid_of(folder, "event")
+        first = await worker_on(folder, "event")
+        (folder / "shared" / "event.worker").unlink()
+        (process,) = handlers(node.process.pid, "waits")
+        os.kill(process, signal.SIGKILL)
+        second = await worker_on(folder, "event")
+        assert second != first
         (folder / "shared" / "event.go").touch()
         (message,) = await until(lambda: node.messages("done"), "the event is done")
         record = json.loads(message["body"])
         assert record["requestContext"]["requestId"] == request_id
         assert record["requestContext"]["approximateInvokeCount"] == 2
-        assert record["responsePayload"] == {"pid": second}
+        assert record["responsePayload"] == {"me": second}
 
 
 async def test_a_killed_zygote_takes_no_environment_with_it_and_is_replaced(tmp_path: Path) -> None:
@@ -125,18 +132,22 @@ async def test_a_killed_zygote_takes_no_environment_with_it_and_is_replaced(tmp_
     async with running_node(folder, tmp_path / "data") as node:
         warm = await answered(node, "/quick")
         running = asyncio.create_task(node.fetch("GET", "/waits/first"))
-        environment = await pid_of(folder, "first")
-        zygotes = set(children_of(node.process.pid)) - {warm, environment}
-        assert len(zygotes) == 1, "the node's children are its environments and one zygote"
-        os.kill(zygotes.pop(), signal.SIGKILL)
+        environment = await worker_on(folder, "first")
+        (process,) = handlers(node.process.pid, "waits")
+        dead = zygote(node.process.pid)
+        assert parent_of(parent_of(process)) == node.process.pid, "environments are the node's, not the zygote's"
+        os.kill(dead, signal.SIGKILL)
+        await until(lambda: not alive(dead), "the zygote has ended")
         assert await answered(node, "/quick") == warm
         second = asyncio.create_task(node.fetch("GET", "/waits/second"))  # needs a new environment
-        assert await pid_of(folder, "second") not in (warm, environment)
+        assert await worker_on(folder, "second") not in (warm, environment)
+        assert zygote(node.process.pid) != dead
         (folder / "shared" / "first.go").touch()
         (folder / "shared" / "second.go").touch()
         status, body = await running
-        assert (status, json.loads(body)) == (200, {"pid": environment})
+        assert (status, json.loads(body)) == (200, {"me": environment})
         assert (await second)[0] == 200
+        assert alive(process)
 
 
 async def test_zygotes_and_environments_killed_over_and_over_lose_no_event(tmp_path: Path) -> None:
@@ -152,7 +163,8 @@ async def test_zygotes_and_environments_killed_over_and_over_lose_no_event(tmp_p
             accepted.add(await node.submit("waits", {"pathParameters": {"name": "event"}}))
             if n % 5 == 0:
                 for pid in children_of(node.process.pid):
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has ended already
+                        os.kill(pid, signal.SIGKILL)
 
         async def done() -> bool:
             records = [json.loads(message["body"]) for message in await node.messages("done")]
@@ -163,15 +175,41 @@ async def test_zygotes_and_environments_killed_over_and_over_lose_no_event(tmp_p
         assert events["visible"] + events["in_flight"] + events["delayed"] == 0
 
 
+async def test_sandboxes_of_a_killed_zygote_that_nobody_took_go_with_it(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "project", PROJECT, work=WORK)
+    async with running_node(folder, tmp_path / "data") as node:
+        first = asyncio.create_task(node.fetch("GET", "/waits/first"))
+        await worker_on(folder, "first")
+        await until(lambda: len(blanks(node)) >= 2, "sandboxes stand ready")
+        dead, left = zygote(node.process.pid), blanks(node)
+        os.kill(dead, signal.SIGKILL)
+        await until(lambda: not alive(dead), "the zygote has ended")
+        second = asyncio.create_task(node.fetch("GET", "/waits/second"))  # needs a zygote that lives
+        await worker_on(folder, "second")
+        await until(lambda: not any(map(alive, left)), "they have ended")
+        for name, running in (("first", first), ("second", second)):
+            (folder / "shared" / f"{name}.go").touch()
+            assert (await running)[0] == 200
+
+
+def blanks(node: RunningNode) -> set[int]:
+    """The inits of sandboxes that are no function's yet."""
+    inits = {pid for pid in children_of(node.process.pid) if name_of(pid) == "fn:init"}
+    return {pid for pid in inits if not any(name_of(child).startswith("fn:") for child in children_of(pid))}
+
+
 async def test_a_killed_supervisor_leaves_no_process_behind(tmp_path: Path, orphans: Orphans) -> None:
     folder = write_project(tmp_path / "project", PROJECT, work=WORK)
     async with running_node(folder, tmp_path / "data") as node:
         await answered(node, "/quick")
         waiting = asyncio.create_task(node.fetch("GET", "/waits/for-ever"))
         spinning = asyncio.create_task(node.fetch("GET", "/stubborn"))
-        await pid_of(folder, "for-ever")
-        await pid_of(folder, "stubborn")
-        assert len(children_of(node.process.pid)) == 4, "three environments and the zygote"
+        await worker_on(folder, "for-ever")
+        await worker_on(folder, "stubborn")
+        for name in ("quick", "waits", "stubborn"):
+            assert len(handlers(node.process.pid, name)) == 1
+        everything = descendants_of(node.process.pid)
         await node.kill()
         await asyncio.gather(waiting, spinning, return_exceptions=True)
+        await until(lambda: not any(map(alive, everything)), "everything that it had started has ended", 10)
         await orphans.gone()

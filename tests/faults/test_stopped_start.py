@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Orphans
+from tests.processes import Orphans
 from tests.support import RunningNode, until, write_project
 
 PROJECT = """

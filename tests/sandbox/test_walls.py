@@ -12,19 +12,31 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventfn.sandbox import contain, descriptors, privileges, probe
+from eventfn.sandbox import contain, descriptors, landlock, limits, privileges
 from eventfn.sandbox.policy import Policy
+from eventfn.sandbox.walls import Tier
+from tests.sandbox.forked import in_fork
 
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
-import json, os, sys
+import ctypes, json, os, resource, sys
 sys.path.insert(0, sys.argv[1])
-from eventfn.sandbox import contain, policy
-channel, log_pipe, stray = (int(number) for number in sys.argv[2:5])
-contain.contain(policy.Policy(os.getppid(), channel, log_pipe, 128, "a-function-with-a-long-name"))
-import ctypes, resource
+from eventfn.sandbox import contain, landlock, policy, syscalls
+tier = sys.argv[2]
+channel, log_pipe, stray = (int(number) for number in sys.argv[3:6])
 prctl = ctypes.CDLL(None).prctl
+contain.contain(policy.Policy(
+    tier=tier, filter=syscalls.compile_program(inet=False, unix=False, namespaces=False), supervisor=os.getppid(),
+    channel=channel, log_pipe=log_pipe, mounts=(), readable=("/usr", "/proc/self"), writable=("/dev/null",),
+    landlock=landlock.abi(), tcp=False, tmp_mb=512, memory_mb=128, name="a-function-with-a-long-name",
+))
+def attempt(work, *arguments):
+    try:
+        work(*arguments)
+    except OSError as error:
+        return error.strerror
+    return "done"
 death = ctypes.c_int()
 prctl(2, ctypes.byref(death))
 os.write(3, json.dumps({
@@ -32,10 +44,14 @@ os.write(3, json.dumps({
     "same log": os.fstat(1).st_ino == os.fstat(2).st_ino,
     "null": os.readlink("/proc/self/fd/0"),
     "inheritable": os.get_inheritable(3),
-    "session": os.getsid(0) == os.getpgid(0) == os.getpid(),
     "dies with signal": death.value,
     "no new privileges": prctl(39, 0, 0, 0, 0),
     "dumpable": prctl(3, 0, 0, 0, 0),
+    "filtered": prctl(21, 0, 0, 0, 0),
+    "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapPrm", "CapEff"))],
+    "a file that is named": attempt(os.listdir, "/usr"),
+    "a file that is not": attempt(open, "/etc/passwd"),
+    "another root, the same": attempt(os.chroot, "/"),  # harmless where it is done
     "name": open("/proc/self/comm").read(),
     "limits": {name: resource.getrlimit(getattr(resource, name)) for name in
                ("RLIMIT_NOFILE", "RLIMIT_CORE", "RLIMIT_MEMLOCK", "RLIMIT_DATA")},
@@ -43,13 +59,32 @@ os.write(3, json.dumps({
 """
 
 
-def contained() -> dict[str, Any]:
+def policy(tier: Tier = "none") -> Policy:
+    """For steps that are tried alone."""
+    return Policy(
+        tier=tier,
+        filter=b"",
+        supervisor=1,
+        channel=7,
+        log_pipe=8,
+        mounts=(),
+        readable=(),
+        writable=(),
+        landlock=0,
+        tcp=False,
+        tmp_mb=512,
+        memory_mb=128,
+        name="fn",
+    )
+
+
+def contained(tier: Tier) -> dict[str, Any]:
     """What a contained process sees."""
     read, channel = os.pipe()
     log_read, log_pipe = os.pipe()
     stray = os.open("/etc/passwd", os.O_RDONLY)
     try:
-        arguments = [sys.executable, "-c", PROGRAM, str(ROOT), str(channel), str(log_pipe), str(stray)]
+        arguments = [sys.executable, "-c", PROGRAM, str(ROOT), tier, str(channel), str(log_pipe), str(stray)]
         # The channel of a real environment can be read and written: here one end does.
         done = subprocess.run(arguments, pass_fds=[channel, log_pipe, stray], stderr=subprocess.PIPE, check=False)
         os.close(channel)
@@ -65,9 +100,18 @@ def contained() -> dict[str, Any]:
                 os.close(descriptor)
 
 
+# What "full" has besides is a tree of its own, which takes the namespaces of a real environment: tests/workers.
+@pytest.fixture(scope="module", params=["none", "landlock"])
+def tier(request: pytest.FixtureRequest) -> Tier:
+    if request.param == "landlock" and landlock.abi() == 0:
+        pytest.skip("this kernel has no Landlock")
+    found: Tier = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def seen() -> dict[str, Any]:
-    return contained()
+def seen(tier: Tier) -> dict[str, Any]:
+    return contained(tier)
 
 
 def test_no_open_file_is_left_but_its_own(seen: dict[str, Any]) -> None:
@@ -77,14 +121,23 @@ def test_no_open_file_is_left_but_its_own(seen: dict[str, Any]) -> None:
     assert not seen["inheritable"]
 
 
-def test_it_is_a_session_of_its_own_that_dies_with_its_parent(seen: dict[str, Any]) -> None:
-    assert seen["session"]
+def test_it_dies_with_its_parent(seen: dict[str, Any]) -> None:
     assert seen["dies with signal"] == 9
 
 
 def test_it_gets_no_privileges_and_hides_its_memory(seen: dict[str, Any]) -> None:
     assert seen["no new privileges"] == 1
     assert seen["dumpable"] == 0
+
+
+def test_files_capabilities_and_system_calls_are_shut_in_every_tier_but_none(tier: Tier, seen: dict[str, Any]) -> None:
+    assert seen["a file that is named"] == "done"
+    shut = tier != "none"
+    assert seen["a file that is not"] == ("Permission denied" if shut else "done")
+    assert seen["filtered"] == (2 if shut else 0)
+    if shut:
+        assert {int(sets, 16) for sets in seen["capabilities"]} == {0}
+        assert seen["another root, the same"] == "Operation not permitted"
 
 
 def test_ps_shows_whose_it_is(seen: dict[str, Any]) -> None:
@@ -105,11 +158,10 @@ def test_a_wall_that_does_not_stand_names_its_call(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(resource, "setrlimit", refused)
     monkeypatch.setattr(descriptors, "keep_only", lambda **_: None)
-    monkeypatch.setattr(os, "setsid", lambda: None)
     monkeypatch.setattr(privileges, "die_with", lambda parent: None)
     monkeypatch.setattr(privileges, "set_name", lambda name: None)
     with pytest.raises(contain.NotContained) as error:
-        contain.contain(Policy(1, 7, 8, 128, "fn"))
+        contain.contain(policy())
     assert "setrlimit(RLIMIT_NOFILE, 1024): not allowed" in str(error.value)
     assert error.value.channel == descriptors.CHANNEL
 
@@ -122,20 +174,23 @@ def test_descriptors_that_do_not_exist_are_named() -> None:
 
 
 def test_limits_never_raise_what_is_lower() -> None:
-    program = (
-        "import sys, resource; sys.path.insert(0, sys.argv[1]); from eventfn.sandbox import limits, policy; "
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)); "
-        "limits.set_limits(policy.Policy(1, 2, 3, 128, 'fn')); print(resource.getrlimit(resource.RLIMIT_NOFILE))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=True)
-    assert done.stdout == "(200, 200)\n"
+    def work() -> tuple[int, int]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+        limits.set_limits(policy())
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    assert in_fork(work) == [200, 200]
 
 
-def test_the_probe_hides_nothing() -> None:
-    walls = {wall.name: wall for wall in probe.probe()}
-    for name in ("mount namespace", "network namespace", "pid namespace", "Landlock", "seccomp", "cgroups"):
-        assert not walls[name].enforced
-    for name in ("descriptors", "privileges", "limits", "environment", "processes"):
-        assert walls[name].enforced
-    assert walls["memory access"].enforced == (os.geteuid() != 0)
-    assert all(wall.meaning for wall in walls.values())
+def test_the_number_of_processes_is_limited_only_where_nobody_elses_count() -> None:
+    def limit_in(tier: Tier) -> int:
+        def work() -> int:
+            limits.set_limits(policy(tier))
+            return resource.getrlimit(resource.RLIMIT_NPROC)[1]
+
+        found: int = in_fork(work)
+        return found
+
+    before = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    assert limit_in("landlock") == limit_in("none") == before
+    assert limit_in("full") == (1024 if before == resource.RLIM_INFINITY else min(before, 1024))

@@ -22,7 +22,7 @@ Deploy = Callable[..., None]
 
 @pytest_asyncio.fixture
 async def pool() -> AsyncIterator[Pool]:
-    pool: Pool = InProcessPool()
+    pool = InProcessPool()
     await pool.start()
     yield pool
     await pool.close()

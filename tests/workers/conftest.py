@@ -7,7 +7,7 @@ import contextlib
 import os
 import textwrap
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,18 @@ import uvloop
 from eventfn.clock import Clock, SystemClock
 from eventfn.event import Invocation, Outcome
 from eventfn.functions.model import Function, Workers
+from eventfn.sandbox.probe import Probe, Sandbox
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
 from eventfn.workers.runtimes import python
+from tests import processes
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
+
+# `from who import ME` in a function: what tells its environment from others. All handlers have the same process id.
+WHO = "import uuid\nME = uuid.uuid4().hex\nprint('I am', ME)\n"
 
 
 class Sink:
@@ -74,6 +79,7 @@ class Workbench:
         root = self._folder / f"{name}-{self._versions}"
         root.mkdir()
         (root / "main.py").write_text(textwrap.dedent(code))
+        (root / "who.py").write_text(WHO)
         function = Function(name=name, handler=handler, code=str(root), **settings)
         prepared = Prepared(
             function=function,
@@ -99,6 +105,16 @@ class Workbench:
         async with asyncio.timeout(60):
             return await self.begin(name, event, log_tail=log_tail, **facts)
 
+    def process_of(self, me: str) -> int:
+        """Who the handler with this ME is on the machine."""
+        (stream,) = [stream for _, stream, message in self.sink.lines if message == f"I am {me}"]
+        (environment,) = [each for each in self.pool._environments if each._stream == stream]
+        assert environment._process is not None
+        first = environment._process.pid
+        if processes.name_of(first) != "fn:init":
+            return first  # a machine without namespaces
+        return min(processes.children_of(first), key=processes.start_of)
+
     async def result(self, name: str, event: object = None) -> Any:
         """What the handler returned; its failure fails the test."""
         outcome = await self.invoke(name, event)
@@ -113,22 +129,9 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs: a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
 def children() -> set[int]:
-    """Processes of ours, zombies included."""
-    found: set[int] = set()
-    for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError):
-            found |= {int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split()}
-    return found
+    """Processes of ours, zombies included: environments, blank ones too, and zygotes."""
+    return processes.children_of(os.getpid())
 
 
 def descriptors() -> list[str]:
@@ -152,12 +155,12 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @contextlib.asynccontextmanager
-async def workbench(folder: Path, clock: Clock, **settings: Any) -> AsyncIterator[Workbench]:
+async def workbench(folder: Path, clock: Clock, sandbox: Sandbox, **settings: Any) -> AsyncIterator[Workbench]:
     """Whatever happened in between, afterwards there is no process and no descriptor of the pool's left."""
     before, open_before = children(), len(descriptors())
     sink = Sink()
     pool = WorkerPool(Workers(**settings), clock, sink)
-    await pool.start()
+    await pool.start(sandbox)
     try:
         yield Workbench(pool, sink, folder)
     finally:
@@ -167,9 +170,17 @@ async def workbench(folder: Path, clock: Clock, **settings: Any) -> AsyncIterato
     await until(lambda: len(descriptors()) <= open_before)
 
 
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """All that this machine has."""
+    probe = Probe()
+    yield probe.sandbox()
+    probe.close()
+
+
 @pytest_asyncio.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Workbench]:
-    async with workbench(tmp_path, SystemClock(), init_timeout=Duration(10)) as ready:
+async def bench(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[Workbench]:
+    async with workbench(tmp_path, SystemClock(), sandbox, init_timeout=Duration(10)) as ready:
         yield ready
 
 
@@ -179,7 +190,7 @@ def fake_clock() -> FakeClock:
 
 
 @pytest_asyncio.fixture
-async def timeless(tmp_path: Path, fake_clock: FakeClock) -> AsyncIterator[Workbench]:
+async def timeless(tmp_path: Path, fake_clock: FakeClock, sandbox: Sandbox) -> AsyncIterator[Workbench]:
     """A bench on which only the test lets time pass."""
-    async with workbench(tmp_path, fake_clock, idle_timeout=Duration(300)) as ready:
+    async with workbench(tmp_path, fake_clock, sandbox, idle_timeout=Duration(300)) as ready:
         yield ready

@@ -7,12 +7,14 @@ import os
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventfn.event import MAX_SYNC_RESPONSE, OutcomeKind
 from eventfn.units import Duration, Megabytes
+from tests.processes import alive, children_of, descendants_of, parent_of, zygote
 
-from .conftest import Workbench, alive, children, error_of, until
+from .conftest import Workbench, error_of, until
 
 BAD = {
     "sys.exit(0)": "Runtime exited without providing a reason",
@@ -42,11 +44,12 @@ async def test_an_environment_that_ends_fails_its_own_request_only(bench: Workbe
         "bad",
         f"""
         import os, signal, sys, time
+        from who import ME
         {kind} handler(event, context):
             if event == "misbehave":
                 {deed}
                 time.sleep(60)
-            return os.getpid()
+            return ME
         """,
         timeout=Duration(30),
     )
@@ -73,18 +76,20 @@ async def test_an_environment_that_ends_fails_its_own_request_only(bench: Workbe
     ["while True: pass", "time.sleep(60)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True: pass"],
 )
 async def test_a_handler_that_hangs_is_killed_at_its_deadline(bench: Workbench, how: str) -> None:
-    code = f"import os, signal, time\ndef handler(event, context):\n    print('pid', os.getpid())\n    {how}\n"
-    bench.deploy("slow", code, timeout=Duration(0.3))
+    code = f"import signal, time, who\ndef handler(event, context):\n    {how}\n"
+    bench.deploy("slow", code, timeout=Duration(0.3), provisioned_concurrency=1)
+    process = bench.process_of((await bench.sink.saw("I am ")).split()[2])
+    await until(lambda: bench.pool.stats("slow").idle == 1)
     outcome = await bench.invoke("slow", log_tail=True)
     assert outcome.error_type == "Sandbox.Timedout"
     text = f"RequestId: {outcome.request_id} Error: Task timed out after 0.30 seconds"
     assert error_of(outcome) == {"errorType": "Sandbox.Timedout", "errorMessage": text}
     assert outcome.duration_ms == 300.0
     assert outcome.max_memory_mb > 5
-    pid = int(next(message for message in bench.sink.messages() if message.startswith("pid ")).split()[1])
-    await until(lambda: not alive(pid))
-    assert bench.sink.messages()[-3].endswith(f"Z {outcome.request_id} Task timed out after 0.30 seconds\n")
-    assert bench.sink.messages()[-1].endswith("MB\tInit Duration: " + f"{outcome.init_ms:.2f} ms\tStatus: timeout")
+    lines = bench.sink.messages()
+    assert lines[-3].endswith(f"Z {outcome.request_id} Task timed out after 0.30 seconds\n")
+    assert lines[-1].endswith("MB\tInit Duration: " + f"{outcome.init_ms:.2f} ms\tStatus: timeout")
+    await until(lambda: not alive(process))
     assert b"Task timed out" in outcome.log_tail
 
 
@@ -121,15 +126,15 @@ async def test_a_line_without_end_is_cut(bench: Workbench) -> None:
 
 
 async def test_an_answer_over_the_limit_is_refused_and_the_environment_lives_on(bench: Workbench) -> None:
-    bench.deploy("large", "import os\ndef handler(event, context): return event and 'x' * event or os.getpid()")
-    pid = await bench.result("large")
+    bench.deploy("large", "from who import ME\ndef handler(event, context): return event and 'x' * event or ME")
+    name = await bench.result("large")
     assert (await bench.invoke("large", MAX_SYNC_RESPONSE - 2)).ok
     outcome = await bench.invoke("large", 7_000_000)
     assert outcome.error_type == "Function.ResponseSizeTooLarge"
     message = "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
     assert error_of(outcome)["errorMessage"] == message
     assert error_of(outcome)["errorType"] == "Function.ResponseSizeTooLarge"
-    assert await bench.result("large") == pid
+    assert await bench.result("large") == name
 
 
 async def test_the_supervisor_enforces_the_limit_itself(bench: Workbench) -> None:
@@ -158,22 +163,30 @@ async def test_a_closed_stdout_object_hurts_nobody(bench: Workbench) -> None:
     assert (await bench.invoke("mute", 0)).error_type == "ZeroDivisionError"
 
 
-async def test_a_grandchild_dies_with_its_environment(bench: Workbench) -> None:
+async def test_what_a_function_has_started_dies_with_its_environment(bench: Workbench) -> None:
     bench.deploy(
         "parent",
         """
-        import os, time
+        import os, subprocess, time
+        from who import ME
         def handler(event, context):
-            pid = os.fork()
-            if pid == 0:
+            if event == "leave":
+                os._exit(1)
+            if os.fork() == 0:
                 time.sleep(600)
-            print("grandchild", pid)
-            os._exit(1)
+            # A daemon: a session of its own, and its parent is gone.
+            subprocess.run(["sh", "-c", "setsid sleep 600 & exit"], stdout=subprocess.DEVNULL)
+            return ME
         """,
     )
-    await bench.invoke("parent")
-    grandchild = int((await bench.sink.saw("grandchild")).split()[1])
-    await until(lambda: not alive(grandchild))
+    handler = bench.process_of(await bench.result("parent"))
+    init = parent_of(handler)
+    sandbox = descendants_of(init)
+    assert len(children_of(init)) == 2, "the handler, and the daemon"
+    assert len(sandbox) == 3
+    assert all(map(alive, sandbox))
+    await bench.invoke("parent", "leave")
+    await until(lambda: not any(map(alive, {init, *sandbox})))
 
 
 async def test_a_forked_copy_of_a_handler_does_not_answer_twice(bench: Workbench) -> None:
@@ -211,39 +224,62 @@ async def test_out_of_memory_is_an_exception_or_a_kill(bench: Workbench) -> None
 
 
 async def test_an_idle_environment_that_is_killed_is_replaced(bench: Workbench) -> None:
-    bench.deploy("fn", "import os\ndef handler(event, context): return os.getpid()")
+    bench.deploy("fn", "from who import ME\ndef handler(event, context): return ME")
     for _ in range(5):
-        pid = await bench.result("fn")
-        os.kill(pid, signal.SIGKILL)
+        name = await bench.result("fn")
+        os.kill(bench.process_of(name), signal.SIGKILL)
         # At once: the pool does not know yet. What the dead environment had not read goes to another one.
-        assert await bench.result("fn") != pid
+        assert await bench.result("fn") != name
 
 
-async def test_a_busy_environment_that_is_killed_fails_its_request(bench: Workbench) -> None:
-    code = "import os, time\ndef handler(event, context):\n    print('pid', os.getpid())\n    time.sleep(30)\n"
+async def test_an_environment_ends_with_its_init_and_is_replaced(bench: Workbench) -> None:
+    bench.deploy("fn", "from who import ME\ndef handler(event, context): return ME")
+    name = await bench.result("fn")
+    handler = bench.process_of(name)
+    os.kill(parent_of(handler), signal.SIGKILL)
+    await until(lambda: not alive(handler))
+    assert await bench.result("fn") != name
+
+
+@pytest.mark.parametrize("whom", ["handler", "init"])
+async def test_a_busy_environment_that_is_killed_fails_its_request(bench: Workbench, whom: str) -> None:
+    code = "import time, who\ndef handler(event, context):\n    print('in')\n    time.sleep(30)\n"
     bench.deploy("fn", code, timeout=Duration(60))
     bench.deploy("fn2", "def handler(event, context): return 2")
     answer = bench.begin("fn")
-    os.kill(int((await bench.sink.saw("pid ")).split()[1]), signal.SIGKILL)
+    handler = bench.process_of((await bench.sink.saw("I am ")).split()[2])
+    await bench.sink.saw("in")
+    os.kill(handler if whom == "handler" else parent_of(handler), signal.SIGKILL)
     outcome = await answer
     assert error_of(outcome)["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
     assert await bench.result("fn2") == 2
+    await until(lambda: not alive(handler))
 
 
 async def test_a_dead_zygote_touches_no_environment_and_is_replaced(bench: Workbench) -> None:
-    gate = "import os\ndef handler(path, context):\n    print('in')\n    open(path).read()\n    return os.getppid()\n"
-    root = bench.deploy("fn", gate, timeout=Duration(30)).task_root
-    fifo = f"{root}/gate"
-    os.mkfifo(fifo)
-    answer = bench.begin("fn", fifo)
+    code = """
+        from who import ME
+        def handler(path, context):
+            print("in")
+            open(path).read()
+            return ME
+    """
+    root = bench.deploy("fn", code, timeout=Duration(30)).task_root
+    os.mkfifo(f"{root}/gate")
+    answer = bench.begin("fn", "/var/task/gate")
+    name = (await bench.sink.saw("I am ")).split()[2]
     await bench.sink.saw("in")
-    (zygote,) = [pid for pid in children() if b"fn:" not in Path(f"/proc/{pid}/comm").read_bytes()]
-    os.kill(zygote, signal.SIGKILL)
-    await until(lambda: not alive(zygote))
-    await asyncio.to_thread(Path(fifo).write_text, "go")
+    handler, first = bench.process_of(name), zygote(os.getpid())
+    assert parent_of(parent_of(handler)) == os.getpid(), "an environment is the supervisor's child"
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: not alive(first))
+    await asyncio.to_thread(Path(f"{root}/gate").write_text, "go")
     outcome = await answer
     assert outcome.ok
-    assert int(outcome.payload) == os.getpid(), "an environment is the supervisor's child"
-    bench.deploy("new", "def handler(event, context): return event")
-    assert await bench.result("new", 3) == 3
-    assert await bench.result("fn", "/dev/null") == os.getpid()
+    assert msgspec.json.decode(outcome.payload) == name
+    bench.deploy("new", "from who import ME\ndef handler(event, context): return ME")
+    new = bench.process_of(await bench.result("new"))
+    assert parent_of(parent_of(new)) == os.getpid()
+    assert zygote(os.getpid()) != first
+    assert await bench.result("fn", "/dev/null") == name
+    assert bench.process_of(name) == handler

@@ -6,19 +6,21 @@ import asyncio
 import os
 import signal
 
+import msgspec
 import pytest
 
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
+from tests.processes import alive
 
-from .conftest import Workbench, alive, until
+from .conftest import Workbench, until
 
-PID = "import os, time\ndef handler(event, context):\n    time.sleep(event or 0)\n    return os.getpid()\n"
+NAMED = "import time\nfrom who import ME\ndef handler(event, context):\n    time.sleep(event or 0)\n    return ME\n"
 
 
 async def test_the_environment_used_last_is_used_next(bench: Workbench) -> None:
-    bench.deploy("fn", PID)
+    bench.deploy("fn", NAMED)
     both = await asyncio.gather(bench.result("fn", 0.2), bench.result("fn", 0.4))
     assert len(set(both)) == 2
     assert [await bench.result("fn") for _ in range(3)] == [both[1]] * 3
@@ -44,10 +46,11 @@ async def test_one_functions_cold_starts_do_not_hold_up_another(bench: Workbench
 async def test_idle_environments_go_after_their_time_the_oldest_first(
     timeless: Workbench, fake_clock: FakeClock
 ) -> None:
-    timeless.deploy("fn", PID)
-    first, second = await asyncio.gather(timeless.result("fn", 0.2), timeless.result("fn", 0.4))
+    timeless.deploy("fn", NAMED)
+    names = await asyncio.gather(timeless.result("fn", 0.2), timeless.result("fn", 0.4))
+    first, second = map(timeless.process_of, names)
     await fake_clock.advance(200)
-    assert await timeless.result("fn") == second
+    assert await timeless.result("fn") == names[1]
     assert alive(first)
     await fake_clock.advance(101)
     await until(lambda: not alive(first))
@@ -62,15 +65,17 @@ async def test_provisioned_environments_are_started_kept_and_replaced(
 ) -> None:
     code = """
         import os
+        from who import ME
         def handler(event, context):
-            return [os.getpid(), os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]]
+            return [ME, os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]]
     """
     timeless.deploy("fn", code, provisioned_concurrency=2)
     await until(lambda: timeless.pool.stats("fn").idle == 2)
-    pid, kind = await timeless.result("fn")
+    name, kind = await timeless.result("fn")
     assert kind == "provisioned-concurrency"
     await fake_clock.advance(10_000)
     assert timeless.pool.stats("fn").idle == 2
+    pid = timeless.process_of(name)
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not alive(pid))
     await until(lambda: timeless.pool.stats("fn").idle == 2)
@@ -106,13 +111,14 @@ async def test_a_new_version_under_load_loses_nothing(bench: Workbench) -> None:
 
 
 async def test_a_retired_function_finishes_what_it_runs_and_goes(bench: Workbench) -> None:
-    bench.deploy("fn", PID)
+    bench.deploy("fn", NAMED)
     idle = await bench.result("fn")
+    process = bench.process_of(idle)
     busy = bench.begin("fn", 0.3)
     bench.pool.retire("fn")
     outcome = await busy
-    assert int(outcome.payload) == idle
-    await until(lambda: not alive(idle))
+    assert msgspec.json.decode(outcome.payload) == idle
+    await until(lambda: not alive(process))
     refused = await bench.invoke("fn")
     assert refused.kind is OutcomeKind.SYSTEM_ERROR
     assert refused.error_message == "Function not found: fn"
@@ -120,7 +126,7 @@ async def test_a_retired_function_finishes_what_it_runs_and_goes(bench: Workbenc
 
 
 async def test_drain_waits_for_what_is_in_flight(bench: Workbench) -> None:
-    bench.deploy("fn", PID)
+    bench.deploy("fn", NAMED)
     answer = bench.begin("fn", 0.2)
     await bench.pool.drain(30)
     assert answer.done()
@@ -128,7 +134,7 @@ async def test_drain_waits_for_what_is_in_flight(bench: Workbench) -> None:
 
 
 async def test_drain_gives_up_at_its_deadline_and_close_answers_everybody(bench: Workbench) -> None:
-    bench.deploy("fn", PID, timeout=Duration(60))
+    bench.deploy("fn", NAMED, timeout=Duration(60))
     answer = bench.begin("fn", 50)
     await until(lambda: bench.pool.stats("fn").in_flight == 1)
     waiting = [bench.begin("fn", 50) for _ in range(30)]
@@ -147,7 +153,7 @@ async def test_a_caller_that_cannot_take_its_answer_harms_nobody_else(
     def careless(outcome: Outcome) -> None:
         raise ValueError("a bug of the caller")
 
-    prepared = bench.deploy("fn", PID)
+    prepared = bench.deploy("fn", NAMED)
     first = await bench.result("fn", 0)
     bench.pool.invoke(Invocation("careless", "fn", b"0", prepared.arn), careless)
     assert await bench.result("fn", 0) == first
@@ -163,7 +169,8 @@ async def test_many_requests_share_an_environment_of_an_async_handler(bench: Wor
     bench.deploy(
         "fn",
         """
-        import asyncio, contextvars, os
+        import asyncio, contextvars
+        from who import ME
         var = contextvars.ContextVar("var")
         inside = 0
         full = asyncio.Event()
@@ -174,14 +181,14 @@ async def test_many_requests_share_an_environment_of_an_async_handler(bench: Wor
             if inside == 5:
                 full.set()
             await full.wait()
-            return [os.getpid(), var.get(), context.aws_request_id]
+            return [ME, var.get(), context.aws_request_id]
         """,
         concurrency_per_environment=5,
         provisioned_concurrency=1,
     )
     await until(lambda: bench.pool.stats("fn").idle == 1)
     answers = await asyncio.gather(*(bench.result("fn", n) for n in range(5)))
-    assert len({pid for pid, _, _ in answers}) == 1
+    assert len({name for name, _, _ in answers}) == 1
     assert [event for _, event, _ in answers] == list(range(5))
     assert len({request for _, _, request in answers}) == 5
 
@@ -190,25 +197,26 @@ async def test_of_many_the_one_that_times_out_is_cancelled_alone(bench: Workbenc
     bench.deploy(
         "fn",
         """
-        import asyncio, os
+        import asyncio
+        from who import ME
         async def handler(event, context):
             if event == "hang":
                 await asyncio.sleep(0.3)
                 print("half its time")
                 await asyncio.Event().wait()
             await asyncio.sleep(event)
-            return os.getpid()
+            return ME
         """,
         concurrency_per_environment=3,
         timeout=Duration(0.5),
     )
-    pid = await bench.result("fn", 0)
+    name = await bench.result("fn", 0)
     hang = bench.begin("fn", "hang")
     await bench.sink.saw("half its time")
     beside = bench.begin("fn", 0.4)
     assert (await hang).error_type == "Sandbox.Timedout"
-    assert int((await beside).payload) == pid
-    assert await bench.result("fn", 0) == pid
+    assert msgspec.json.decode((await beside).payload) == name
+    assert await bench.result("fn", 0) == name
 
 
 async def test_a_blocked_event_loop_is_killed_and_the_others_are_told(bench: Workbench) -> None:

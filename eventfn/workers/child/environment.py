@@ -1,39 +1,52 @@
-"""An environment's life on its own side: settings, walls, import, then one request after the other."""
+"""An environment from its first frame on: settings, the function's own walls, import, then request after request."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
-import random
-import ssl
+import socket
 import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
-from eventfn.sandbox import contain, policy
+from eventfn.sandbox import contain, mounts, network, policy
 from eventfn.workers.child import compiled, frames, loading, logs, results, serving
+from eventfn.workers.child.ground import Ground
 
 
-def main(channel: int, log_pipe: int) -> None:
-    """Never returns to the zygote's code: it ends by os._exit, or by what the function raises to leave."""
-    first = frames.read(channel)
+def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
+    """It ends by os._exit, or by what the function raises to leave."""
+    first = frames.read_first(channel)
     if first is None:
         os._exit(0)
-    settings: dict[str, Any] = json.loads(first[4])
+    settings: dict[str, Any] = json.loads(first[0])
+    log_pipe, *trees = first[1]
+    if settings["network"] is not None:
+        try:
+            _open_doors(settings["network"], trees.pop(0))
+        except OSError as error:
+            never_started(channel, str(error))
     walls = policy.Policy(
+        tier=ground.tier,
+        filter=ground.on_machines_network if machines_network else ground.alone,
         supervisor=settings["supervisor"],
         channel=channel,
         log_pipe=log_pipe,
+        mounts=tuple(zip(trees, settings["mounts"], strict=True)),
+        readable=(*ground.readable, *settings["readable"]),
+        writable=(*ground.writable, *settings["writable"]),
+        landlock=ground.landlock,
+        tcp=ground.tier == "full" or machines_network,
+        tmp_mb=settings["tmp_mb"],
         memory_mb=settings["memory_mb"],
         name=settings["function"],
     )
     try:
         contain.contain(walls)
     except contain.NotContained as error:
-        frames.write(error.channel, frames.join(frames.NEVER_STARTED, str(error).encode("utf-8", "replace")))
-        os._exit(1)
-    _forget_the_zygote()
+        never_started(error.channel, str(error))
+    gc.enable()
     logs.set_up()
     _enter(settings)
     try:
@@ -51,11 +64,21 @@ def main(channel: int, log_pipe: int) -> None:
     os._exit(0)
 
 
-def _forget_the_zygote() -> None:
-    # Two clones must not draw the same random numbers, nor the same TLS keys.
-    random.seed()
-    ssl.RAND_add(os.urandom(32), 32)
-    gc.enable()
+def _open_doors(plan: dict[str, Any], supervisor: int) -> None:
+    """The allow-list: sockets that listen here, where everything is still allowed, and that the supervisor answers."""
+    network.add_addresses(plan["addresses"])
+    listeners = network.listen([(address, port) for address, port in plan["listen"]])
+    with socket.socket(fileno=supervisor) as handing_over:
+        socket.send_fds(handing_over, [b"doors"], [listener.fileno() for listener in listeners])
+    for listener in listeners:
+        listener.close()
+    mounts.replace_file("/etc/hosts", plan["hosts"])
+
+
+def never_started(channel: int, reason: str) -> NoReturn:
+    said = f"environment not started: {reason}".encode("utf-8", "replace")
+    frames.write(channel, frames.join(frames.NEVER_STARTED, said))
+    os._exit(1)
 
 
 def _enter(settings: dict[str, Any]) -> None:

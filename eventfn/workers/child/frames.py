@@ -4,7 +4,8 @@
     header: UTF-8 text, its fields divided by line feeds   payload: JSON   body: UTF-8 text
 
 Supervisor to environment                  amount              header
-    INIT      settings                     -                   -
+    one byte, with descriptors: the gate
+    INIT      settings, with descriptors   -                   -
     INVOKE    an event                     milliseconds left   request id, ARN, trace id, client context
     REQUEST   an event, parts of it apart  milliseconds left   request id, ARN, trace id, client context, time,
               (eventfn.event.Apart)                            ms since the epoch
@@ -21,6 +22,7 @@ before this answer. A REQUEST's answer may have the text of its "body" apart too
 from __future__ import annotations
 
 import os
+import socket
 import struct
 
 PREFIX = struct.Struct("!BBIIIII")
@@ -30,6 +32,7 @@ READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR = range(5, 10)
 
 MAX_HEADER = 65_536
 MAX_PAYLOAD = 6_291_556  # Lambda's limit of a synchronous response: 6 MiB + 100 bytes; payload and body together
+MAX_DESCRIPTORS = 64  # that come with the settings
 CHANNEL = 3  # the channel's descriptor in an environment
 LARGE = 65_536  # bytes of a body; from here one more copy costs more than a second buffer
 _CHUNK = 65_536  # a larger buffer is mapped and unmapped by malloc at every read: 16 us
@@ -94,6 +97,33 @@ def read(channel: int) -> Frame | None:
                 return None
             at += got
     return cut(whole)[0]
+
+
+def pass_gate(channel: int) -> bool:
+    """Waits for the supervisor's leave to do anything, and goes into the cgroups whose doors come with it. False at the
+    end of the channel."""
+    with socket.socket(fileno=os.dup(channel)) as receiving:
+        gate, doors, _, _ = socket.recv_fds(receiving, 1, MAX_DESCRIPTORS)
+    for door in doors:
+        os.write(door, b"0")
+        os.close(door)
+    return bool(gate)
+
+
+def read_first(channel: int) -> tuple[bytes, list[int]] | None:
+    """The settings, and the descriptors that came with them; None at the end of the channel."""
+    with socket.socket(fileno=os.dup(channel)) as receiving:
+        first, descriptors, _, _ = socket.recv_fds(receiving, _CHUNK, MAX_DESCRIPTORS)
+    data = bytearray(first)
+    while data:
+        frame, _ = cut(data) if len(data) >= SIZE else (None, 0)
+        if frame is not None:
+            return frame[4], descriptors
+        more = os.read(channel, _CHUNK)
+        if not more:
+            break
+        data += more
+    return None
 
 
 def write(channel: int, frame: bytes, body: bytes = b"") -> None:

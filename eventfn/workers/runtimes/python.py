@@ -10,15 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from eventfn.errors import ConfigError, Problem
 from eventfn.functions.model import Function
+from eventfn.sandbox import allow_list, mounts
 from eventfn.workers.contract import Prepared
-from eventfn.workers.wire import Settings
+from eventfn.workers.wire import NetworkPlan, Settings
 
 # A shim (pyenv) costs 94 ms at every start, and a venv's link shows the venv's packages: both say where they lead.
 _ASK = """
@@ -90,10 +92,35 @@ def _missing(function: Function, message: str) -> Interpreter:
     raise ConfigError([Problem(where.file, where.line, f"functions.{function.name}.runtime", message)])
 
 
-def settings(prepared: Prepared, stream: str, *, provisioned: bool) -> Settings:
+class Place(NamedTuple):
+    """A folder of the machine that is a function's, and where the function finds it."""
+
+    path: str
+    target: str
+    read_only: bool = True
+    shared: bool = False  # the machine's rather than the function's
+
+
+def places(prepared: Prepared, tier: str) -> list[Place]:
+    """In a tree of its own a function's files are where Lambda has them; without one, where they are."""
+    own = [
+        (prepared.task_root, mounts.TASK),
+        (prepared.opt_root, mounts.OPT),
+        (prepared.bytecode_root, mounts.BYTECODE),
+    ]
+    in_tree = tier == "full"
+    code = [Place(path, target if in_tree else path) for path, target in own if path is not None]
+    shared = prepared.function.file_system_configs
+    return code + [Place(each.path, each.local_mount_path or each.path, each.read_only, shared=True) for each in shared]
+
+
+def settings(
+    prepared: Prepared, stream: str, tier: str, network: allow_list.Plan | None, *, provisioned: bool
+) -> Settings:
     """What a Python environment is told about itself."""
-    function = prepared.function
-    root, opt = prepared.task_root, prepared.opt_root
+    function, found = prepared.function, places(prepared, tier)
+    at = {place.path: place.target for place in found}
+    root, opt = at[prepared.task_root], at.get(prepared.opt_root or "")
     libraries = [] if opt is None else [f"{opt}/python/lib/{prepared.runtime}/site-packages", f"{opt}/python"]
     return Settings(
         supervisor=os.getpid(),
@@ -101,22 +128,28 @@ def settings(prepared: Prepared, stream: str, *, provisioned: bool) -> Settings:
         handler=function.handler,
         concurrency=function.concurrency_per_environment,
         memory_mb=int(function.memory_size),  # the plain number: a Megabytes has no JSON
+        tmp_mb=int(function.ephemeral_storage),
+        mounts=[place.target for place in found] if tier == "full" else [],
+        readable=[place.target for place in found],
+        writable=[place.target for place in found if not place.read_only],
+        network=None if network is None else NetworkPlan(network.addresses, network.listen, network.hosts),
         task_root=root,
-        path=[root, *libraries, _STAND_INS],
-        bytecode=_bytecode(prepared),
-        variables=_variables(prepared, stream, provisioned),
+        path=[root, *libraries, mounts.RUNTIME if tier == "full" else _STAND_INS],
+        bytecode=_bytecode(prepared, at),
+        variables=_variables(prepared, root, opt, stream, provisioned),
     )
 
 
-def _bytecode(prepared: Prepared) -> dict[str, str]:
-    if (compiled := prepared.bytecode_root) is None:
+def _bytecode(prepared: Prepared, at: Mapping[str, str]) -> dict[str, str]:
+    if prepared.bytecode_root is None:
         return {}
-    opt = {} if prepared.opt_root is None else {prepared.opt_root: f"{compiled}/opt"}
-    return {prepared.task_root: f"{compiled}/task"} | opt
+    compiled = at[prepared.bytecode_root]
+    opt = {} if prepared.opt_root is None else {at[prepared.opt_root]: f"{compiled}/opt"}
+    return {at[prepared.task_root]: f"{compiled}/task"} | opt
 
 
-def _variables(prepared: Prepared, stream: str, provisioned: bool) -> dict[str, str]:
-    function, root, opt = prepared.function, prepared.task_root, prepared.opt_root
+def _variables(prepared: Prepared, root: str, opt: str | None, stream: str, provisioned: bool) -> dict[str, str]:
+    function = prepared.function
     folders = [os.path.dirname(prepared.interpreter), "/usr/local/bin", "/usr/bin", "/bin"]  # noqa: PTH120
     libraries = [root, f"{root}/lib", *([] if opt is None else [f"{opt}/lib"])]
     settable = {

@@ -1,0 +1,113 @@
+"""An attacker's tools, beside every handler: try something, and say what came of it. Standard library only."""
+
+import contextlib
+import ctypes
+import ctypes.util
+import errno
+import fcntl
+import gc
+import glob
+import json
+import mmap
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import ssl
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Machine:
+    """The event: process ids, paths and ports that an attacker could have found out."""
+
+    def __init__(self, event):
+        self.__dict__.update(event)
+
+
+def attempt(work, *arguments, **named):
+    """What it returned, "done" instead of nothing, or the name of the errno that it raised."""
+    try:
+        result = work(*arguments, **named)
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+    return "done" if result is None else result
+
+
+def call(name, *arguments):
+    """A system call, as it is: its result or the name of its errno."""
+    number = NUMBERS[name] if isinstance(name, str) else name  # noqa: F821 - the last line of this file, when it is run
+    packed = [item if isinstance(item, bytes) or hasattr(item, "_type_") else ctypes.c_long(item) for item in arguments]
+    libc.syscall.restype = ctypes.c_long
+    result = libc.syscall(ctypes.c_long(number), *packed)
+    return errno.errorcode[ctypes.get_errno()] if result == -1 else result
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read(4096).decode("latin-1")
+
+
+def write(path, text="mine"):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def said_by(target, family=socket.AF_UNIX):
+    """What a service answers."""
+    with socket.socket(family) as connection:
+        connection.settimeout(5)
+        connection.connect(target)
+        return connection.recv(100).decode()
+
+
+def in_child(work):
+    """What `work` returns in a fork, or the signal that ended it."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        try:
+            answer = work()
+        except BaseException as error:
+            answer = repr(error)
+        os.write(into, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(into)
+    with open(out) as pipe:
+        text = pipe.read()
+    status = os.waitpid(child, 0)[1]
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else json.loads(text)
+
+
+def forks(most, work=lambda: time.sleep(100)):
+    """How many children it gets, at most so many, which live until `end_children`."""
+    started = []
+    for _ in range(most):
+        try:
+            pid = os.fork()
+        except BlockingIOError:
+            break
+        if pid == 0:
+            try:
+                work()
+            finally:
+                os._exit(0)
+        started.append(pid)
+    return started
+
+
+def end_children(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
