@@ -31,8 +31,8 @@ from eventfn.rules import lifecycle, records
 from eventfn.workers.contract import Pool, Prepared
 
 CLAIM_AT_ONCE = 64  # larger claims save nothing: the engine's cost is per commit, and group commit has it already
-# Seconds that an outcome waits, while others still run, for them to share its commit, which costs as much as running one.
-# Nobody waits for it; a node that dies meanwhile leaves the event to be run once more.
+# Seconds that an outcome waits, while others still run, for them to share its commit, which costs as much as running
+# one. Nobody waits for it; a node that dies meanwhile leaves the event to be run once more.
 SETTLE_AFTER = 0.002
 ENGINE_PAUSE = 1.0  # seconds before a commit is tried again that the engine could not keep (disk full)
 
