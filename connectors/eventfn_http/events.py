@@ -77,12 +77,16 @@ def event_apart(
 ) -> tuple[bytes, Apart]:
     """The same in two parts: what it has in common with the next one of the same head, remembered, and what not."""
     text, ending = _text(body, head)
-    payload = head.events.get(ending)
+    payload = head.events.get((peer.address, ending))
     if payload is None:
-        payload = head.events[ending] = _whole(route, peer, head, parameters, "", "", 0, ending)
+        if len(head.events) >= _MOST_EVENTS:
+            head.events.clear()
+        payload = _whole(route, peer, head, parameters, "", "", 0, ending)
+        head.events[peer.address, ending] = payload
     return payload, Apart(text, time, now_ms)
 
 
+_MOST_EVENTS = 64  # remembered for one head: of as many callers
 _WITHOUT_BODY = b',"isBase64Encoded":false}'
 _TEXT = b',"body":"","isBase64Encoded":false}'
 _BASE64 = b',"body":"","isBase64Encoded":true}'

@@ -55,7 +55,7 @@ class Head:
     length: int  # of the body; 0 when there is none or it is chunked
     chunked: bool
     expects_continue: bool
-    events: dict[bytes, bytes]  # kept here by events.py, for as long as the same head comes again
+    events: dict[tuple[str, bytes], bytes]  # kept here by events.py, for when the same head comes again
 
 
 def read_head(method: bytes, target: bytes, version: str, lines: list[tuple[bytes, bytes]]) -> Head:

@@ -17,7 +17,7 @@ from eventfn_http import responses
 from eventfn_http.accepting import accept
 from eventfn_http.events import PeerText, event, event_apart
 from eventfn_http.head import Head, Refusal, read_head
-from eventfn_http.request import Ended, Final, Repeat, Request
+from eventfn_http.request import Ended, Final, Request
 from eventfn_http.responses import Response
 from eventfn_http.routes import Match
 from eventfn_http.server import FOREVER, MOST_LENT, Route, Server
@@ -48,7 +48,6 @@ class Connection(asyncio.Protocol):
         "_peer",
         "_reading",
         "_received",
-        "_repeat",
         "_request_id",
         "_server",
         "_serving",
@@ -82,7 +81,6 @@ class Connection(asyncio.Protocol):
         self._bound = 0  # no head that ends in these bytes can be longer
         self._current: Request | None = None  # the one being read, from its head on
         self._latest: Request | None = None  # the last one that was read
-        self._repeat: Repeat | None = None  # what the last data was, when it was exactly one request
         self._aligned = True  # the parser is known to stand between two requests
         self._busy: Request | None = None  # the one being answered
         self._request_id = ""
@@ -103,19 +101,10 @@ class Connection(asyncio.Protocol):
         if self._reading == DEAF:
             return
         size = len(data)
-        if (repeat := self._repeat) is not None:
-            if (
-                size == repeat.size
-                and data.startswith(repeat.head)
-                and repeat.routes is self._server.routes
-                and self._busy is None
-                and not self._waiting
-                and not self._blocked
-            ):
-                self.read_deadline = FOREVER
-                self._serve(repeat.again(data))
-                return
-            self._repeat = None
+        if self._aligned and (request := self._server.known.request(data)) is not None:
+            self.read_deadline = FOREVER
+            self._take(request)
+            return
         aligned, self._aligned = self._aligned, False
         self._fed += size
         if self._reading == HEAD:
@@ -139,7 +128,7 @@ class Connection(asyncio.Protocol):
         else:
             if self._reading == IDLE:
                 if aligned and self._latest is not None:
-                    self._remember(Repeat(data, self._latest, self._server.routes))
+                    self._aligned = self._server.known.remember(data, self._latest)
             elif self._reading != DEAF:
                 self._check_unfinished()
 
@@ -250,11 +239,6 @@ class Connection(asyncio.Protocol):
         self._take(request)
 
     # --- reading ---------------------------------------------------------------------------------------------------
-
-    def _remember(self, repeat: Repeat) -> None:
-        if repeat.whole:
-            self._repeat = repeat
-            self._aligned = True
 
     def _check_unfinished(self) -> None:
         """Bounds what the parser keeps of a head or a trailer that does not end."""

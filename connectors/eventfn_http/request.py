@@ -1,13 +1,17 @@
-"""One request on its way through a connection, and what is kept of it in case the next one says the same."""
+"""One request on its way through a connection, and what is kept of it for those that say the same."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from eventfn_http.head import Head
 from eventfn_http.responses import Response
-from eventfn_http.routes import RouteTable
-from eventfn_http.server import Route
 
-_LONGEST_REPEAT = 4096  # a head over this many bytes is not remembered: idle connections should be small
+if TYPE_CHECKING:
+    from eventfn_http.server import Route
+
+_LONGEST_HEAD = 4096  # bytes: longer ones are not remembered
+_MOST_HEADS = 1024
 
 
 class Request:
@@ -24,28 +28,43 @@ class Request:
         self.body: bytes | bytearray = b""
 
 
-class Repeat:
-    """A request that came in one piece. Clients that keep a connection often repeat their heads byte for byte, and what
-    was parsed, judged and routed once need not be again: it saves two thirds of such a request's cost."""
+class Known:
+    """Heads that were parsed, judged and routed, by their bytes. Clients repeat their heads byte for byte, on one
+    connection and on many, and what was found out once need not be again: two thirds of such a request's cost.
 
-    __slots__ = ("head", "request", "routes", "size")
+    For one table of routes: another one begins with nothing known."""
 
-    def __init__(self, data: bytes, request: Request, routes: RouteTable[Route]) -> None:
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Request] = {}
+
+    def request(self, data: bytes) -> Request | None:
+        """`data` as a request, if it is exactly one, with a known head and a body of the length that this says."""
+        end = data.find(b"\r\n\r\n") + 4
+        model = self._heads.get(data[:end])
+        if model is None:
+            return None
+        head = model.head
+        assert head is not None
+        if len(data) - end != head.length:
+            return None
+        request = Request(head, True, model.response)
+        request.route = model.route
+        request.parameters = model.parameters
+        request.body = data[end:]
+        return request
+
+    def remember(self, data: bytes, request: Request) -> bool:
+        """`request` came as `data`, with nothing before or behind it. Whether that is certain by the head's length."""
         assert request.head is not None
-        self.size = len(data)
-        self.head = data[: self.size - request.head.length]
-        self.request = request
-        self.routes = routes
-
-    @property
-    def whole(self) -> bool:
-        """The data was exactly one request: a head to its empty line, and its body."""
-        return self.head.find(b"\r\n\r\n") + 4 == len(self.head) <= _LONGEST_REPEAT
-
-    def again(self, data: bytes) -> Request:
-        """The same request with another body. The same object too, so only once the one before it is answered."""
-        self.request.body = data[len(self.head) :]
-        return self.request
+        end = data.find(b"\r\n\r\n") + 4
+        if end != len(data) - request.head.length or end > _LONGEST_HEAD:
+            return False
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[data[:end]] = request
+        return True
 
 
 class Ended(Exception):

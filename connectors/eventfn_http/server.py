@@ -19,6 +19,7 @@ from eventfn.clock import Clock
 from eventfn.trigger import Caller
 from eventfn_http.access import Tokens
 from eventfn_http.events import RouteText, common_log_time, http_date
+from eventfn_http.request import Known
 from eventfn_http.routes import RouteTable
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Server:
         self.tokens = tokens
         self.log = log
         self.routes: RouteTable[Route] = RouteTable()
+        self.known = Known()
         self.draining = False
         self.lent = 0  # bytes set aside for bodies still to come
         self._second: int = -1
@@ -74,6 +76,11 @@ class Server:
         self._id_next = self._id_end = 0
         self.now_ms()
         self._look_at_the_clock()
+
+    def mount(self, routes: RouteTable[Route]) -> None:
+        """Requests whose head was read finish on the old ones."""
+        self.routes = routes
+        self.known = Known()
 
     # --- time and names --------------------------------------------------------------------------------------------
 

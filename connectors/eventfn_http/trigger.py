@@ -114,7 +114,7 @@ class HttpTrigger:
                 key = f"{method} {settings.path}"
                 route = Route(key, RouteText(key, account), each.caller, settings.asynchronous, auth == "token")
                 table.add(method, pattern, route)
-        self.server.routes = table
+        self.server.mount(table)
 
     async def open(self) -> str:
         """Binds and serves; the address with its real port. Raises ConnectorError."""

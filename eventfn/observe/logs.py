@@ -44,9 +44,10 @@ class Line(msgspec.Struct, omit_defaults=True):
 class _Buffer:
     """The lines of one function that are not on disk yet. Each function has its own, so a flood drowns only itself."""
 
-    __slots__ = ("count", "dropped", "failing", "reason", "size", "texts", "unreported")
+    __slots__ = ("count", "dropped", "failing", "path", "reason", "size", "texts", "unreported")
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.texts: list[bytes] = []  # whole lines, as they will stand in the file
         self.size = 0  # bytes
         self.count = 0  # lines
@@ -109,7 +110,7 @@ class LogStore:
         with self._lock:
             buffer = self._buffers.get(function)
             if buffer is None:
-                buffer = self._buffers[function] = _Buffer()
+                buffer = self._buffers[function] = _Buffer(self._folder / f"{function}.log")
             size = buffer.size + len(text)
             if size > self._buffer_size:
                 buffer.drop(len(messages), "they came faster than the disk takes them")
@@ -169,7 +170,7 @@ class LogStore:
         if told:
             text = f"eventfn: {told} log lines of this function were dropped here: {reason}"
             texts.append(encode([Line(self._clock.now_ms(), OWN_STREAM, text)]))
-        path = self._folder / f"{function}.log"
+        path = buffer.path
         try:
             # Opened for each write: a file that an operator has moved or deleted is not written to in secret, and
             # descriptors do not grow with the number of functions.

@@ -45,11 +45,8 @@ class _Runtime:
     def begin(self, frame: frames.Frame) -> tuple[Any, LambdaContext]:
         """The event and its context. Raises Fault."""
         kind, _, milliseconds_left, header, payload, body = frame
-        if kind == frames.REQUEST:
-            request_id, arn, trace_id, at, at_ms = header.split("\n")
-            client_context = ""
-        else:
-            request_id, arn, trace_id, client_context = header.split("\n", 3)
+        is_http = kind == frames.REQUEST
+        request_id, arn, trace_id, *own = header.split("\n", 4 if is_http else 3)
         logs.request_id.set(request_id)
         if trace_id != self._trace:  # a process has one environment, whose variable is of the latest request
             self._trace = trace_id
@@ -57,9 +54,9 @@ class _Runtime:
                 os.environ[_TRACE] = trace_id
             else:
                 os.environ.pop(_TRACE, None)
-        context = LambdaContext(self._facts, request_id, milliseconds_left, arn, client_context)
-        if kind == frames.REQUEST:
-            return self._events.event(payload, body, request_id, at, int(at_ms)), context
+        context = LambdaContext(self._facts, request_id, milliseconds_left, arn, "" if is_http else own[0])
+        if is_http:
+            return self._events.event(payload, body, request_id, own[0], int(own[1])), context
         return results.decode(payload), context
 
     def answer(self, frame: frames.Frame, result: object) -> tuple[bytes, bytes]:
