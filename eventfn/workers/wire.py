@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network: (
         NetworkPlan | None
     )  # of an allow-list; a socket for the listeners comes with this frame, right behind the log
+    snapshot: bool  # it makes copies of itself: its control socket comes behind the log's descriptor and the network's
     task_root: str
     path: list[str]  # before the standard library in sys.path
     bytecode: dict[str, str]  # folder of the path -> folder with what was compiled of it at publish time
@@ -131,8 +132,9 @@ class Reader:
             size = _SIZE + header_size + payload_size + body_size
             missing = size - len(self._kept)
             if missing >= frames.LARGE:
-                self._large, self._kept = self._kept, bytearray()
-                self._large += bytes(missing)
+                self._large = bytearray(size)
+                self._large[: size - missing] = self._kept
+                self._kept = bytearray()
                 self.rest = memoryview(self._large)[-missing:]
             if missing > 0:
                 break

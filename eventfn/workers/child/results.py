@@ -9,7 +9,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from eventfn.workers.child import frames
 
@@ -123,16 +123,15 @@ class Encoder:
     def encode_apart(self, answer: Any) -> tuple[bytes, bytes]:
         """The answer to an HTTP request, its "body" apart where that is text: it is not quoted here only to be unquoted
         by the supervisor. Raises Fault."""
-        if type(answer) is not dict:
+        if answer.__class__ is not dict or "statusCode" not in answer:
             return self.encode(answer), b""
-        rest = cast("dict[Any, Any]", answer)
-        body = rest.get("body")
-        if type(body) is not str or not body or "statusCode" not in rest:
-            return self.encode(rest), b""
+        body = answer.get("body")
+        if body.__class__ is not str or not body:
+            return self.encode(answer), b""
         try:
             apart = body.encode()
         except UnicodeEncodeError:  # a lone surrogate, which JSON has an escape for
-            return self.encode(rest), b""
-        rest = rest.copy()
+            return self.encode(answer), b""
+        rest = answer.copy()
         del rest["body"]
         return self.encode(rest), apart
