@@ -16,7 +16,7 @@ from eventfn.sandbox import walls
 from eventfn.sandbox.cgroups import Cgroups, NoCgroups
 from eventfn.sandbox.walls import Tier, Wall
 
-Proc = Literal["full", "pid", "none"]
+Proc = Literal["pid", "none"]
 _ORDER: tuple[Tier, ...] = ("none", "landlock", "full")
 _PROGRAM = Path(__file__).parent / "trial.py"
 _PATIENCE = 30.0  # seconds; 60 ms is usual, a machine under load takes longer
@@ -32,7 +32,7 @@ class Sandbox(NamedTuple):
     tier: Tier
     reason: str  # why it is not full: the call that failed, and what the operator can do about it
     landlock_abi: int  # 0: no Landlock
-    proc: Proc  # the /proc that an environment can have; pid: only with subset=pid
+    proc: Proc  # whether an environment can have a /proc; pid: with subset=pid
     cgroups: Cgroups | None
     no_cgroups: str  # why there are none
 
@@ -109,9 +109,8 @@ def judge(trial: str, cgroups: Cgroups | None, no_cgroups: str, proc: Path = Pat
     elif found["namespaces"]:
         code, _, call = found["namespaces"].partition(" ")
         tier, reason = "landlock", f"{call}: {_no_namespaces(int(code), proc)}"
-    kinds: tuple[Proc, ...] = ("full", "pid", "none")
-    mounted = kinds[kinds.index(found["proc"])]
-    return Sandbox(tier, reason, int(found["landlock"]), mounted, cgroups, no_cgroups)
+    proc_kind: Proc = "pid" if found["proc"] == "pid" else "none"
+    return Sandbox(tier, reason, int(found["landlock"]), proc_kind, cgroups, no_cgroups)
 
 
 # --- what the operator can do ----------------------------------------------------------------------------------------
@@ -155,25 +154,3 @@ def _read(file: Path) -> str:
     with contextlib.suppress(OSError):
         return file.read_text().strip("\0\n ")
     return ""
-
-
-def probe() -> tuple[Wall, ...]:
-    """What `run` and `status` print until environments are built as the tier says."""
-    root = os.geteuid() == 0
-    hidden = "no function reads or changes the memory of another one, or of eventfn"
-    if root:
-        hidden = "eventfn runs as root, and so do functions: they can read all memory; run it as another user"
-    return (
-        Wall("processes", True, "each function in processes of its own, which die with it and with the supervisor"),
-        Wall("environment", True, "a function sees its own variables, code and layers, none of eventfn's or another's"),
-        Wall("descriptors", True, "a function has its channel and its log, no open file of anybody else"),
-        Wall("privileges", True, "no_new_privs: setuid programs give nothing"),
-        Wall("memory access", not root, hidden),
-        Wall("limits", True, "1024 open files, no core files; data memory of each process, not of all together"),
-        Wall("mount namespace", False, "a function reads and writes every file that this user may"),
-        Wall("network namespace", False, "a function reaches every address that this machine does, loopback too"),
-        Wall("pid namespace", False, "a function sees and may signal processes of this user; its daemons may stay"),
-        Wall("Landlock", False, "no second line for files and ports"),
-        Wall("seccomp", False, "every system call that this user may make"),
-        Wall("cgroups", False, "no share of CPU, no total of memory or processes over a function's children"),
-    )

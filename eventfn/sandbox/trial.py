@@ -6,61 +6,93 @@ went well, and otherwise the errno and the call with its arguments.
 
     landlock    the version of the kernel's Landlock; 0 without
     confine     no_new_privs, Landlock and seccomp, as around an environment
-    namespaces  all of them twice, one within the other, as zygote and environment; mounts, a new root, a loopback
-    proc        the /proc that can be mounted in them: full, pid (subset=pid) or none
+    namespaces  what a zygote and an environment of it go through: two user namespaces, a tree of files, a network
+    proc        whether a /proc can be mounted in them: pid (with subset=pid) or none
 """
 
-# No pathlib: importing it takes longer than all that is tried here.
-# ruff: noqa: PTH100, PTH102, PTH120, PTH123
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import types
 from collections.abc import Callable
-
-_NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000
-_NEWUSER, _NEWPID, _NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 0x4000, 0x4_0000
-_MNT_DETACH = 2
-# Calls that C libraries have no function for yet; these numbers are the same on every machine.
-_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-_HERE, _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH, _AT_EMPTY_PATH = -100, 1, 4, 0x1000
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from pathlib import Path
 
 
 def main() -> None:
     # A root without eventfn/__init__.py behind it: that one imports what is not for this side.
     root = types.ModuleType("eventfn")
-    root.__path__ = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    root.__path__ = [str(Path(__file__).resolve().parents[1])]
     sys.modules["eventfn"] = root
-    from eventfn.sandbox import landlock, network, privileges, syscalls
+    from eventfn.sandbox import landlock, mounts, namespaces, network, privileges, syscalls
 
-    def confine() -> str:
+    def confine() -> None:
         rules = landlock.rules(landlock.Access(("/",), ()), tcp=False, version=version)
         program = syscalls.compile_program(inet=False, unix=True, namespaces=True)
         privileges.no_new_privileges()
         landlock.enforce(rules)
         syscalls.install(program)
-        return ""
+
+    def zygote(proc: str) -> None:
+        is_root = os.geteuid() == 0
+        if is_root:
+            namespaces.unshare(namespaces.NEW_MOUNTS)
+        else:
+            namespaces.become_root_of_oneself()
+        mounts.take_apart_from_machine()
+        skeleton = mounts.Skeleton(mounts.interpreter_prefixes(), str(Path(__file__).parent))
+        if is_root:
+            namespaces.leave_root_behind()
+        privileges.allow_looking_into()  # or the map of the next one could not be written
+
+        def environment() -> None:
+            namespaces.become(namespaces.UID, namespaces.GID)
+            namespaces.unshare(namespaces.NEW_CGROUP)
+            _or_fail(_in_child(first_of_its_pids))
+
+        def first_of_its_pids() -> None:
+            namespaces.set_host_name("trial")
+            skeleton.enter(proc=proc, machines_network=False)
+            network.bring_up_loopback()
+
+        flags = namespaces.OF_AN_ENVIRONMENT | namespaces.NEW_NETWORK
+        host_id = 1 if is_root else 0
+        _or_fail(
+            _in_child(
+                environment,
+                before=lambda: namespaces.unshare(flags),
+                meanwhile=lambda pid: namespaces.map_ids(pid, namespaces.UID, namespaces.GID, host_id, host_id),
+            )
+        )
 
     version = landlock.abi()
     print("landlock", version)
-    print("confine", _in_child(confine)[0])
-    failed, proc = _in_child(lambda: _namespaces(network.bring_up_loopback))
+    print("confine", _in_child(confine))
+    failed, proc = _in_child(lambda: zygote("pid")), "pid"
+    if failed:  # the kernel gives no new /proc where a part of the old one is covered, as in most containers
+        failed, proc = _in_child(lambda: zygote("none")), "none"
     print("namespaces", failed)
-    print("proc", proc or "none")
+    print("proc", proc)
 
 
-def _in_child(work: Callable[[], str]) -> tuple[str, str]:
-    """What it failed with, and what it returned."""
+def _in_child(
+    work: Callable[[], None],
+    *,
+    before: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[int], None] = lambda pid: None,
+) -> str:
+    """What it failed with, or nothing. The parent does `meanwhile` between `before` and `work`."""
     read, write = os.pipe()
+    wait, go = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(go)
         try:
-            said = f"\n{work()}"
+            before()
+            os.write(write, b"\n")
+            os.read(wait, 1)
+            work()
+            said = "\n"
         except OSError as error:
             said = f"{error.errno} {error.strerror}\n"
         except Exception as error:
@@ -68,91 +100,23 @@ def _in_child(work: Callable[[], str]) -> tuple[str, str]:
         os.write(write, said.encode())
         os._exit(0)
     os.close(write)
+    os.close(wait)
     with os.fdopen(read) as answer:
-        failed, separator, result = answer.read().partition("\n")
+        failed = answer.readline()
+        if failed == "\n":
+            meanwhile(pid)
+            os.close(go)
+            failed = answer.readline()
+        else:
+            os.close(go)
     _, status = os.waitpid(pid, 0)
-    return (failed, result) if separator else (f"0 the trial ended with status {status}", "")
+    return failed.strip() if failed else f"0 the trial ended with status {status}"
 
 
-def _namespaces(bring_up_loopback: Callable[[], None]) -> str:
-    uid, gid = os.geteuid(), os.getegid()
-    _unshare("CLONE_NEWUSER|CLONE_NEWNS", _NEWUSER | _NEWNS)
-    _map(uid, gid)
-    flags = _NEWUSER | _NEWPID | _NEWNS | _NEWNET | _NEWIPC | _NEWUTS | _NEWCGROUP
-    _unshare("CLONE_NEWUSER|NEWPID|NEWNS|NEWNET|NEWIPC|NEWUTS|NEWCGROUP", flags)
-    _map(0, 0)
-    failed, proc = _in_child(lambda: _inside(bring_up_loopback))  # the first process of the pid namespace
+def _or_fail(failed: str) -> None:
     if failed:
         code, _, call = failed.partition(" ")
         raise OSError(int(code), call)
-    return proc
-
-
-def _inside(bring_up_loopback: Callable[[], None]) -> str:
-    """On /sys, which every machine has, and which nobody misses in here."""
-    _mount(None, "/", None, _MS_REC | _MS_PRIVATE, None)
-    _mount("tmpfs", "/sys", "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64k,nr_inodes=16")
-    for name in ("usr", "proc", "old"):
-        os.mkdir(f"/sys/{name}")
-    _detached("/usr", "/sys/usr")
-    proc = _proc("/sys/proc")
-    _checked("pivot_root('/sys', '/sys/old')", _libc.pivot_root(b"/sys", b"/sys/old"))
-    _checked("umount2('/old', MNT_DETACH)", _libc.umount2(b"/old", _MNT_DETACH))
-    bring_up_loopback()
-    return proc
-
-
-def _detached(source: str, target: str) -> None:
-    """As a function's code is brought into its environment."""
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
-    tree = _system(f"open_tree({source!r}, OPEN_TREE_CLONE)", _OPEN_TREE, _HERE, source.encode(), flags)
-    read_only = (ctypes.c_uint64 * 4)(_MS_RDONLY | _MS_NOSUID | _MS_NODEV)  # MOUNT_ATTR_ are the same three numbers
-    size = ctypes.c_size_t(ctypes.sizeof(read_only))
-    call = "mount_setattr(MOUNT_ATTR_RDONLY|NOSUID|NODEV)"
-    _system(call, _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(read_only), size)
-    _system(f"move_mount({target!r})", _MOVE_MOUNT, tree, b"", _HERE, target.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
-    os.close(tree)
-
-
-def _proc(target: str) -> str:
-    """Where a part of the outer one is hidden, as in most containers, the kernel gives no new one."""
-    for kind, options in (("full", None), ("pid", "subset=pid")):
-        try:
-            _mount("proc", target, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
-        except OSError:
-            continue
-        return kind
-    return "none"
-
-
-def _map(uid: int, gid: int) -> None:
-    for file, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        try:
-            with open(f"/proc/self/{file}", "w") as map_file:
-                map_file.write(text)
-        except OSError as error:
-            raise OSError(error.errno, f"write(/proc/self/{file}, {text!r}): {error.strerror}") from error
-
-
-def _unshare(names: str, flags: int) -> None:
-    _checked(f"unshare({names})", _libc.unshare(flags))
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None) -> None:
-    encoded = [None if text is None else text.encode() for text in (source, target, kind, options)]
-    call = f"mount({source!r}, {target!r}, {kind!r}, {flags:#x}, {options!r})"
-    _checked(call, _libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]))
-
-
-def _system(call: str, number: int, *arguments: object) -> int:
-    return _checked(call, _libc.syscall(ctypes.c_long(number), *arguments))
-
-
-def _checked(call: str, result: int) -> int:
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"{call}: {os.strerror(error)}")
-    return result
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from eventfn.sandbox.probe import Probe, Sandbox, TooWeak, judge
 from eventfn.sandbox.walls import Tier
 
 ROOT = Path(__file__).parents[2]
-ALL = "landlock 7\nconfine \nnamespaces \nproc full\n"
+ALL = "landlock 7\nconfine \nnamespaces \nproc pid\n"
 
 
 # --- the trial -------------------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ TRIAL = """
 import ctypes, os, struct, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from eventfn.sandbox import bpf, landlock, network, privileges, syscalls, trial
+from eventfn.sandbox import bpf, landlock, mounts, namespaces, network, privileges, syscalls, trial
 from eventfn.sandbox.syscall_numbers import numbers
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -46,13 +46,8 @@ def become_nobody():
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
+    mounts.interpreter_prefixes = lambda: []  # it may live in a folder that is root's alone
     libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: it is to write its own uid_map, as a process that was started so
-
-def new_namespaces(flags):
-    uid, gid = os.geteuid(), os.getegid()
-    trial._unshare("", flags)
-    if flags & trial._NEWUSER:
-        trial._map(uid, gid)
 
 exec(sys.argv[2])
 trial.main()
@@ -103,30 +98,33 @@ def test_no_more_user_namespaces(here: dict[str, str]) -> None:
     needs_namespaces(here)
     found = tried(
         """
-        new_namespaces(trial._NEWUSER)
+        uid, gid = os.geteuid(), os.getegid()
+        namespaces.unshare(namespaces.NEW_USER)
+        namespaces.map_ids(os.getpid(), 1000, 1000, uid, gid)
         Path("/proc/sys/user/max_user_namespaces").write_text("0")
         """
     )
-    assert found["namespaces"] == "28 unshare(CLONE_NEWUSER|CLONE_NEWNS): No space left on device"
+    assert found["namespaces"] == "28 unshare(0x10020000): No space left on device"
     assert (found["landlock"], found["confine"], found["proc"]) == (here["landlock"], here["confine"], "none")
 
 
 @pytest.mark.parametrize(
     ("call", "error", "expected"),
     [
-        ("unshare", 1, "1 unshare(CLONE_NEWUSER|CLONE_NEWNS): Operation not permitted"),  # Docker's profile
-        ("mount", 13, "13 mount(None, '/', None, 0x44000, None): Permission denied"),  # Docker's AppArmor profile
-        ("pivot_root", 1, "1 pivot_root('/sys', '/sys/old'): Operation not permitted"),
-        ("open_tree", 38, "38 open_tree('/usr', OPEN_TREE_CLONE): Function not implemented"),
-        ("mount_setattr", 38, "38 mount_setattr(MOUNT_ATTR_RDONLY|NOSUID|NODEV): Function not implemented"),
-        ("move_mount", 1, "1 move_mount('/sys/usr'): Operation not permitted"),
-        ("umount2", 1, "1 umount2('/old', MNT_DETACH): Operation not permitted"),
+        ("unshare", 1, "1 unshare(0x"),  # Docker's profile
+        ("mount", 13, "13 mount('none', '/', None, "),  # Docker's AppArmor profile
+        ("pivot_root", 1, "1 pivot_root('.', '.'): Operation not permitted"),
+        ("open_tree", 38, "38 open_tree("),
+        ("mount_setattr", 38, "38 mount_setattr("),
+        ("move_mount", 1, "1 move_mount("),
+        ("umount2", 1, "1 umount2('.', MNT_DETACH): Operation not permitted"),
+        ("sethostname", 1, "1 sethostname('trial'): Operation not permitted"),
         ("ioctl", 1, "1 ioctl(SIOCSIFFLAGS, 'lo', IFF_UP): Operation not permitted"),
     ],
 )
 def test_a_call_that_is_refused_is_named(here: dict[str, str], call: str, error: int, expected: str) -> None:
     needs_namespaces(here)
-    assert tried(f"refuse({error}, {call!r})")["namespaces"] == expected
+    assert tried(f"refuse({error}, {call!r})")["namespaces"].startswith(expected)
 
 
 def test_a_kernel_without_landlock() -> None:
@@ -143,9 +141,9 @@ def test_a_proc_with_something_hidden_gives_no_new_one(here: dict[str, str]) -> 
     needs_namespaces(here)
     found = tried(
         """
-        new_namespaces(trial._NEWNS)
-        trial._mount(None, "/", None, trial._MS_REC | trial._MS_PRIVATE, None)
-        trial._mount("/dev/null", "/proc/version", None, 0x1000, None)  # MS_BIND, as container engines mask files
+        namespaces.unshare(namespaces.NEW_MOUNTS)
+        mounts.take_apart_from_machine()
+        mounts._mount("/dev/null", "/proc/version", None, mounts._MS_BIND)  # as container engines cover files
         become_nobody()
         """
     )
@@ -194,11 +192,11 @@ def sandbox(said: str, proc: Path = Path("/nothing")) -> Sandbox:
 @pytest.mark.parametrize(
     ("said", "tier", "abi", "proc"),
     [
-        (ALL, "full", 7, "full"),
-        (ALL.replace("full", "pid"), "full", 7, "pid"),
-        (ALL.replace("namespaces ", "namespaces 1 unshare(X): no").replace("full", "none"), "landlock", 7, "none"),
-        (ALL.replace("landlock 7", "landlock 0"), "none", 0, "full"),
-        (ALL.replace("confine ", "confine 22 prctl(PR_SET_SECCOMP): Invalid argument"), "none", 7, "full"),
+        (ALL, "full", 7, "pid"),
+        (ALL.replace("pid", "none"), "full", 7, "none"),
+        (ALL.replace("namespaces ", "namespaces 1 unshare(X): no").replace("pid", "none"), "landlock", 7, "none"),
+        (ALL.replace("landlock 7", "landlock 0"), "none", 0, "pid"),
+        (ALL.replace("confine ", "confine 22 prctl(PR_SET_SECCOMP): Invalid argument"), "none", 7, "pid"),
     ],
 )
 def test_the_tier(said: str, tier: Tier, abi: int, proc: str) -> None:
