@@ -144,10 +144,13 @@ class Intake:
                 keeping = self._tasks.create_task(self._keep_leases())
                 await self._draining.wait()
                 await _cancel(loops)
-                self._hand_back(self._gathering.take_all())
+                # What was read ahead has a place soon: it is run, since what is handed back counts as received.
+                if not self._has_one_soon or self._gathering.waits_for_more(self._clock.monotonic()):
+                    self._hand_back(self._gathering.take_all())
                 for flight in [flight for flight in self._flights if flight.throttled]:
                     self._give_up(flight)
                 await wait_for(self._idle, self._clock, self._drain_seconds)
+                self._hand_back(self._gathering.take_all())
                 for flight in list(self._flights):
                     self._give_up(flight)
                 await wait_for(self._idle, self._clock, LAST_WORD)

@@ -65,10 +65,14 @@ class Gathering(Generic[T]):
         self._waiting.append((now, item))
         self._bytes += len(item.record.payload) + 1
 
+    def waits_for_more(self, now: float) -> bool:
+        """Whether nothing is complete: there are too few, and the oldest has not waited long enough."""
+        return not self._waiting or (self.room > 0 and now < self._waiting[0][0] + self._window)
+
     def take(self, now: float, busy: Collection[str]) -> list[T]:
         """The next batch, if one is complete; else []."""
-        if not self._waiting or (self.room and now < self._waiting[0][0] + self._window):
-            return []  # without looking at each: nothing is complete, and the oldest has not waited long enough
+        if self.waits_for_more(now):  # without looking at each
+            return []
         chosen, full = self._choose(busy)
         if not chosen or not (full or now >= self._waiting[chosen[0]][0] + self._window):
             return []

@@ -260,7 +260,7 @@ async def test_a_slow_start_is_covered_by_the_effective_visibility(tmp_path: Pat
         assert bench.trigger.extended == [(1, 95.0)]
 
 
-async def test_no_more_batches_run_than_allowed_and_nothing_is_read_ahead(tmp_path: Path) -> None:
+async def test_no_more_batches_run_than_allowed_and_nothing_is_read_ahead_at_first(tmp_path: Path) -> None:
     async with Bench(tmp_path, batch_size=1, maximum_concurrency=2) as bench:
         await bench.put(*range(5))
         assert bench.running == [[0], [1]]
@@ -268,6 +268,41 @@ async def test_no_more_batches_run_than_allowed_and_nothing_is_read_ahead(tmp_pa
         assert bench.intake.status.batches_in_flight == 2
         await bench.end(SUCCESS)
         assert bench.running == [[1], [2]]
+
+
+async def test_one_batch_is_read_ahead_of_a_quick_function(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, maximum_concurrency=2) as bench:
+        await bench.put(*range(9))
+        await bench.advance(0.9)
+        await bench.end(SUCCESS)
+        assert bench.running == [[1], [2]]
+        assert sum(len(batch.records) for batch in bench.trigger.unsettled) == 3
+        await bench.advance(1)
+        await bench.end(SUCCESS)  # which was slow: what is at hand runs, and no more is read
+        assert bench.running == [[2], [3]]
+        assert sum(len(batch.records) for batch in bench.trigger.unsettled) == 2
+
+
+async def test_what_was_read_ahead_is_run_before_a_drain_ends(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, maximum_concurrency=1) as bench:
+        await bench.put(*range(9))
+        await bench.end(SUCCESS)
+        assert bench.running == [[1]]
+        draining = asyncio.create_task(bench.intake.drain(30))
+        await bench.quiet()
+        await bench.end(SUCCESS)
+        assert bench.running == [[2]]
+        await bench.end(SUCCESS)
+        await asyncio.wait_for(draining, 10)
+        assert bench.settled == [("1", DONE), ("2", DONE), ("3", DONE)]
+
+
+async def test_what_was_read_ahead_is_handed_back_when_a_drains_time_is_over(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, maximum_concurrency=1) as bench:
+        await bench.put(*range(9))
+        await bench.end(SUCCESS)
+        await bench.drained(5)
+        assert bench.settled == [("1", DONE), ("3", Retry(0)), ("2", Retry(0))]
 
 
 async def test_five_batches_run_at_once_unless_told(tmp_path: Path) -> None:
