@@ -47,6 +47,7 @@ class _Names(NamedTuple):
     memory_split: re.Pattern[bytes]  # of memory.stat: MemoryUsed's two, in either order
     oom_kills: str
     door: str
+    kill: str  # ends everything in a group; empty where there is no such file
 
 
 _V1 = _Names(
@@ -62,6 +63,7 @@ _V1 = _Names(
     memory_split=re.compile(rb"^(rss|shmem) (\d+)", re.MULTILINE),
     oom_kills="memory.oom_control",
     door="tasks",
+    kill="",
 )
 _V2 = _Names(
     required={
@@ -77,6 +79,7 @@ _V2 = _Names(
     memory_split=re.compile(rb"^(anon|shmem) (\d+)", re.MULTILINE),
     oom_kills="memory.events",
     door="cgroup.procs",
+    kill="cgroup.kill",
 )
 
 
@@ -90,7 +93,7 @@ class Cgroups:
         self.controllers = tuple(
             name for name in CONTROLLERS if name in folder.paths and there.issuperset(names.required[name])
         )
-        self.kills = "cgroup.kill" in there  # Linux 5.14
+        self.kills = names.kill in there  # Linux 5.14
         if not self.controllers:
             cgroup_folder.release(folder)
             raise NoCgroups("this kernel's controllers lack files that eventfn needs: Linux 4.13 has them all")
@@ -98,6 +101,7 @@ class Cgroups:
         self._names = names._replace(
             fixed={file: text for file, text in names.fixed.items() if file in there},
             memory_limits=tuple(file for file in names.memory_limits if file in there),
+            kill=names.kill if self.kills else "",
         )
 
     @classmethod
@@ -160,14 +164,9 @@ class Group:
 
     def doors(self) -> list[int]:
         """Open descriptors, which the caller closes: a process of one thread that writes "0" to each is in the group,
-        whatever its own rights. With v1 that takes 60 us, while moving another process waits as `add` does."""
+        whatever its own rights. With v1 that takes 60 us. To move a process from outside takes the kernel 7 to 14 ms
+        when no group has changed for a while, and nothing on the machine can fork or end meanwhile."""
         return [os.open(f"{folder}/{self._names.door}", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
-
-    def add(self, pid: int) -> None:
-        """Blocks: the kernel lets no process of the machine fork or end meanwhile, and waits until that is certain,
-        7 to 14 ms when no group has changed for a while. So not on an event loop's thread."""
-        for folder in self.folders:
-            _write(f"{folder}/cgroup.procs", str(pid))
 
     def limit_memory(self, memory_mb: int, ephemeral_mb: int) -> None:
         """Of all processes, and the files in their /tmp, which the kernel counts as memory: hence the sum. What
@@ -210,12 +209,9 @@ class Group:
         found = _OOM_KILLS.search(_read(f"{self._memory}/{self._names.oom_kills}"))
         return 0 if found is None else int(found[1])
 
-    def kill(self) -> None:
-        """Ends everything in it at once, what has left its session and parents too. Where `Cgroups.kills` only."""
-        _write(f"{self.folders[0]}/cgroup.kill", "1")
-
     def remove(self) -> bool:
-        """Whether it is gone. Not yet, while a process in it is still dying: to be tried again a little later."""
+        """Whether it is gone. Not yet, while a process in it is still dying: to be tried again a little later. Where
+        `Cgroups.kills`, what is left in it ends, if it has left its session and its parents or not."""
         if self._total >= 0:
             os.close(self._total)
             self._total = -1
@@ -229,6 +225,8 @@ class Group:
                 if error.errno != errno.EBUSY:
                     raise
                 gone = False
+                if self._names.kill:
+                    _write(f"{folder}/{self._names.kill}", "1")
         return gone
 
 

@@ -52,7 +52,8 @@ class Sandbox(NamedTuple):
     def walls(self) -> tuple[Wall, ...]:
         held = () if self.cgroups is None else self.cgroups.controllers
         missing = self.no_cgroups or "the cgroup of eventfn has no controller for it"
-        return walls.of(self.tier, self.reason, self.landlock_abi, held, missing, root=os.geteuid() == 0)
+        kills = self.cgroups is not None and self.cgroups.kills
+        return walls.of(self.tier, self.reason, self.landlock_abi, held, missing, kills=kills, root=os.geteuid() == 0)
 
 
 class Probe:

@@ -26,12 +26,12 @@ class Wall(NamedTuple):
 
 
 def of(
-    tier: Tier, reason: str, landlock_abi: int, controllers: Collection[str], missing: str, *, root: bool
+    tier: Tier, reason: str, landlock_abi: int, controllers: Collection[str], missing: str, *, kills: bool, root: bool
 ) -> tuple[Wall, ...]:
-    """`reason`: why the tier is not full; `missing`: why a controller is."""
+    """`reason`: why the tier is not full; `missing`: why a controller is; `kills`: whether cgroups end what is left."""
     return (
         *_of_every_tier(),
-        *_of_the_tier(tier, reason, landlock_abi, root=root),
+        *_of_the_tier(tier, reason, landlock_abi, kills=kills, root=root),
         *_of_cgroups(tier, controllers, missing),
     )
 
@@ -45,29 +45,31 @@ def _of_every_tier() -> tuple[Wall, ...]:
         Wall("processes", True, "each function in processes of its own, which die with it and with the supervisor"),
         Wall("environment", True, "a function sees its own variables, code and layers, none of eventfn's or another's"),
         Wall("descriptors", True, "a function has its channel and its log, no open file of anybody else"),
-        Wall("privileges", True, "no_new_privs and no capabilities: setuid programs give nothing"),
         Wall("limits", True, "1024 open files, no core files, data memory of each process"),
     )
 
 
-def _of_the_tier(tier: Tier, reason: str, landlock_abi: int, *, root: bool) -> tuple[Wall, ...]:
+def _of_the_tier(tier: Tier, reason: str, landlock_abi: int, *, kills: bool, root: bool) -> tuple[Wall, ...]:
     full, confined = tier == "full", tier != "none"
+    privileges = "no_new_privs and no capabilities" if confined else "no_new_privs"
+    written = "its own /tmp" if full else "the machine's /tmp"
     network = "a loopback of its own, and beyond it what the function's `network` names"
     if tier == "landlock":
         network = "no sockets but between its own processes, unless the function's `network` asks for them"
     return (
         _wall("full sandbox", full, "namespaces, Landlock and seccomp", f"this is tier {tier}: {reason}"),
+        Wall("privileges", True, f"{privileges}: setuid programs give nothing"),
         _wall(
             "files",
             confined,
-            "the system's programs, its code and layers, for reading; its /tmp, for writing",
+            f"to read, the system's programs, its code and layers; to write, {written}; folders that it is declared",
             "a function reads and writes every file that this user may",
         ),
         _wall(
             "own /tmp",
             full,
             "gone with the environment, and no larger than ephemeral_storage",
-            "a folder on the machine's disk, which a function can fill",
+            "the machine's, where functions see each other's files and can fill the disk",
         ),
         _wall("network", confined, network, "a function reaches what this machine does, loopback too"),
         _wall(
@@ -90,7 +92,7 @@ def _of_the_tier(tier: Tier, reason: str, landlock_abi: int, *, root: bool) -> t
         ),
         _wall(
             "daemons",
-            full,
+            full or kills,
             "nothing that a function starts outlives its environment",
             "a process that leaves its session can stay when its environment ends",
         ),

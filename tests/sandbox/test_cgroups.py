@@ -242,20 +242,7 @@ async def test_the_way_in_is_open_from_namespaces_of_its_own(cgroups: Cgroups, g
     await removed(group)
 
 
-async def test_another_process_can_be_added(group: Group) -> None:
-    process = subprocess.Popen(["sleep", "1000"])
-    try:
-        group.add(process.pid)
-        assert not group.remove(), "there is a process in it"
-        for folder in group.folders:
-            assert str(process.pid) in (Path(folder) / "cgroup.procs").read_text().split()
-    finally:
-        process.kill()
-        process.wait()
-    await removed(group)
-
-
-async def test_all_in_it_is_killed_at_once(cgroups: Cgroups, group: Group) -> None:
+async def test_what_is_left_in_it_ends_with_it(cgroups: Cgroups, group: Group) -> None:
     if not cgroups.kills:
         pytest.skip("cgroup.kill is of cgroups v2, from Linux 5.14")
 
@@ -267,9 +254,8 @@ async def test_all_in_it_is_killed_at_once(cgroups: Cgroups, group: Group) -> No
 
     running = Child(group, escape)
     assert running.said() == "started"
-    group.kill()
+    running.end()  # its process group, of which the other is not any more
     await removed(group)
-    running.end()
 
 
 def test_a_group_that_is_removed_can_be_removed_again(cgroups: Cgroups) -> None:
@@ -279,8 +265,9 @@ def test_a_group_that_is_removed_can_be_removed_again(cgroups: Cgroups) -> None:
 
 
 def test_a_refused_write_names_the_call(cgroups: Cgroups, group: Group) -> None:
-    with pytest.raises(OSError, match=r"write\(/.*/cgroup.procs, 99999999\): No such process"):
-        group.add(99_999_999)
+    needs(cgroups, "memory")
+    with pytest.raises(OSError, match=r"write\(/.*/memory\.[a-z_]+, -5242880\): "):
+        group.limit_memory(-5, 0)
 
 
 def test_a_group_that_is_there_already_is_an_error(cgroups: Cgroups) -> None:
@@ -372,15 +359,14 @@ def test_what_is_written_to_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder,) = map(Path, group.folders)
     group.limit_memory(128, 512)
     group.limit_cpu(1769)
-    group.add(42)
-    group.kill()
+    fake.move(42, folder)
+    assert not group.remove()
     written = {
         "memory.max": str(640 * MB),
         "memory.swap.max": "0",
         "memory.oom.group": "1",
         "cpu.max": "20000 20000",
         "pids.max": "1024",
-        "cgroup.procs": "42",
         "cgroup.kill": "1",
     }
     assert {name: (folder / name).read_text() for name in written} == written

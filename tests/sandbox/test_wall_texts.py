@@ -15,8 +15,9 @@ NAMESPACES = CONFINED | {"full sandbox", "own /tmp", "process list", "daemons", 
 CGROUPS = {"process count", "total memory", "CPU share"}
 
 
-def enforced(tier: Tier, *controllers: str, abi: int = 7, root: bool = False) -> set[str]:
-    return {wall.name for wall in of(tier, "why", abi, controllers, "none here", root=root) if wall.enforced}
+def enforced(tier: Tier, *controllers: str, abi: int = 7, kills: bool = False, root: bool = False) -> set[str]:
+    walls = of(tier, "why", abi, controllers, "none here", kills=kills, root=root)
+    return {wall.name for wall in walls if wall.enforced}
 
 
 def test_what_stands_in_each_tier() -> None:
@@ -24,6 +25,7 @@ def test_what_stands_in_each_tier() -> None:
     assert enforced("none", root=True) == ALWAYS
     assert enforced("landlock", root=True) == CONFINED
     assert enforced("landlock", abi=5) == CONFINED - {"signals"}
+    assert enforced("landlock", kills=True) == CONFINED | {"daemons"}
     assert enforced("full") == NAMESPACES
     assert enforced("full", abi=1) == NAMESPACES
     assert enforced("full", "memory", "cpu", "pids") == NAMESPACES | CGROUPS
@@ -38,7 +40,7 @@ def test_what_each_controller_adds(controller: str, wall: str) -> None:
 
 def test_each_has_a_line_and_what_does_not_stand_says_why() -> None:
     for tier, root in itertools.product(get_args(Tier), (False, True)):
-        walls = of(tier, "the call failed", 3, (), "no controller", root=root)
+        walls = of(tier, "the call failed", 3, (), "no controller", kills=False, root=root)
         assert len({wall.name for wall in walls}) == len(walls)
         assert all(wall.meaning and "\n" not in wall.meaning for wall in walls)
         by_name = {wall.name: wall for wall in walls}
