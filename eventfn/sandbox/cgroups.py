@@ -41,7 +41,7 @@ class _Names(NamedTuple):
 
     required: dict[str, tuple[str, ...]]  # controller -> files without which it is of no use
     fixed: dict[str, str]  # file -> what is written when a group is made; left out where the kernel has no such file
-    memory_limits: tuple[str, ...]  # in this order: memory and swap together may not be less than memory
+    memory_limits: tuple[str, ...]  # the order in which they shrink: memory with swap is never less than memory
     cpu_limit: tuple[str, str]  # file, format of the quota
     memory_total: str
     memory_split: re.Pattern[bytes]  # of memory.stat: MemoryUsed's two, in either order
@@ -141,6 +141,7 @@ class Group:
         self.folders = tuple(dict.fromkeys(paths.values()))  # one with v2
         self._memory, self._cpu = paths.get("memory"), paths.get("cpu")
         self._most = 0  # bytes that processes may hold
+        self._limited = 0  # bytes that processes and files may take
         self._total = -1
         try:
             self._make(paths)
@@ -174,9 +175,11 @@ class Group:
         if self._memory is None:
             return
         self._most = memory_mb * _MB
-        total = str((memory_mb + ephemeral_mb) * _MB)
-        for file in self._names.memory_limits:
-            _write(f"{self._memory}/{file}", total)
+        total = (memory_mb + ephemeral_mb) * _MB
+        grows = 0 < self._limited < total
+        for file in reversed(self._names.memory_limits) if grows else self._names.memory_limits:
+            _write(f"{self._memory}/{file}", str(total))
+        self._limited = total
 
     def limit_cpu(self, memory_mb: int) -> None:
         """A share in proportion to memory_size. Lambda lets a function start with more, so this may come after init."""

@@ -26,7 +26,7 @@ def contain(policy: Policy) -> None:
             # First: the mounts come as descriptors, which the next step closes, and Landlock forbids mounting.
             mounts.finish(policy.mounts, tmp_mb=policy.tmp_mb)
         # From here on the process has the channel, the log pipe and /dev/null, and nothing of the zygote's.
-        descriptors.keep_only(channel=policy.channel, log_pipe=policy.log_pipe)
+        descriptors.keep_only(channel=policy.channel, log_pipe=policy.log_pipe, control=policy.control)
         channel = descriptors.CHANNEL
         if policy.tier != "full":
             # Before the function can spin: from here on the supervisor's death, of whatever kind, is this process's.

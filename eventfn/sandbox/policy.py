@@ -11,6 +11,7 @@ class Policy(NamedTuple):
     supervisor: int  # pid of the parent that it must not outlive
     channel: int  # descriptor of the channel to the supervisor
     log_pipe: int  # descriptor that becomes stdout and stderr
+    control: int | None  # descriptor of the socket on which it is asked for copies of itself (snap_start)
     mounts: tuple[tuple[int, str], ...]  # detached mounts, and their places
     readable: tuple[str, ...]  # folders and files that the second line, Landlock, lets through
     writable: tuple[str, ...]

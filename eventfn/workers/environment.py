@@ -22,31 +22,25 @@ import msgspec
 
 from eventfn.clock import Clock
 from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind
-from eventfn.sandbox import allow_list
-from eventfn.sandbox.allow_list import Plan, Target
+from eventfn.sandbox.allow_list import Target
 from eventfn.workers import failures, lines, wire
-from eventfn.workers.blanks import Blank
 from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
+from eventfn.workers.launching import Launch, Launched, Living
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
-from eventfn.workers.process import Process
 from eventfn.workers.relay import Relay
 from eventfn.workers.runtimes import python
 
 TAIL = 4096  # bytes of log that a caller may ask for
 _REST = 0.1  # seconds without a request until it is frozen, and between two looks at its memory
-_SHUTDOWN = 2.0  # seconds after SIGTERM, as in Lambda's shutdown phase
+_SHUTDOWN = 0.5  # seconds after SIGTERM, Lambda's for a runtime
 NEVER = float("inf")
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
 _MOST_NUMBERS = 1 << 31
 _LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
-
-
-def _plan(network: str | tuple[str, ...]) -> Plan | None:
-    return None if isinstance(network, str) else allow_list.plan(network)
 
 
 class InitFailed(Exception):
@@ -123,25 +117,25 @@ class Environment(asyncio.Protocol):
         self._relay: Relay | None = None
         self._cause: Failure | None = None  # why it was killed, when that was not its own doing
         self._undelivered = False
-        self._process: Process | None = None
+        self._process: Living | None = None
         self._channel_open = False
         self._logs: LogPipe
         self._transport: asyncio.Transport
 
     # --- starting --------------------------------------------------------------------------------------------------
 
-    async def start(self, blank: Blank, trees: Sequence[int], tier: str, init_timeout: float) -> None:
-        """Makes the blank this function's, until it can take a request. Raises InitFailed, NotStarted, OSError; then it
-        ends. `trees` are the mounts that its settings name; they are closed."""
+    async def start(self, launch: Launch, init_timeout: float, *, restored: bool = False) -> None:
+        """Until it can take a request; `restored`: its init has run already, in another one. Raises InitFailed,
+        NotStarted, OSError; then it ends."""
         began = self._clock.monotonic()
-        self._log(lines.init_start(*python.version_and_arn(self.prepared)))
+        runtime = python.version_and_arn(self.prepared)
+        self._log(lines.restore_start(*runtime) if restored else lines.init_start(*runtime))
         try:
-            plan = _plan(self.prepared.function.network)
-            await self._specialise(blank, trees, tier, plan)
+            launched = await self._launch(launch)
             async with asyncio.timeout(init_timeout):
                 await self._ready
-            if plan is not None:
-                self._open_relay(plan.targets)
+            if launched.relayed is not None:
+                self._open_relay(launched.relayed.targets)
         except TimeoutError:
             self._log(lines.init_report(init_timeout * 1000, "timeout", None))
             self.kill()
@@ -154,11 +148,30 @@ class Environment(asyncio.Protocol):
         except BaseException:
             self.kill()
             raise
-        if blank.process.group is not None:  # after the init, as Lambda does: a start has all the CPU that there is
-            blank.process.group.limit_cpu(int(self.prepared.function.memory_size))
+        launched.process.limit_cpu_to(int(self.prepared.function.memory_size))
         self._init_ms = (self._clock.monotonic() - began) * 1000
+        if restored:
+            self._log(lines.restore_report(self._init_ms))
         self.idle_since = self._clock.monotonic()
-        self._look_after()
+
+    async def _launch(self, launch: Launch) -> Launched:
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        self._logs = LogPipe(log_read, self._log)
+        try:
+            launched = launch(self._stream, log_write)
+        finally:
+            os.close(log_write)
+        self._process = launched.process
+        self._doors = launched.doors
+        launched.process.on_end(self._exited)
+        try:
+            await self._loop.create_unix_connection(lambda: self, sock=launched.channel)
+        except BaseException:
+            launched.channel.close()
+            raise
+        if launched.unsent:
+            self._transport.write(launched.unsent)
+        return launched
 
     def _open_relay(self, targets: Sequence[Target]) -> None:
         """It has handed over the sockets of its allow-list before it was ready."""
@@ -175,39 +188,11 @@ class Environment(asyncio.Protocol):
         except ValueError as error:
             raise NotStarted(f"environment not started: {error}") from None
 
-    async def _specialise(self, blank: Blank, trees: Sequence[int], tier: str, plan: Plan | None) -> None:
-        process, channel = blank
-        self._process = process
-        if process.group is not None:
-            function = self.prepared.function
-            process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
-        log_read, log_write = os.pipe2(os.O_CLOEXEC)
-        self._logs = LogPipe(log_read, self._log)
-        process.on_end(self._exited)
-        settings = python.settings(self.prepared, self._stream, tier, plan, provisioned=self.provisioned)
-        frame = wire.settings(settings)
-        channel.setblocking(False)
-        handed = [log_write, *trees]
-        if plan is not None:
-            self._doors, theirs = socket.socketpair()
-            handed.insert(1, theirs.detach())
-        try:
-            # Nothing has been written yet, so at least the descriptors and a part of the frame find room.
-            sent = socket.send_fds(channel, [frame], handed)
-        except BrokenPipeError:
-            sent = len(frame)  # it is dead: its exit says why
-        finally:
-            for descriptor in handed:
-                os.close(descriptor)
-        try:
-            await self._loop.create_unix_connection(lambda: self, sock=channel)
-        except BaseException:
-            channel.close()
-            raise
-        if sent < len(frame):
-            self._transport.write(frame[sent:])
-
     # --- running ---------------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> Living | None:
+        return self._process
 
     @property
     def full(self) -> bool:
@@ -374,7 +359,7 @@ class Environment(asyncio.Protocol):
 
     # --- between requests --------------------------------------------------------------------------------------------
 
-    def _look_after(self) -> None:
+    def look_after(self) -> None:
         """From time to time while it runs: holds it to its memory, and stops it once it has nothing to do.
 
         Not at once, as Lambda does: the next request mostly comes sooner, and two signals cost a tenth of it.
@@ -391,13 +376,13 @@ class Environment(asyncio.Protocol):
             process.freeze()
             self._frozen = True
             return
-        self._loop.call_later(_REST, self._look_after)
+        self._loop.call_later(_REST, self.look_after)
 
     def _thaw(self) -> None:
         assert self._process is not None
         self._frozen = False
         self._process.thaw()
-        self._loop.call_later(_REST, self._look_after)
+        self._loop.call_later(_REST, self.look_after)
 
     # --- the channel -----------------------------------------------------------------------------------------------
 
@@ -528,7 +513,7 @@ class Environment(asyncio.Protocol):
         self.gone.set_result(None)
         self._owner.gone(self, undelivered)
 
-    def _why_it_ended(self, process: Process) -> Failure:
+    def _why_it_ended(self, process: Living) -> Failure:
         assert process.exit_code is not None
         # Without a cgroup that counts it, a SIGKILL at the memory limit is taken for the kernel's.
         full = self._peak_kb >= self.prepared.function.memory_size * 1024

@@ -19,6 +19,7 @@ from eventfn.event import Outcome
 from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import Environment, Request
 from eventfn.workers.failures import Failure
+from eventfn.workers.snapshots import Snapshot
 
 # A function that answers within this computes; a slower one mostly waits, and costs no cache. Not less, since what is
 # measured here has turns of the loop in it, which take milliseconds under hundreds of connections.
@@ -52,6 +53,7 @@ class Fleet:
         self.starting = 0
         self.failures = 0  # failed inits in a row
         self.retired = False
+        self.snapshot: asyncio.Task[Snapshot] | None = None  # of a function with snap_start
         self.held_back = False  # no provisioned starts for now, after failed ones
         self._host = host
         self._free: list[Environment] = []

@@ -23,6 +23,14 @@ def init_report(milliseconds: float, status: str, error_type: str | None) -> str
     return f"INIT_REPORT Init Duration: {milliseconds:.2f} ms\tPhase: init\tStatus: {status}{suffix}"
 
 
+def restore_start(version: str, arn: str) -> str:
+    return f"RESTORE_START Runtime Version: {version}\tRuntime Version ARN: {arn}"
+
+
+def restore_report(milliseconds: float) -> str:
+    return f"RESTORE_REPORT Restore Duration: {milliseconds:.2f} ms"
+
+
 def start(request_id: str, version: str) -> str:
     return f"START RequestId: {request_id} Version: {version}"
 

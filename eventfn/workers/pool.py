@@ -9,41 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventfn.clock import Clock
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.functions import model
-from eventfn.sandbox import allow_list, privileges
+from eventfn.sandbox import privileges
 from eventfn.sandbox.probe import Sandbox
-from eventfn.workers.blanks import Blank, Blanks
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Request
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.names import Names
-from eventfn.workers.owners import Owners
-from eventfn.workers.runtimes import python
-from eventfn.workers.zygote import Kind, Tree, Zygote, ZygoteDied
+from eventfn.workers.sandboxes import Sandboxes
+from eventfn.workers.snapshots import Snapshot
+from eventfn.workers.zygote import ZygoteDied
 
 _log = logging.getLogger(__name__)
 
 _SLOT_SECONDS = (
     1.0  # a start gives its turn on after this: by then it waits for something, mostly, and does not compute
 )
-_ZYGOTE_ATTEMPTS = 3  # for one start
+_ATTEMPTS = 3  # for one start, when zygotes die over it
+_INIT_OF_A_SNAPSHOT = 130.0  # seconds, or the function's timeout: Lambda's
 _BACK_OFF = (1.0, 60.0)  # seconds between provisioned starts that fail: first, most
-
-
-class Source(NamedTuple):
-    """Where the environments of one interpreter come from."""
-
-    zygote: Zygote
-    blanks: Blanks
 
 
 class WorkerPool:
@@ -52,16 +45,13 @@ class WorkerPool:
     def __init__(self, settings: model.Workers, clock: Clock, logs: LogSink) -> None:
         self._settings = settings
         self._sandbox: Sandbox
+        self._sandboxes: Sandboxes
         self._names: Names
-        self._owners = Owners()
         self._clock = clock
         self._logs = logs
         self._fleets: dict[str, Fleet] = {}
         self._retired: set[Fleet] = set()
         self._environments: set[Environment] = set()  # every one that has a process
-        self._sources: dict[str, asyncio.Task[Source]] = {}
-        self._blanks: list[Blanks] = []
-        self._started_zygotes: list[Zygote] = []  # dead ones too, while a clone of theirs may be left
         self._wanting: deque[Fleet] = deque()
         self._slots = 2 * (os.cpu_count() or 1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +64,7 @@ class WorkerPool:
         # This process holds every function's variables, and functions run as its user: none may open its memory.
         privileges.hide_memory()
         self._sandbox = sandbox
+        self._sandboxes = Sandboxes(sandbox, self._clock)
         self._names = Names(self._clock)
         self._own(self._reap())
 
@@ -88,7 +79,7 @@ class WorkerPool:
         if old is not None:
             new.waiting, old.waiting = old.waiting, new.waiting  # nobody's request is lost between two versions
             self._retire(old)
-        self._own(self._warm(prepared.interpreter))
+        self._own(self._warm(new))
         self.wants(new)
 
     def retire(self, name: str) -> None:
@@ -102,6 +93,8 @@ class WorkerPool:
 
     def empty(self, fleet: Fleet) -> None:
         self._retired.discard(fleet)
+        if (taken := fleet.snapshot) is not None and taken.done() and not taken.cancelled() and not taken.exception():
+            taken.result().end()
 
     # --- the hot path ----------------------------------------------------------------------------------------------
 
@@ -186,22 +179,23 @@ class WorkerPool:
     async def _started(self, fleet: Fleet, provisioned: bool) -> Environment | None:
         """A ready environment; None when there is none and whoever waited for it knows."""
         why = ""
-        for _ in range(_ZYGOTE_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
+            environment: Environment | None = None
             try:
-                blank, trees = await self._place(fleet.prepared)
-            except ZygoteDied as error:
-                why = str(error)
-                continue
-            except OSError as error:
-                why = str(error)
-                break
-            environment = self._new(fleet, provisioned)
-            try:
-                await environment.start(blank, trees, self._sandbox.tier, self._settings.init_timeout)
+                if fleet.prepared.function.snap_start:
+                    snapshot = await self._snapshot(fleet)
+                    environment = self._new(fleet)
+                    await environment.start(snapshot.copy, self._settings.init_timeout, restored=True)
+                else:
+                    launch = await self._sandboxes.launch(fleet.prepared, provisioned=provisioned)
+                    environment = self._new(fleet, provisioned=provisioned)
+                    await environment.start(launch, self._settings.init_timeout)
             except InitFailed as error:
-                fleet.failed(environment, error.failure)
+                fleet.failed(environment or self._new(fleet), error.failure)
                 self._hold_back(fleet)
                 return None
+            except ZygoteDied as error:
+                why = str(error)
             except (NotStarted, OSError) as error:
                 why = str(error)
                 break
@@ -210,6 +204,7 @@ class WorkerPool:
                 why = f"EventfnBug: {error!r}"
                 break
             else:
+                environment.look_after()
                 return environment
         # Nothing ran, and it is not the function's fault.
         fleet.failures += 1
@@ -218,28 +213,40 @@ class WorkerPool:
         self._hold_back(fleet)
         return None
 
-    async def _place(self, prepared: Prepared) -> tuple[Blank, list[int]]:
-        """A sandbox that stands, and what is to be mounted in it. Raises ZygoteDied, OSError."""
-        network = prepared.function.network
-        if (why := allow_list.unenforceable(network, self._sandbox.tier)) is not None:
-            raise OSError(errno.ENOTSUP, why)
-        source = await self._source(prepared.interpreter)
-        shared = bool(prepared.function.file_system_configs) and os.geteuid() == 0
-        trees: list[int] = []
-        if self._sandbox.tier == "full":
-            trees = await source.zygote.trees([await self._tree(place) for place in python.places(prepared, "full")])
+    async def _snapshot(self, fleet: Fleet) -> Snapshot:
+        """The one that this function's environments are copies of; one start for all who wait. Raises InitFailed,
+        NotStarted, ZygoteDied, OSError."""
+        task = fleet.snapshot
+        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().dead):
+            task = None
+        if task is None:
+            task = fleet.snapshot = asyncio.create_task(self._take_snapshot(fleet))
+        return await asyncio.shield(task)
+
+    async def _take_snapshot(self, fleet: Fleet) -> Snapshot:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            return await source.blanks.take(Kind(network == "egress", shared)), trees
+            with theirs:
+                launch = await self._sandboxes.launch(fleet.prepared, control=theirs)
+                original = self._new(fleet)
+                timeout = max(_INIT_OF_A_SNAPSHOT, float(fleet.prepared.function.timeout))
+                await original.start(launch, timeout)
         except BaseException:
-            for descriptor in trees:
-                os.close(descriptor)
+            ours.close()
             raise
+        snapshot = Snapshot(fleet.prepared, original, ours)
+        if fleet.retired and not fleet.environments:
+            original.end()
+        return snapshot
 
-    async def _tree(self, place: python.Place) -> Tree:
-        owners = await self._owners.of(place.path) if place.shared and os.geteuid() == 0 else None
-        return Tree(place.path, place.read_only, owners)
+    async def _warm(self, fleet: Fleet) -> None:
+        await self._sandboxes.warm(fleet.prepared.interpreter)
+        if fleet.prepared.function.snap_start and not fleet.retired:
+            # As soon as it is published, as in Lambda. Whoever invokes it takes another one if this fails, and is told.
+            with contextlib.suppress(InitFailed, NotStarted, ZygoteDied, OSError):
+                await self._snapshot(fleet)
 
-    def _new(self, fleet: Fleet, provisioned: bool) -> Environment:
+    def _new(self, fleet: Fleet, *, provisioned: bool = False) -> Environment:
         environment = Environment(fleet.prepared, fleet, self._clock, self._logs, self._names, provisioned=provisioned)
         self._environments.add(environment)
         environment.gone.add_done_callback(lambda _: self._environments.discard(environment))
@@ -257,30 +264,6 @@ class WorkerPool:
         await self._clock.sleep(seconds)
         fleet.held_back = False
         self.wants(fleet)
-
-    # --- where sandboxes come from -----------------------------------------------------------------------------------
-
-    async def _source(self, interpreter: str) -> Source:
-        """A living zygote of this interpreter, one start for all who wait. Raises ZygoteDied, OSError."""
-        task = self._sources.get(interpreter)
-        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().zygote.dead):
-            task = None
-        if task is None:
-            task = self._sources[interpreter] = asyncio.create_task(self._start_source(interpreter))
-        return await asyncio.shield(task)
-
-    async def _start_source(self, interpreter: str) -> Source:
-        zygote = Zygote(interpreter, self._sandbox)
-        self._started_zygotes = [old for old in self._started_zygotes if not (old.dead and old.reap_strays())]
-        self._started_zygotes.append(zygote)
-        await zygote.started()
-        blanks = Blanks(zygote, self._sandbox, self._clock)
-        self._blanks.append(blanks)
-        return Source(zygote, blanks)
-
-    async def _warm(self, interpreter: str) -> None:
-        with contextlib.suppress(ZygoteDied, OSError):  # whoever needs it tries again, and is told
-            await self._source(interpreter)
 
     # --- ending ----------------------------------------------------------------------------------------------------
 
@@ -309,7 +292,7 @@ class WorkerPool:
         if self._closed:
             return
         self._closed = True
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *self._sources.values()]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -326,11 +309,8 @@ class WorkerPool:
             while fleet.waiting:
                 self._refuse(fleet.waiting.popleft(), "the workers were closed before it ran")
         await asyncio.gather(*(environment.gone for environment in environments))
-        await asyncio.gather(*(blanks.close() for blanks in self._blanks))
-        await self._owners.close()
         self._names.close()
-        for zygote in self._started_zygotes:
-            zygote.close()
+        await self._sandboxes.close()
 
     def _own(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

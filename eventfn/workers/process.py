@@ -72,6 +72,12 @@ class Process:
         if not group.remove():  # what an init has ended is still dying
             self._loop.call_later(_DYING, self._remove, group)
 
+    def limit_cpu_to(self, memory_mb: int) -> None:
+        """Its share of the CPU, which goes with its memory_size. After the init, as Lambda has it: a start has all the
+        CPU that there is."""
+        if self.group is not None:
+            self.group.limit_cpu(memory_mb)
+
     def memory_kb(self) -> int:
         """The most memory that the handler has held until now, in KB; 0 when it is gone."""
         try:

@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network: (
         NetworkPlan | None
     )  # of an allow-list; a socket for the listeners comes with this frame, right behind the log
+    snapshot: bool  # it makes copies of itself: its control socket comes behind the log's descriptor and the network's
     task_root: str
     path: list[str]  # before the standard library in sys.path
     bytecode: dict[str, str]  # folder of the path -> folder with what was compiled of it at publish time

@@ -10,8 +10,8 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from eventfn.sandbox import contain, mounts, network, policy
-from eventfn.workers.child import compiled, frames, loading, logs, results, serving
+from eventfn.sandbox import contain, descriptors, mounts, network, policy
+from eventfn.workers.child import compiled, frames, loading, logs, results, serving, snapshot
 from eventfn.workers.child.ground import Ground
 
 
@@ -27,12 +27,14 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
             _open_doors(settings["network"], trees.pop(0))
         except OSError as error:
             never_started(channel, str(error))
+    control = trees.pop(0) if settings["snapshot"] else None
     walls = policy.Policy(
         tier=ground.tier,
         filter=ground.on_machines_network if machines_network else ground.alone,
         supervisor=settings["supervisor"],
         channel=channel,
         log_pipe=log_pipe,
+        control=control,
         mounts=tuple(zip(trees, settings["mounts"], strict=True)),
         readable=(*ground.readable, *settings["readable"]),
         writable=(*ground.writable, *settings["writable"]),
@@ -52,16 +54,36 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
     try:
         handler = loading.load(settings["handler"])
         serve = serving.choose(handler, settings)
+        if control is not None:
+            snapshot.run_hooks_before()
     except Exception as error:
-        failure = results.describe(error, "")
-        logs.log_failure(failure)
-        logs.flush()
-        frames.write(frames.CHANNEL, frames.join(frames.INIT_ERROR, failure.header, failure.payload))
-        os._exit(1)
-    frames.write(frames.CHANNEL, frames.join(frames.READY))
+        _fail(error)
+    _say_ready()
+    if control is not None:
+        gc.collect()
+        gc.freeze()  # what the init has made is not looked through, and so not copied, in each copy again
+        copied = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))
+        os.environ.update(copied["variables"])
+        try:
+            snapshot.run_hooks_after()
+        except Exception as error:
+            _fail(error)
+        _say_ready()
     serve()
     logs.flush()
     os._exit(0)
+
+
+def _say_ready() -> None:
+    frames.write(frames.CHANNEL, frames.join(frames.READY))
+
+
+def _fail(error: Exception) -> NoReturn:
+    failure = results.describe(error, "")
+    logs.log_failure(failure)
+    logs.flush()
+    frames.write(frames.CHANNEL, frames.join(frames.INIT_ERROR, failure.header, failure.payload))
+    os._exit(1)
 
 
 def _open_doors(plan: dict[str, Any], supervisor: int) -> None:

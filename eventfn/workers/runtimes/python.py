@@ -115,11 +115,17 @@ def places(prepared: Prepared, tier: str) -> list[Place]:
 
 
 def settings(
-    prepared: Prepared, stream: str, tier: str, network: allow_list.Plan | None, *, provisioned: bool
+    prepared: Prepared,
+    stream: str,
+    tier: str,
+    network: allow_list.Plan | None,
+    *,
+    provisioned: bool = False,
+    snapshot: bool = False,
 ) -> Settings:
     """What a Python environment is told about itself."""
     function, found = prepared.function, places(prepared, tier)
-    at = {place.path: place.target for place in found}
+    at = {place.path: place.target for place in reversed(found)}  # its own places before those it is given
     root, opt = at[prepared.task_root], at.get(prepared.opt_root or "")
     libraries = [] if opt is None else [f"{opt}/python/lib/{prepared.runtime}/site-packages", f"{opt}/python"]
     return Settings(
@@ -136,7 +142,8 @@ def settings(
         task_root=root,
         path=[root, *libraries, mounts.RUNTIME if tier == "full" else _STAND_INS],
         bytecode=_bytecode(prepared, at),
-        variables=_variables(prepared, root, opt, stream, provisioned),
+        snapshot=snapshot,
+        variables=_variables(prepared, root, opt, stream, _initialization(provisioned=provisioned, snapshot=snapshot)),
     )
 
 
@@ -148,7 +155,7 @@ def _bytecode(prepared: Prepared, at: Mapping[str, str]) -> dict[str, str]:
     return {at[prepared.task_root]: f"{compiled}/task"} | opt
 
 
-def _variables(prepared: Prepared, root: str, opt: str | None, stream: str, provisioned: bool) -> dict[str, str]:
+def _variables(prepared: Prepared, root: str, opt: str | None, stream: str, initialization: str) -> dict[str, str]:
     function = prepared.function
     folders = [os.path.dirname(prepared.interpreter), "/usr/local/bin", "/usr/bin", "/bin"]  # noqa: PTH120
     libraries = [root, f"{root}/lib", *([] if opt is None else [f"{opt}/lib"])]
@@ -168,13 +175,24 @@ def _variables(prepared: Prepared, root: str, opt: str | None, stream: str, prov
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(int(function.memory_size)),
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "provisioned-concurrency" if provisioned else "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization,
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "LAMBDA_TASK_ROOT": root,
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
     }
     return settable | function.environment | reserved
+
+
+def _initialization(*, provisioned: bool, snapshot: bool) -> str:
+    if snapshot:
+        return "snap-start"
+    return "provisioned-concurrency" if provisioned else "on-demand"
+
+
+def variables_of_a_copy(stream: str) -> dict[str, str]:
+    """What differs in an environment that was copied from another one."""
+    return {"AWS_LAMBDA_LOG_STREAM_NAME": stream}
 
 
 def version_and_arn(prepared: Prepared) -> tuple[str, str]:

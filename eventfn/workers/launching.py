@@ -1,0 +1,93 @@
+"""How an environment comes by its processes: a blank sandbox made this function's own, or a copy of one whose init has
+run (snapshots.py).
+
+Belongs here: what is sent before an environment speaks for the first time. Does not: what is said afterwards
+(environment.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from eventfn.sandbox import allow_list
+from eventfn.sandbox.cgroups import Group
+from eventfn.workers import wire
+from eventfn.workers.blanks import Blank
+from eventfn.workers.contract import Prepared
+from eventfn.workers.runtimes import python
+
+
+class Living(Protocol):
+    """The processes of an environment, as it has to do with them: process.Process, snapshots.Copy."""
+
+    exit_code: int | None
+    peak_kb: int
+    ran_out_of_memory: bool
+
+    @property
+    def group(self) -> Group | None: ...
+
+    def on_end(self, ended: Callable[[], None]) -> None: ...
+    def kill(self) -> None: ...
+    def ask_to_end(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def memory_kb(self) -> int: ...
+    def limit_cpu_to(self, memory_mb: int) -> None: ...
+
+
+class Launched(NamedTuple):
+    process: Living
+    channel: socket.socket
+    unsent: bytes = b""  # of the settings, when they were too long for the socket
+    relayed: allow_list.Plan | None = None
+    doors: socket.socket | None = None  # on which the listeners of `relayed` come, before it is ready
+
+
+class Launch(Protocol):
+    def __call__(self, stream: str, log_pipe: int) -> Launched:
+        """`log_pipe` is the descriptor that becomes its stdout and stderr; it stays the caller's. Raises OSError."""
+        ...
+
+
+def in_blank(
+    blank: Blank,
+    trees: Sequence[int],
+    prepared: Prepared,
+    tier: str,
+    *,
+    provisioned: bool = False,
+    control: socket.socket | None = None,
+) -> Launch:
+    """`trees` are the mounts that its settings name, `control` the snapshot's end of its socket; both are closed."""
+    function = prepared.function
+    plan = None if isinstance(function.network, str) else allow_list.plan(function.network)
+
+    def launch(stream: str, log_pipe: int) -> Launched:
+        process, channel = blank
+        channel.setblocking(False)
+        if process.group is not None:
+            process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
+        settings = python.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=control is not None)
+        frame = wire.settings(settings)
+        doors: socket.socket | None = None
+        handed = list(trees)
+        if control is not None:
+            handed.insert(0, control.detach())
+        if plan is not None:
+            doors, theirs = socket.socketpair()
+            handed.insert(0, theirs.detach())
+        try:
+            # Nothing has been written yet, so at least the descriptors and a part of the frame find room.
+            sent = socket.send_fds(channel, [frame], [log_pipe, *handed])
+        except BrokenPipeError:
+            sent = len(frame)  # it is dead: its exit says why
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
+        return Launched(process, channel, frame[sent:], plan, doors)
+
+    return launch

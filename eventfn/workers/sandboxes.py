@@ -1,0 +1,96 @@
+"""Where sandboxes come from: a zygote and its blanks for each interpreter, and what of the machine is mounted in one.
+
+Belongs here: which sandbox a function needs. Does not: when it needs one (pool.py), what it does in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from typing import NamedTuple
+
+from eventfn.clock import Clock
+from eventfn.sandbox import allow_list
+from eventfn.sandbox.probe import Sandbox
+from eventfn.workers import launching
+from eventfn.workers.blanks import Blanks
+from eventfn.workers.contract import Prepared
+from eventfn.workers.owners import Owners
+from eventfn.workers.runtimes import python
+from eventfn.workers.zygote import Kind, Tree, Zygote, ZygoteDied
+
+
+class _Source(NamedTuple):
+    zygote: Zygote
+    blanks: Blanks
+
+
+class Sandboxes:
+    def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
+        self._sandbox = sandbox
+        self._clock = clock
+        self._owners = Owners()
+        self._sources: dict[str, asyncio.Task[_Source]] = {}  # by interpreter
+        self._blanks: list[Blanks] = []
+        self._zygotes: list[Zygote] = []  # dead ones too, while a clone of theirs may be left
+
+    async def launch(
+        self, prepared: Prepared, *, provisioned: bool = False, control: socket.socket | None = None
+    ) -> launching.Launch:
+        """A sandbox that waits for this function, and what is to be mounted in it. Raises ZygoteDied, OSError."""
+        network, tier = prepared.function.network, self._sandbox.tier
+        if (why := allow_list.unenforceable(network, tier)) is not None:
+            raise OSError(errno.ENOTSUP, why)
+        source = await self._source(prepared.interpreter)
+        shared = bool(prepared.function.file_system_configs) and os.geteuid() == 0
+        trees: list[int] = []
+        if tier == "full":
+            trees = await source.zygote.trees([await self._tree(place) for place in python.places(prepared, tier)])
+        try:
+            blank = await source.blanks.take(Kind(network == "egress", shared))
+        except BaseException:
+            for descriptor in trees:
+                os.close(descriptor)
+            raise
+        return launching.in_blank(blank, trees, prepared, tier, provisioned=provisioned, control=control)
+
+    async def warm(self, interpreter: str) -> None:
+        """Has blanks of it ready soon."""
+        with contextlib.suppress(ZygoteDied, OSError):  # whoever needs it tries again, and is told
+            await self._source(interpreter)
+
+    async def _tree(self, place: python.Place) -> Tree:
+        owners = await self._owners.of(place.path) if place.shared and os.geteuid() == 0 else None
+        return Tree(place.path, place.read_only, owners)
+
+    async def _source(self, interpreter: str) -> _Source:
+        """With a living zygote; one start for all who wait. Raises ZygoteDied, OSError."""
+        task = self._sources.get(interpreter)
+        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().zygote.dead):
+            task = None
+        if task is None:
+            task = self._sources[interpreter] = asyncio.create_task(self._start_source(interpreter))
+        return await asyncio.shield(task)
+
+    async def _start_source(self, interpreter: str) -> _Source:
+        zygote = Zygote(interpreter, self._sandbox)
+        self._zygotes = [old for old in self._zygotes if not (old.dead and old.reap_strays())]
+        self._zygotes.append(zygote)
+        await zygote.started()
+        blanks = Blanks(zygote, self._sandbox, self._clock)
+        self._blanks.append(blanks)
+        return _Source(zygote, blanks)
+
+    async def close(self) -> None:
+        """Ends what nobody took, and the zygotes. To be called when no environment is left."""
+        tasks = list(self._sources.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(blanks.close() for blanks in self._blanks))
+        await self._owners.close()
+        for zygote in self._zygotes:
+            zygote.close()
