@@ -414,7 +414,8 @@ class Connection(asyncio.Protocol):
             return
         server = self._server
         head = request.head
-        body = response.body if response.has_body else b""
+        has_body = response.has_body
+        body = response.body if has_body else b""
         keep_alive = request.keep_alive and not server.draining
         if not keep_alive:
             connection = b"connection: close\r\n\r\n"
@@ -430,7 +431,7 @@ class Connection(asyncio.Protocol):
                 self._request_id.encode(),
                 b"\r\n",
                 response.lines,
-                b"content-length: %d\r\n" % len(body) if response.has_body else b"",
+                b"content-length: %d\r\n" % len(body) if has_body else b"",
                 connection,
             )
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from eventfn_http.head import Head
 from eventfn_http.responses import Response
 
@@ -14,18 +16,15 @@ _LONGEST_HEAD = 4096  # bytes: longer ones are not remembered
 _MOST_HEADS = 1024
 
 
-class Request:
+class Request(msgspec.Struct):
     """One request on its way: first its head, then what to do with it, then its body."""
 
-    __slots__ = ("body", "head", "keep_alive", "parameters", "response", "route")
-
-    def __init__(self, head: Head | None, keep_alive: bool, response: Response | None = None) -> None:
-        self.head = head  # None: it could not be understood
-        self.keep_alive = keep_alive
-        self.response = response  # settled without a function: not found, not allowed, refused
-        self.route: Route | None = None
-        self.parameters: dict[str, str] = {}
-        self.body: bytes | bytearray = b""
+    head: Head | None  # None: it could not be understood
+    keep_alive: bool
+    response: Response | None = None  # settled without a function: not found, not allowed, refused
+    route: Route | None = None
+    parameters: dict[str, str] = {}
+    body: bytes | bytearray = b""
 
 
 class Known:
@@ -49,11 +48,7 @@ class Known:
         assert head is not None
         if len(data) - end != head.length:
             return None
-        request = Request(head, True, model.response)
-        request.route = model.route
-        request.parameters = model.parameters
-        request.body = data[end:]
-        return request
+        return Request(head, True, model.response, model.route, model.parameters, data[end:])
 
     def remember(self, data: bytes, request: Request) -> bool:
         """`request` came as `data`, with nothing before or behind it. Whether that is certain by the head's length."""

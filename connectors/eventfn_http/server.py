@@ -104,8 +104,9 @@ class Server:
             # Room for a whole run of ids below 2**48, so that the last group never grows a digit.
             self._id_next = int.from_bytes(chance[10:], "big") & ~(_IDS_PER_HEAD - 1)
             self._id_end = self._id_next + _IDS_PER_HEAD
-        self._id_next += 1
-        return f"{self._id_head}{self._id_next - 1:012x}"
+        number = self._id_next
+        self._id_next = number + 1
+        return self._id_head + number.to_bytes(6, "big").hex()
 
     # --- connections -----------------------------------------------------------------------------------------------
 
