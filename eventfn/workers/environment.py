@@ -99,7 +99,9 @@ class Environment(asyncio.Protocol):
         self._names = names
         self._loop = asyncio.get_running_loop()
         self._name = prepared.function.name
-        self._timeout: float = prepared.function.timeout
+        # Plain numbers: what a subclass of int or float does takes longer.
+        self._memory_mb = int(prepared.function.memory_size)
+        self._timeout = float(prepared.function.timeout)
         self._timeout_ms = int(self._timeout * 1000)
         self._stream = lines.log_stream(clock.now_ms(), "$LATEST", uuid.uuid4().hex)
         self._number = 0
@@ -271,9 +273,8 @@ class Environment(asyncio.Protocol):
         request_id, init_ms = request.invocation.request_id, self._init_ms
         self._init_ms = None  # only the first request of an environment is a cold start
         used_mb = -(-self._peak_kb // 1024)
-        memory_mb = self.prepared.function.memory_size
         end = lines.end(request_id)
-        report = lines.report(request_id, milliseconds, memory_mb, used_mb, init_ms, suffix)
+        report = lines.report(request_id, milliseconds, self._memory_mb, used_mb, init_ms, suffix)
         now_ms = self._clock.now_ms()
         told = [(now_ms, end), (now_ms, report)]
         if request.start_due < NEVER:
