@@ -36,6 +36,7 @@ MOMENT = 0.3
 EARLY = 10  # each so many kills, one more comes while the node is still starting
 SEED = 20_260_101
 
+# A whole CPU for each function: otherwise working off what was accepted takes most of the time.
 PROJECT = """
     [limits]
     asynchronous_concurrency = 4
@@ -52,6 +53,7 @@ PROJECT = """
 
     [functions.submitted]
     handler = "work.submitted"
+    memory_size = 1769
     file_system_configs = [{ path = "attempts" }]
     environment = { ATTEMPTS = "${EVENTFN_FOLDER}/attempts" }
     timeout = 60
@@ -68,6 +70,7 @@ PROJECT = """
 
     [functions.filed]
     handler = "work.filed"
+    memory_size = 1769
     file_system_configs = [{ path = "attempts" }]
     environment = { ATTEMPTS = "${EVENTFN_FOLDER}/attempts" }
     retry_delays = ["50ms"]
@@ -79,6 +82,7 @@ PROJECT = """
 
     [functions.worked]
     handler = "work.worked"
+    memory_size = 1769
     file_system_configs = [{ path = "attempts" }]
     environment = { ATTEMPTS = "${EVENTFN_FOLDER}/attempts" }
 
