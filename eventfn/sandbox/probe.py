@@ -109,7 +109,7 @@ def judge(trial: str, cgroups: Cgroups | None, no_cgroups: str, proc: Path = Pat
         tier, reason = "none", found["confine"].partition(" ")[2]
     elif found["namespaces"]:
         code, _, call = found["namespaces"].partition(" ")
-        tier, reason = "landlock", f"{call}: {_no_namespaces(int(code), proc)}"
+        tier, reason = "landlock", f"{call}: {_no_namespaces(int(code), call, proc)}"
     proc_kind: Proc = "pid" if found["proc"] == "pid" else "none"
     return Sandbox(tier, reason, int(found["landlock"]), proc_kind, cgroups, no_cgroups)
 
@@ -123,8 +123,10 @@ def _no_landlock(proc: Path) -> str:
     return "it takes Linux 5.13, and `landlock` in /sys/kernel/security/lsm, which the boot parameter lsm= sets"
 
 
-def _no_namespaces(code: int, proc: Path) -> str:
+def _no_namespaces(code: int, call: str, proc: Path) -> str:
     denied, root = code in (errno.EPERM, errno.EACCES), os.geteuid() == 0
+    if code == errno.EACCES and call.startswith("open_tree("):  # an interpreter in somebody else's home, mostly
+        return "the user of eventfn must be allowed to open this folder, and all above it"
     if denied and _filtered(proc):
         return f"{_FILTER}seccomp=unconfined --security-opt apparmor=unconfined"
     if denied and (profile := _read(proc / "self/attr/current")).endswith("(enforce)"):

@@ -206,6 +206,7 @@ def test_the_tier(said: str, tier: Tier, abi: int, proc: str) -> None:
 
 
 NO_LANDLOCK = ALL.replace("landlock 7", "landlock 0")
+CLOSED = ALL.replace("namespaces ", "namespaces 13 open_tree('/home/ada'): Permission denied")
 DENIED = ALL.replace("namespaces ", "namespaces 1 unshare(CLONE_NEWUSER): Operation not permitted")
 
 
@@ -217,6 +218,7 @@ DENIED = ALL.replace("namespaces ", "namespaces 1 unshare(CLONE_NEWUSER): Operat
         (DENIED, {"sys/kernel/apparmor_restrict_unprivileged_userns": "1\n"}, "sysctl kernel.apparmor_restrict"),
         (DENIED, {"sys/kernel/unprivileged_userns_clone": "0\n"}, "sysctl kernel.unprivileged_userns_clone=1"),
         (DENIED, {"self/status": "Seccomp:\t0\n", "self/attr/current": "unconfined\n"}, "a container, a chroot or"),
+        (CLOSED, {}, "must be allowed to open this folder"),
         (DENIED.replace("namespaces 1", "namespaces 28"), {}, "raise the sysctls user.max_*_namespaces"),
         (DENIED.replace("namespaces 1", "namespaces 22"), {}, "built without it"),
         (NO_LANDLOCK, {}, "/sys/kernel/security/lsm"),
@@ -232,7 +234,8 @@ def test_a_reason_says_what_the_operator_can_do(
         (tmp_path / name).write_text(text)
     reason = sandbox(said, tmp_path).reason
     assert advice in reason
-    assert ("unshare(CLONE_NEWUSER)" in reason) == ("landlock 0" not in said), "the call that failed"
+    failed = said.splitlines()[2].removeprefix("namespaces ").partition(" ")[2]
+    assert failed in reason, "the call with its arguments"
 
 
 def test_root_is_not_told_to_become_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
