@@ -30,8 +30,9 @@ from tests.support import RunningNode, running_node, until, write_project
 
 KILLS = 200
 LIVES = 4  # data folders side by side: most of the time goes by in starting up, on every core then
-# Seconds after something was accepted within which the kill comes; in every other round after an event has run. Else a
-# slow machine would kill all nodes before that, and an event that seems to kill nodes is given up at last.
+# Seconds after something was accepted within which the kill comes; in every other round after an event has run and a
+# message was taken. Else a slow machine would kill all nodes before that, and an event that seems to kill nodes is
+# given up at last.
 MOMENT = 0.3
 EARLY = 10  # each so many kills, one more comes while the node is still starting
 SEED = 20_260_101
@@ -139,6 +140,7 @@ class Load:
         self._accepted = accepted
         self._round = round_
         self.begun = asyncio.Event()
+        self.sent = asyncio.Event()  # a message, which the admin listener takes: it answers later than the others
 
     async def run(self) -> None:
         await asyncio.gather(self._until_cut_off(self._submit), self._until_cut_off(self._send), self._drop())
@@ -164,6 +166,7 @@ class Load:
         status, answer = await self._node.request("POST", "/queues/jobs/messages", json=body)
         assert status == 201, answer
         self._accepted.jobs.add(name)
+        self.sent.set()
 
     async def _drop(self) -> None:
         """A file is there, whatever becomes of the node: some come when none runs."""
@@ -213,6 +216,7 @@ async def live(place: Path, number: int) -> collections.Counter[str]:
             if round_ % 2:
                 before = _ran(folder)
                 await until(lambda: _ran(folder) > before, "an event runs")  # noqa: B023
+                await load.sent.wait()
             await asyncio.sleep(moments.uniform(0.0, MOMENT))  # the moment itself, not something that is waited for
             await node.kill()
             await loading
