@@ -261,7 +261,8 @@ class Caller(Protocol):
     def invoke(
         self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
     ) -> None:
-        """`done` is called exactly once, later or at once, on the loop's thread; it must not raise."""
+        """`done` is called exactly once, later or at once, on the loop's thread; it must not raise. An HTTP event may
+        be given in two parts: `payload` with the places, `apart` with what goes there."""
         ...
 
     def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:
