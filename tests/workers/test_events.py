@@ -23,9 +23,9 @@ def expected(number: int) -> dict[str, Any]:
 
 def spoil(value: Any) -> None:
     """Changes it as deep as it goes."""
-    if isinstance(value, list):
+    if value.__class__ is list:
         value.append("spoiled")
-    elif isinstance(value, dict):
+    elif value.__class__ is dict:
         for inner in value.values():
             spoil(inner)
         value["spoiled"] = True
