@@ -23,9 +23,42 @@ def orphans_come_here() -> Iterator[None]:
     prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-@pytest.fixture(scope="session", params=STAGES, ids=" as ".join)
-def stage(request: pytest.FixtureRequest, orphans_come_here: None) -> Iterator[Stage]:
-    tier, who = request.param
-    ready = Stage(tier, who)
+class Stages:
+    """One for each place, until an attack has got through: the next one finds another."""
+
+    def __init__(self) -> None:
+        self._ready: dict[tuple[str, str], Stage] = {}
+
+    def get(self, place: tuple[str, str]) -> Stage:
+        if place not in self._ready:
+            self._ready[place] = Stage(*place)
+        return self._ready[place]
+
+    def drop(self, place: tuple[str, str]) -> None:
+        self._ready.pop(place).close()
+
+    def close(self) -> None:
+        for place in list(self._ready):
+            self.drop(place)
+
+
+@pytest.fixture(scope="session")
+def stages(orphans_come_here: None) -> Iterator[Stages]:
+    ready = Stages()
     yield ready
     ready.close()
+
+
+@pytest.fixture(scope="session", params=STAGES, ids=" as ".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture
+def stage(place: tuple[str, str], stages: Stages) -> Iterator[Stage]:
+    ready = stages.get(place)
+    ready.unharmed = False
+    yield ready
+    if not ready.unharmed:
+        stages.drop(place)

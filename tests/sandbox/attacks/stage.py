@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ def handler(event, context):
 """
 NEIGHBOURS_EVENT = "event-of-the-neighbour"
 NEIGHBOURS_SECRET = "variable-of-the-neighbour"
+_GOES_WITHIN = 10.0  # seconds: what has ended takes the kernel a moment to be gone
 GROWTH_KB = 48 * 1024  # some answers of 6 MB in flight, and what the allocator keeps of them
 
 
@@ -44,6 +47,7 @@ class Stage:
             pytest.skip("the tests do not run as root")
         self.tier = tier
         self.who = who
+        self.unharmed = True  # what has been looked at last
         self.folder = Path(tempfile.mkdtemp(prefix="eventfn-attacks-", dir=HOME))
         program = [sys.executable, str(HERE / "supervisor.py"), tier, str(self.folder)]
         if who != "root" and os.getuid() == 0:
@@ -136,26 +140,28 @@ class Stage:
 
     # --- what is asserted of it --------------------------------------------------------------------------------------
 
-    def stands_up_to(self, attack: Attack) -> None:
+    def stands_up_to(self, attack: Attack, reaches: Sequence[str] = ()) -> None:
+        """`reaches`: services of the machine that it gets to by design."""
         name = "".join(letter if letter.isalnum() else "-" for letter in attack.name)
         where = self.deploy(name, attack.code, **attack.settings)
         answer = self.invoke(name, self.machine | {"code": where})
         self.ask("retire", name=name)
-        if os.environ.get("LEARN"):
-            print("LEARN", self.tier, self.who, "|", attack.name, "|", json.dumps(answer))
-        assert answer == attack.expected(self.tier, self.walls)
+        expected = attack.expected(self.tier, self.walls)
+        assert answer == expected, f"{attack.name}: {json.dumps(answer)} instead of {expected}"
+        self._at_first["reached"] = [*self._at_first["reached"], *reaches]
         self.is_unharmed()
 
     def is_unharmed(self) -> None:
         """It lives, serves others, holds no more than before, and nothing is left that it does not know of."""
         assert self.result("neighbour") == self._neighbour, "the neighbour had to start again"
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + _GOES_WITHIN
         while (harm := self._harm()) and time.monotonic() < until:
             time.sleep(0.01)
         assert not harm, harm
+        self.unharmed = True
 
     def _harm(self) -> dict[str, Any]:
-        """What differs from before; processes that have ended take the kernel a moment to be gone."""
+        """What differs from before."""
         state, first = self.state(), self._at_first
         harm = {
             key: (first[key], state[key]) for key in ("data", "modes", "victim", "reached") if state[key] != first[key]
@@ -185,10 +191,25 @@ class Stage:
 
     def strays(self, state: dict[str, Any]) -> set[int]:
         """Processes that come from the supervisor, and are none that it knows of or that such a one has started."""
-        known = set(state["own"])
-        theirs = {pid for own in known for pid in processes.descendants_of(own)}
-        orphans = processes.children_of(os.getpid()) - self._before - {self.process.pid}
-        return (processes.descendants_of(self.process.pid) | orphans) - known - theirs
+        known = set(state["own"]) | {self.process.pid}
+        below = processes.descendants_of(self.process.pid) - known
+        orphans = processes.children_of(os.getpid()) - self._before - known
+        for pid in [pid for pid in orphans if not processes.alive(pid)]:
+            os.waitpid(pid, os.WNOHANG)
+            orphans.discard(pid)
+        return orphans | {pid for pid in below if not self._is_of(pid, set(state["own"]))}
+
+    @staticmethod
+    def _is_of(pid: int, known: set[int]) -> bool:
+        """Whether one of these has started it."""
+        while pid > 1:
+            if pid in known:
+                return True
+            try:
+                pid = processes.parent_of(pid)
+            except AssertionError:
+                return True  # it is gone
+        return False
 
     # --- its end -----------------------------------------------------------------------------------------------------
 
@@ -199,9 +220,10 @@ class Stage:
     def close(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(_GOES_WITHIN)
         finally:
             self.process.kill()
             self.process.stdout.close()

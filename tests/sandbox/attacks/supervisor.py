@@ -128,7 +128,7 @@ class Supervisor:
         await self._pool.start(self._sandbox)
         try:
             self._say({"walls": {wall.name: wall.enforced for wall in self._sandbox.walls()}, **self._bait()})
-            reader = asyncio.StreamReader()
+            reader = asyncio.StreamReader(limit=64 * 1024 * 1024)  # of a line, with an event in it
             await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
             tasks: set[asyncio.Task[None]] = set()
             while line := await reader.readline():

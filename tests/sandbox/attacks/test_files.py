@@ -9,7 +9,13 @@ from tests.sandbox.attacks.stage import Stage
 
 REACH = [
     Attack("passwords", "files", "return attempt(read, '/etc/shadow')", "ENOENT", "EACCES"),
-    Attack("homes", "files", "return [attempt(os.listdir, each) for each in ('/root', '/home')]", ["ENOENT"] * 2, ["EACCES"] * 2),
+    Attack(
+        "homes",
+        "files",
+        "return [attempt(read, '/root/.bashrc'), attempt(os.listdir, '/home'), attempt(os.listdir, '/root/.ssh')]",
+        ["ENOENT"] * 3,
+        [OneOf("EACCES", "ENOENT"), "EACCES", OneOf("EACCES", "ENOENT")],
+    ),
     Attack(
         "the token in the data folder",
         "files",
@@ -137,10 +143,10 @@ CHANGE = [
         files += [path for folder in sys.path for path in glob.glob(folder + '/*.py')][:20]
         def cut(path):
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
-        return sorted({attempt(cut, path) for path in files} | {attempt(os.truncate, path, 0) for path in files})
+        # Whose they are is looked at before whether they can be changed at all.
+        return {attempt(cut, path) for path in files} | {attempt(os.truncate, path, 0) for path in files} <= {'EROFS', 'EACCES'}
         """,
-        ["EROFS"],
-        ["EACCES"],
+        True,
     ),
     Attack(
         "removing and renaming",
@@ -150,7 +156,7 @@ CHANGE = [
         return [[attempt(os.unlink, path), attempt(os.rename, path, path + '.old')] for path in files]
         """,
         [["EROFS"] * 2] * 4 + [["ENOENT"] * 2],
-        [["EACCES"] * 2] * 5,
+        [[OneOf("EACCES", "EROFS")] * 2] * 5,
     ),
     Attack(
         "bytecode beside the code",
@@ -195,9 +201,9 @@ OWN_TMP = [
     Attack(
         "what others have in /tmp",
         "own /tmp",
-        "return [os.path.exists(path) for path in machine.sockets]",
-        [False] * 3,
-        open=OneOf([True] * 3, [True] * 2),
+        "return [os.path.exists(path) for path in machine.sockets[:2]]",
+        [False] * 2,
+        open=[True] * 2,
     ),
     Attack(
         "filling /tmp with bytes",

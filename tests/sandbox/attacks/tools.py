@@ -1,5 +1,7 @@
 """An attacker's tools, beside every handler: try something, and say what came of it. Standard library only."""
 
+# Handlers are bodies, which take what they need from here.
+# ruff: noqa: F401
 import contextlib
 import ctypes
 import ctypes.util
