@@ -54,10 +54,12 @@ class Node:
         self._admin = f"http://{facts.admin}"
         self._session = session
 
-    async def function(self, name: str) -> FunctionStatus:
+    async def status(self) -> Status:
         async with self._session.get(f"{self._admin}/status") as answer:
-            status = msgspec.json.decode(await answer.read(), type=Status)
-        return next(function for function in status.functions if function.name == name)
+            return msgspec.json.decode(await answer.read(), type=Status)
+
+    async def function(self, name: str) -> FunctionStatus:
+        return next(function for function in (await self.status()).functions if function.name == name)
 
 
 @contextlib.asynccontextmanager
@@ -69,6 +71,7 @@ async def node(
     try:
         copy, data = folder / "project", folder / "data"
         shutil.copytree(project, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        copy.chmod(0o755)  # temporary folders are their owner's alone, and functions of root run as somebody else
         if before is not None:
             await before(data)
         began = time.perf_counter()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from bench.targets import TARGETS, Target
+
 Better = Literal["more", "less"]
 OURS = "eventfn"  # the name of our own figure among those measured
+_MET = {None: "", True: "yes", False: "**no**"}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -24,7 +27,19 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def ratio(self) -> float | None:
-        return None if self.theirs is None else self.ours / self.theirs
+        return self.ours / self.theirs if self.theirs else None
+
+    @property
+    def target(self) -> Target | None:
+        return TARGETS.get((self.what, self.beside))
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.target is None else self.target.met(self.ours, self.ratio)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that the table shows, for other programs."""
+        return msgspec.structs.asdict(self) | {"ratio": self.ratio, "target": self.target, "met": self.met}
 
 
 def rows(what: str, unit: str, better: Better, figures: Mapping[str, float]) -> list[Row]:
@@ -33,11 +48,14 @@ def rows(what: str, unit: str, better: Better, figures: Mapping[str, float]) -> 
 
 
 def markdown(found: Sequence[Row]) -> str:
-    lines = ["| what | eventfn | beside, in the same run | ratio | good is |", "|---|---:|---|---:|---|"]
+    """Where nothing is to be reached, it says which way is good."""
+    lines = ["| what | eventfn | beside, in the same run | ratio | to reach | met |", "|---|---:|---|---:|---|---|"]
     for row in found:
         beside = row.beside if row.theirs is None else f"{row.beside}: {_figure(row.theirs)} {row.unit}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        lines.append(f"| {row.what} | {_figure(row.ours)} {row.unit} | {beside} | {ratio} | {row.better} |")
+        to_reach = row.better if row.target is None else row.target.text(row.unit)
+        ours = f"{_figure(row.ours)} {row.unit}"
+        lines.append(f"| {row.what} | {ours} | {beside} | {ratio} | {to_reach} | {_MET[row.met]} |")
     return "\n".join(lines)
 
 
