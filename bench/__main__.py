@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from bench import cold_start, durable, idle_memory, payload, queue, start_up, warm_http, wrk
+from bench import (
+    cold_start,
+    conditions,
+    durable,
+    heavy_imports,
+    idle_memory,
+    many_functions,
+    overload,
+    payload,
+    queue,
+    start_up,
+    warm_http,
+    wrk,
+)
 from bench.rounds import Plan
 from bench.table import Row, markdown
+from bench.targets import TARGETS
 
 QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "warm_http": warm_http.measure,
     "payload": payload.measure,
     "cold_start": cold_start.measure,
+    "heavy_imports": heavy_imports.measure,
+    "many_functions": many_functions.measure,
     "durable": durable.measure,
     "queue": queue.measure,
+    "overload": overload.measure,
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
 }
-_WITHOUT_WRK = {"cold_start", "queue", "start_up"}
+_WITHOUT_WRK = {"cold_start", "heavy_imports", "queue", "start_up"}
 
 
 def main(arguments: list[str]) -> int:
@@ -33,31 +48,30 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("question", nargs="*", choices=[*QUESTIONS, []], help=f"of {', '.join(QUESTIONS)}; default all")
     parser.add_argument("--rounds", type=int, default=Plan().rounds, help="of each measurement (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=Plan().seconds, help="of each round (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the rows, for other programs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="conditions and rows, for other programs")
     options = parser.parse_args(arguments)
     asked = options.question or list(QUESTIONS)
     if (problem := wrk.missing()) and not _WITHOUT_WRK.issuperset(asked):
         print(problem, file=sys.stderr)
         return 1
-    before = os.getloadavg()[0]
-    found = asyncio.run(_ask(asked, Plan(options.rounds, options.seconds)))
+    where, found = asyncio.run(_ask(asked, Plan(options.rounds, options.seconds)))
     print(markdown(found))
-    print(
-        f"\nMedians of {options.rounds} interleaved rounds of {options.seconds:g} s. "
-        f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores that the load shares, "
-        f"load average {before:.1f} before and {os.getloadavg()[0]:.1f} after."
-    )
+    print(f"\nMedians of {options.rounds} interleaved rounds of {options.seconds:g} s. {where.text()}")
+    if not options.question and (lacking := TARGETS.keys() - {(row.what, row.beside) for row in found}):
+        print("\nNot measured: " + "; ".join(f"{what}, beside {beside}" for what, beside in sorted(lacking)) + ".")
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        written = {"conditions": where, "rows": [row.as_json() for row in found]}
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(written)) + b"\n")
     return 0
 
 
-async def _ask(asked: list[str], plan: Plan) -> list[Row]:
+async def _ask(asked: list[str], plan: Plan) -> tuple[conditions.Conditions, list[Row]]:
+    where = await conditions.found()
     found: list[Row] = []
     for name in asked:
         print(f"{name} ...", file=sys.stderr, flush=True)
         found += await QUESTIONS[name](plan)
-    return found
+    return where, found
 
 
 if __name__ == "__main__":

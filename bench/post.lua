@@ -1,9 +1,20 @@
--- A POST of so many bytes of JSON; prints one RESULT line that the harness reads.
+-- A POST of so many bytes of JSON, or with a second number N to the paths /0 to /N-1 below the URL in turn; prints one
+-- RESULT line that the harness reads.
 function init(args)
-  local size = tonumber(args[1]) or 100
+  local size, paths = tonumber(args[1]) or 100, tonumber(args[2])
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   wrk.body = '{"text":"' .. string.rep("x", size - 11) .. '"}'
+  if paths then
+    local requests, turn = {}, 0
+    for number = 0, paths - 1 do
+      requests[number + 1] = wrk.format(nil, wrk.path .. "/" .. number)
+    end
+    request = function()
+      turn = turn % paths + 1
+      return requests[turn]
+    end
+  end
 end
 
 function done(summary, latency, requests)

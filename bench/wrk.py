@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-_SCRIPT = Path(__file__).with_name("post.lua")
+_HERE = Path(__file__).parent
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -19,6 +19,22 @@ class Load(msgspec.Struct, frozen=True):
     p50_us: float
     p99_us: float
     errors: int
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Answers a second: 2xx, 429, and others or none."""
+
+    good: float
+    throttled: float
+    other: float
+
+    @property
+    def offered(self) -> float:
+        return self.good + self.throttled + self.other
+
+    @property
+    def wrong_percent(self) -> float:
+        return 100 * self.other / self.offered
 
 
 def missing() -> str | None:
@@ -32,17 +48,35 @@ async def post(address: str, connections: int, seconds: int, body_bytes: int = 1
 
 
 async def load(url: str, connections: int, seconds: int, body_bytes: int = 100) -> Load:
+    return _good(await _run("post.lua", url, connections, seconds, body_bytes), url)
+
+
+async def in_turn(url: str, paths: int, connections: int, seconds: int) -> Load:
+    """A POST of 100 bytes of JSON to URL/0, URL/1 ... and again."""
+    return _good(await _run("post.lua", url, connections, seconds, 100, paths), url)
+
+
+async def offer(url: str, callers: int, pause_ms: int, seconds: int) -> Offer:
+    """A POST from each caller, who pauses after an answer; any answer is one."""
+    return msgspec.json.decode(await _run("offer.lua", url, callers, seconds, pause_ms), type=Offer)
+
+
+def _good(result: bytes, url: str) -> Load:
+    found = msgspec.json.decode(result, type=Load)
+    if found.errors or not found.requests_per_second:
+        raise RuntimeError(f"{url} failed: {found}")
+    return found
+
+
+async def _run(script: str, url: str, connections: int, seconds: int, *arguments: int) -> bytes:
     process = await asyncio.create_subprocess_exec(
         *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"),
-        *("-s", str(_SCRIPT), url, "--", str(body_bytes)),
+        *("-s", str(_HERE / script), url, "--", *map(str, arguments)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     output, _ = await process.communicate()
-    for line in output.decode().splitlines():
-        if line.startswith("RESULT "):
-            found = msgspec.json.decode(line.removeprefix("RESULT "), type=Load)
-            if found.errors or not found.requests_per_second:
-                raise RuntimeError(f"{url} failed under {connections} connections: {found}")
-            return found
+    for line in output.splitlines():
+        if line.startswith(b"RESULT "):
+            return line.removeprefix(b"RESULT ")
     raise RuntimeError(f"wrk gave no result for {url}:\n{output.decode()}")

@@ -1,0 +1,53 @@
+"""Does a node with many functions answer as many requests as one with a busy one?
+
+200 functions, asked in turn, each with an environment that is warm; beside the same load on one of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+from bench import running, wrk
+from bench.rounds import Plan, interleaved
+from bench.table import OURS, Row, rows
+
+FUNCTIONS = 200
+CONNECTIONS = 32
+
+_FUNCTION = """
+[functions.many{number}]
+handler = "echo.http"
+memory_size = 1769
+timeout = "30s"
+
+[[functions.many{number}.triggers]]
+type = "http"
+method = "POST"
+path = "/many/{number}"
+"""
+
+
+async def measure(plan: Plan) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="eventfn-bench-") as folder:
+        async with running.node(_project(Path(folder))) as node:
+            url = f"http://{node.http}/many"
+            load = {
+                OURS: functools.partial(wrk.in_turn, url, FUNCTIONS, CONNECTIONS, plan.whole_seconds),
+                "one function": functools.partial(wrk.in_turn, url, 1, CONNECTIONS, plan.whole_seconds),
+            }
+            await wrk.in_turn(url, FUNCTIONS, CONNECTIONS, 3)  # warm: an environment of each has started
+            loads = await interleaved(load, plan.rounds)
+    rates = {name: statistics.median(each.requests_per_second for each in loads[name]) for name in loads}
+    p99 = {name: statistics.median(each.p99_us for each in loads[name]) for name in loads}
+    what = f"{FUNCTIONS} functions in turn, {CONNECTIONS} connections"
+    return rows(what, "/s", "more", rates) + rows(f"{what}, p99", "us", "less", p99)
+
+
+def _project(folder: Path) -> Path:
+    shutil.copy(running.HERE / "project" / "echo.py", folder)
+    (folder / "eventfn.toml").write_text("".join(_FUNCTION.format(number=number) for number in range(FUNCTIONS)))
+    return folder
