@@ -22,6 +22,7 @@ from eventfn.workers.zygote import Kind, Zygote, ZygoteDied
 _LEAST, _MOST = 2, 8  # ready at once: on a node that does nothing, and after a burst
 _FORGOTTEN_AFTER = 10.0  # seconds, in which half of the demand is
 _USUAL = Kind()
+_HEAD_START = 0.02  # seconds
 _GATE = b"\0"
 _CHANNEL_BUFFER = 1 << 20
 _SO_SNDBUFFORCE = 32
@@ -53,9 +54,12 @@ class Blanks:
         if kind != _USUAL:
             return await self._make(kind)
         self._demand = min(self._demand + 1, _MOST)
-        blank = self._ready.pop(0) if self._ready else None
-        self._fill()
-        return blank or await self._make(_USUAL)
+        if not self._ready:
+            self._fill()
+            return await self._make(_USUAL)
+        # Whoever takes one has a start to make, on the same cores: the next blank is made a little later.
+        asyncio.get_running_loop().call_later(_HEAD_START, self._fill)
+        return self._ready.pop(0)
 
     async def _make(self, kind: Kind) -> Blank:
         ours, theirs = _channel()
