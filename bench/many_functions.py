@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import shutil
 import statistics
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from bench import running, wrk
+from bench.asking import Connection
 from bench.rounds import Plan, interleaved
 from bench.table import OURS, Row, rows
 
@@ -39,12 +41,20 @@ async def measure(plan: Plan) -> list[Row]:
                 OURS: functools.partial(wrk.in_turn, url, FUNCTIONS, CONNECTIONS, plan.whole_seconds),
                 "one function": functools.partial(wrk.in_turn, url, 1, CONNECTIONS, plan.whole_seconds),
             }
-            await wrk.in_turn(url, FUNCTIONS, CONNECTIONS, 3)  # warm: an environment of each has started
+            await asyncio.to_thread(_start_each, node.http)
+            await wrk.in_turn(url, FUNCTIONS, CONNECTIONS, 2)  # a second environment of those that want one
             loads = await interleaved(load, plan.rounds)
     rates = {name: statistics.median(each.requests_per_second for each in loads[name]) for name in loads}
     p99 = {name: statistics.median(each.p99_us for each in loads[name]) for name in loads}
     what = f"{FUNCTIONS} functions in turn, {CONNECTIONS} connections"
     return rows(what, "/s", "more", rates) + rows(f"{what}, p99", "us", "less", p99)
+
+
+def _start_each(address: str) -> None:
+    connection = Connection(address)
+    for number in range(FUNCTIONS):
+        connection.post(f"/many/{number}")
+    connection.close()
 
 
 def _project(folder: Path) -> Path:
