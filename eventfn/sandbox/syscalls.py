@@ -20,7 +20,8 @@ from eventfn.sandbox.syscall_numbers import MACHINES, numbers
 
 # What glibc, musl, CPython, node, Go, the JVM, shells and their tools use. Left out on purpose, so ENOSYS:
 # clone3 (its flags are behind a pointer, where no filter sees them; everybody falls back to clone), openat2 (its mode
-# is too), io_setup (its limit is the whole machine's), NUMA placement, vmsplice, statmount and listmount.
+# is too), io_setup and inotify (their limits are the whole machine's, and that of the user who runs eventfn: what is in
+# a user namespace counts for whoever made it), NUMA placement, vmsplice, statmount and listmount.
 _ALLOWED: Final = """
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range
     dup dup2 dup3 pipe pipe2 sendfile splice tee copy_file_range fallocate fadvise64 readahead
@@ -29,7 +30,7 @@ _ALLOWED: Final = """
     rename renameat renameat2 mkdir mkdirat rmdir link linkat unlink unlinkat symlink symlinkat
     chown fchown lchown fchownat utime utimes futimesat utimensat
     getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr listxattr llistxattr flistxattr
-    removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+    removexattr lremovexattr fremovexattr
 
     poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
     eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime memfd_create
@@ -74,6 +75,12 @@ _DENIED: Final = """
 _NEEDS_NAMESPACES: Final = """
     shmget shmat shmdt shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
     mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
+"""
+# Of a file's owner, whom no namespace makes another one, and Landlock 7 does not look at them: by path or descriptor they
+# reach every file of the user who runs eventfn.
+_CHANGES_FILES_OF_THE_USER: Final = """
+    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
+    setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
 """
 _TAKES_A_PID: Final = "prlimit64 sched_setaffinity sched_setparam sched_setscheduler sched_setattr"
 
@@ -241,7 +248,7 @@ def _other_processes(*, namespaces: bool) -> dict[str, bpf.Code]:
         names = f"kill setpriority ioprio_set {_TAKES_A_PID} {_NEEDS_NAMESPACES}".split()
         return dict.fromkeys(names, bpf.decide((), ALLOW))
     return {
-        **dict.fromkeys(_NEEDS_NAMESPACES.split(), bpf.decide((), _NO)),
+        **dict.fromkeys(f"{_NEEDS_NAMESPACES} {_CHANGES_FILES_OF_THE_USER}".split(), bpf.decide((), _NO)),
         **dict.fromkeys(_TAKES_A_PID.split(), _only(Is(0, (0,)))),
         "kill": _all_but(Is(0, (0xFFFFFFFF,))),  # -1: everything that this user runs
         "setpriority": _only(Is(0, (os.PRIO_PROCESS, os.PRIO_PGRP)), Is(1, (0,))),

@@ -126,7 +126,7 @@ class Environment(asyncio.Protocol):
 
     # --- starting --------------------------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch, init_timeout: float, *, restored: bool = False) -> None:
+    async def start(self, launch: Launch, init_timeout: float, phase: str = "init", *, restored: bool = False) -> None:
         """Until it can take a request; `restored`: its init has run already, in another one. Raises InitFailed,
         NotStarted, OSError; then it ends."""
         began = self._clock.monotonic()
@@ -139,12 +139,12 @@ class Environment(asyncio.Protocol):
             if launched.relayed is not None:
                 self._open_relay(launched.relayed.targets)
         except TimeoutError:
-            self._log(lines.init_report(init_timeout * 1000, "timeout", None))
+            self._log(lines.init_report(init_timeout * 1000, phase, "timeout", None))
             self.kill()
             raise InitFailed(failures.timed_out(init_timeout)) from None
         except InitFailed as error:
             milliseconds = (self._clock.monotonic() - began) * 1000
-            self._log(lines.init_report(milliseconds, "error", error.failure.error_type))
+            self._log(lines.init_report(milliseconds, phase, "error", error.failure.error_type))
             self.kill()
             raise
         except BaseException:

@@ -52,9 +52,10 @@ class Fleet:
         self.waiting: deque[Request] = deque()
         self.starting = 0
         self.failures = 0  # failed inits in a row
+        self._failure: Failure | None = None  # the latest of them
         self.retired = False
         self.snapshot: asyncio.Task[Snapshot] | None = None  # of a function with snap_start
-        self.held_back = False  # no provisioned starts for now, after failed ones
+        self.held_back = False  # no starts for now, after failed ones
         self._host = host
         self._free: list[Environment] = []
         self._capacity: int = prepared.function.concurrency_per_environment
@@ -153,6 +154,7 @@ class Fleet:
 
     def ready(self, environment: Environment) -> None:
         self.failures = 0
+        self._failure = None
         self._was_ready = True
         if environment.ended:  # it died in the same moment
             return
@@ -163,9 +165,21 @@ class Fleet:
         """An init failed, and with it the requests that waited for it. Where no init has ever worked that is all of
         them: the next ones would fail alike, one slow init after the other."""
         self.failures += 1
+        self._failure = failure
         count = min(self._capacity, len(self.waiting)) if self._was_ready else len(self.waiting)
         for request in [self.waiting.popleft() for _ in range(count)]:
             environment.refuse(request, failure)
+
+    def refuse_waiting(self, environment: Environment) -> None:
+        """While starts are held back whoever would wait for one gets what the latest failed with, at once."""
+        assert self._failure is not None
+        for request in [self.waiting.popleft() for _ in range(len(self.waiting))]:
+            environment.refuse(request, self._failure)
+
+    @property
+    def hopeless(self) -> bool:
+        """Nobody who waits now is served soon: starts are held back, and nothing is left of earlier ones."""
+        return self.held_back and self._failure is not None and not self.environments and not self.starting
 
     def ending(self, environment: Environment) -> None:
         if environment in self._free:
@@ -186,14 +200,24 @@ class Fleet:
         one is due, on the same clock."""
         spare = len(self.environments) - self.prepared.function.provisioned_concurrency
         due: float | None = None
-        idle = sorted((item for item in self._free if not item.requests), key=lambda item: item.idle_since)
-        for environment in idle[: max(spare, 0)]:
+        for environment in self.idle_environments()[: max(spare, 0)]:
             if environment.idle_since + idle_timeout <= now:
                 environment.end()
             else:
                 due = environment.idle_since + idle_timeout
                 break
         return due
+
+    def idle_environments(self) -> list[Environment]:
+        """The longest idle first."""
+        return sorted((item for item in self._free if not item.requests), key=lambda item: item.idle_since)
+
+    @property
+    def to_spare(self) -> Environment | None:
+        """The one that it would miss least: the longest idle, and none that is provisioned."""
+        if len(self.environments) <= self.prepared.function.provisioned_concurrency:
+            return None
+        return next(iter(self.idle_environments()), None)
 
     def retire(self) -> None:
         """Idle environments go now, busy ones when they are done."""

@@ -18,9 +18,9 @@ def init_start(version: str, arn: str) -> str:
     return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}"
 
 
-def init_report(milliseconds: float, status: str, error_type: str | None) -> str:
+def init_report(milliseconds: float, phase: str, status: str, error_type: str | None) -> str:
     suffix = f"\tError Type: {error_type}" if error_type else ""
-    return f"INIT_REPORT Init Duration: {milliseconds:.2f} ms\tPhase: init\tStatus: {status}{suffix}"
+    return f"INIT_REPORT Init Duration: {milliseconds:.2f} ms\tPhase: {phase}\tStatus: {status}{suffix}"
 
 
 def restore_start(version: str, arn: str) -> str:

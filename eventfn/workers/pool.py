@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from eventfn.clock import Clock
@@ -21,6 +21,7 @@ from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.functions import model
 from eventfn.sandbox import privileges
 from eventfn.sandbox.probe import Sandbox
+from eventfn.workers import failures, pressure
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Request
 from eventfn.workers.fleet import Fleet
@@ -36,19 +37,27 @@ _SLOT_SECONDS = (
 )
 _ATTEMPTS = 3  # for one start, when zygotes die over it
 _INIT_OF_A_SNAPSHOT = 130.0  # seconds, or the function's timeout: Lambda's
-_BACK_OFF = (1.0, 60.0)  # seconds between provisioned starts that fail: first, most
+_TOLERATED = 3  # inits that fail one after the other, before starts are held back
+_BACK_OFF = (1.0, 60.0)  # seconds that they are: first, most
 
 
 class WorkerPool:
     """Implements workers.contract.Pool."""
 
-    def __init__(self, settings: model.Workers, clock: Clock, logs: LogSink) -> None:
+    def __init__(
+        self,
+        settings: model.Workers,
+        clock: Clock,
+        logs: LogSink,
+        available: Callable[[], float] = pressure.available,
+    ) -> None:
         self._settings = settings
         self._sandbox: Sandbox
         self._sandboxes: Sandboxes
         self._names: Names
         self._clock = clock
         self._logs = logs
+        self._available = available
         self._fleets: dict[str, Fleet] = {}
         self._retired: set[Fleet] = set()
         self._environments: set[Environment] = set()  # every one that has a process
@@ -140,6 +149,11 @@ class WorkerPool:
     # --- starting environments -------------------------------------------------------------------------------------
 
     def wants(self, fleet: Fleet) -> None:
+        if fleet.hopeless:
+            nowhere = self._new(fleet)
+            fleet.refuse_waiting(nowhere)
+            nowhere.kill()
+            return
         if fleet not in self._wanting:
             self._wanting.append(fleet)
         self._start_some()
@@ -161,7 +175,17 @@ class WorkerPool:
         self._slots += 1
         self._start_some()
 
+    def _make_room(self) -> None:
+        """One more environment is about to be started: where memory is short, the two that were idle longest go."""
+        if self._available() >= pressure.SHORT:
+            return
+        for _ in range(2):
+            spare = [idle for fleet in self._fleets.values() if (idle := fleet.to_spare) is not None]
+            if spare:
+                min(spare, key=lambda environment: environment.idle_since).end()
+
     async def _start(self, fleet: Fleet, provisioned: bool) -> None:
+        self._make_room()
         slot = _Slot(self)
         timer = asyncio.get_running_loop().call_later(_SLOT_SECONDS, slot.give_back)
         try:
@@ -179,28 +203,35 @@ class WorkerPool:
     async def _started(self, fleet: Fleet, provisioned: bool) -> Environment | None:
         """A ready environment; None when there is none and whoever waited for it knows."""
         why = ""
+        timeout, phase = float(self._settings.init_timeout), "init"
         for _ in range(_ATTEMPTS):
-            environment: Environment | None = None
+            environment = self._new(fleet, provisioned=provisioned)
             try:
                 if fleet.prepared.function.snap_start:
                     snapshot = await self._snapshot(fleet)
-                    environment = self._new(fleet)
-                    await environment.start(snapshot.copy, self._settings.init_timeout, restored=True)
+                    await environment.start(snapshot.copy, timeout, restored=True)
                 else:
                     launch = await self._sandboxes.launch(fleet.prepared, provisioned=provisioned)
-                    environment = self._new(fleet, provisioned=provisioned)
-                    await environment.start(launch, self._settings.init_timeout)
+                    await environment.start(launch, timeout, phase)
             except InitFailed as error:
-                fleet.failed(environment or self._new(fleet), error.failure)
+                allowed = float(fleet.prepared.function.timeout)
+                if error.failure.error_type == failures.TIMED_OUT and allowed > timeout and not provisioned:
+                    timeout, phase = allowed, "invoke"  # a slow init is run again within the invocation, as in Lambda
+                    continue
+                fleet.failed(environment, error.failure)
+                environment.kill()
                 self._hold_back(fleet)
                 return None
             except ZygoteDied as error:
+                environment.kill()
                 why = str(error)
             except (NotStarted, OSError) as error:
+                environment.kill()
                 why = str(error)
                 break
             except Exception as error:  # ours: said once, to those who wait, and not tried again without end
                 _log.exception("eventfn bug: starting an environment of %s", fleet.name)
+                environment.kill()
                 why = f"EventfnBug: {error!r}"
                 break
             else:
@@ -253,12 +284,14 @@ class WorkerPool:
         return environment
 
     def _hold_back(self, fleet: Fleet) -> None:
-        """Nobody waits for a provisioned environment, so only time keeps a crashing init from spinning. The others
-        are paced by their callers: each failed init uses up an invocation."""
-        if not fleet.held_back and fleet.prepared.function.provisioned_concurrency:
-            fleet.held_back = True
-            first, most = _BACK_OFF
-            self._own(self._let_go(fleet, min(first * 2 ** min(fleet.failures - 1, 10), most)))
+        """Only time keeps a crashing init from spinning: at once where nobody waits for the environments, which are
+        provisioned, and after some failures in a row where somebody does."""
+        tolerated = 1 if fleet.prepared.function.provisioned_concurrency else _TOLERATED
+        if fleet.held_back or fleet.failures < tolerated:
+            return
+        fleet.held_back = True
+        first, most = _BACK_OFF
+        self._own(self._let_go(fleet, min(first * 2 ** min(fleet.failures - tolerated, 10), most)))
 
     async def _let_go(self, fleet: Fleet, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -292,7 +325,8 @@ class WorkerPool:
         if self._closed:
             return
         self._closed = True
-        tasks: list[asyncio.Task[Any]] = [*self._tasks]
+        snapshots = [fleet.snapshot for fleet in (*self._fleets.values(), *self._retired) if fleet.snapshot is not None]
+        tasks: list[asyncio.Task[Any]] = [*self._tasks, *(task for task in snapshots if not task.done())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
