@@ -76,12 +76,6 @@ _NEEDS_NAMESPACES: Final = """
     shmget shmat shmdt shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
     mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
 """
-# Of a file's owner, whom no namespace makes another one, and Landlock 7 does not look at them: by path or descriptor they
-# reach every file of the user who runs eventfn.
-_CHANGES_FILES_OF_THE_USER: Final = """
-    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
-    setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
-"""
 _TAKES_A_PID: Final = "prlimit64 sched_setaffinity sched_setparam sched_setscheduler sched_setattr"
 
 _NO: Final = fail_with(errno.EPERM)
@@ -248,7 +242,7 @@ def _other_processes(*, namespaces: bool) -> dict[str, bpf.Code]:
         names = f"kill setpriority ioprio_set {_TAKES_A_PID} {_NEEDS_NAMESPACES}".split()
         return dict.fromkeys(names, bpf.decide((), ALLOW))
     return {
-        **dict.fromkeys(f"{_NEEDS_NAMESPACES} {_CHANGES_FILES_OF_THE_USER}".split(), bpf.decide((), _NO)),
+        **dict.fromkeys(_NEEDS_NAMESPACES.split(), bpf.decide((), _NO)),
         **dict.fromkeys(_TAKES_A_PID.split(), _only(Is(0, (0,)))),
         "kill": _all_but(Is(0, (0xFFFFFFFF,))),  # -1: everything that this user runs
         "setpriority": _only(Is(0, (os.PRIO_PROCESS, os.PRIO_PGRP)), Is(1, (0,))),

@@ -66,6 +66,12 @@ def _of_the_tier(tier: Tier, reason: str, landlock_abi: int, *, kills: bool, roo
             "a function reads and writes every file that this user may",
         ),
         _wall(
+            "file modes",
+            full,
+            "a function changes the modes and times of no file but its own",
+            "a function can change modes and times of all files of this user, which it can neither read nor write",
+        ),
+        _wall(
             "own /tmp",
             full,
             "gone with the environment, and no larger than ephemeral_storage",

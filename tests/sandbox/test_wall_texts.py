@@ -11,7 +11,7 @@ from eventfn.sandbox.walls import Tier, of
 
 ALWAYS = {"processes", "environment", "descriptors", "privileges", "limits"}
 CONFINED = ALWAYS | {"files", "network", "memory access", "signals", "system calls"}
-NAMESPACES = CONFINED | {"full sandbox", "own /tmp", "process list", "daemons", "process count"}
+NAMESPACES = CONFINED | {"full sandbox", "file modes", "own /tmp", "process list", "daemons", "process count"}
 CGROUPS = {"process count", "total memory", "CPU share"}
 
 
