@@ -10,7 +10,7 @@ CHANNEL = 3
 CONTROL = 4  # of an environment that makes copies of itself
 
 
-def keep_only(*, channel: int, log_pipe: int, control: int | None) -> None:
+def keep_only(*, channel: int, log_pipe: int, control: int | None = None) -> None:
     """Descriptor 0 is /dev/null, 1 and 2 are the log pipe, 3 is the channel, 4 the control socket where there is one.
     There are no others."""
     try:

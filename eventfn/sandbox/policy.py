@@ -11,7 +11,6 @@ class Policy(NamedTuple):
     supervisor: int  # pid of the parent that it must not outlive
     channel: int  # descriptor of the channel to the supervisor
     log_pipe: int  # descriptor that becomes stdout and stderr
-    control: int | None  # descriptor of the socket on which it is asked for copies of itself (snap_start)
     mounts: tuple[tuple[int, str], ...]  # detached mounts, and their places
     readable: tuple[str, ...]  # folders and files that the second line, Landlock, lets through
     writable: tuple[str, ...]
@@ -20,6 +19,7 @@ class Policy(NamedTuple):
     tmp_mb: int  # the function's ephemeral_storage
     memory_mb: int  # the function's memory_size
     name: str  # the function's, for ps and top
+    control: int | None = None  # descriptor of the socket on which it is asked for copies of itself (snap_start)
     open_files: int = 1024  # Lambda's ulimit -n
     processes: int = 1024  # and threads
     locked_memory: int = 65_536  # bytes; what an ordinary user has

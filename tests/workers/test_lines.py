@@ -23,15 +23,20 @@ def test_the_lines_are_lambdas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "peak_kb", "error_type", "text"),
+    ("code", "text"),
     [
-        (0, 0, "Runtime.ExitError", "Runtime exited without providing a reason"),
-        (1, 0, "Runtime.ExitError", "Runtime exited with error: exit status 1"),
-        (-9, 0, "Runtime.ExitError", "Runtime exited with error: signal: killed"),
-        (-9, 128 * 1024, "Runtime.OutOfMemory", "Runtime exited with error: signal: killed"),
-        (-11, 128 * 1024, "Runtime.ExitError", "Runtime exited with error: signal: segmentation fault"),
+        (0, "Runtime exited without providing a reason"),
+        (1, "Runtime exited with error: exit status 1"),
+        (-9, "Runtime exited with error: signal: killed"),
+        (-11, "Runtime exited with error: signal: segmentation fault"),
     ],
 )
-def test_how_a_process_ended_has_lambdas_words(code: int, peak_kb: int, error_type: str, text: str) -> None:
-    failure = failures.exited(code, peak_kb, 128)
-    assert (failure.error_type, failure.message("id")) == (error_type, f"RequestId: id Error: {text}")
+def test_how_a_process_ended_has_lambdas_words(code: int, text: str) -> None:
+    failure = failures.exited(code)
+    assert (failure.error_type, failure.message("id")) == ("Runtime.ExitError", f"RequestId: id Error: {text}")
+
+
+def test_what_the_kernel_killed_for_memory_says_so() -> None:
+    failure = failures.out_of_memory()
+    expected = "Runtime.OutOfMemory", "RequestId: id Error: Runtime exited with error: signal: killed"
+    assert (failure.error_type, failure.message("id")) == expected
