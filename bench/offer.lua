@@ -1,4 +1,5 @@
--- A POST again and again, each caller with a pause of so many milliseconds before it; counts answers by what they say.
+-- A POST again and again, each caller with a pause before it of so many milliseconds on average; counts answers by what
+-- they say. With the same pause for all, they would come in one crowd, again and again, and nobody in between.
 local threads = {}
 
 function setup(thread)
@@ -12,7 +13,7 @@ function init(args)
   wrk.headers["Content-Type"] = "application/json"
   wrk.body = "{}"
   if pause > 0 then
-    delay = function() return pause end
+    delay = function() return math.random(0, 2 * pause) end
   end
 end
 

@@ -14,7 +14,7 @@ from bench.rounds import Plan, interleaved
 from bench.table import OURS, Row, rows
 
 FIT = 8
-TOO_MANY, PAUSE_MS = 500, 50  # callers, each with a pause after an answer: 9,000 a second of about 750
+TOO_MANY, PAUSE_MS = 500, 50  # callers, each with a pause on average: 9,000 a second of about 750
 
 _BESIDE = "2xx of a load that fits"
 

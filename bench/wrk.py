@@ -57,7 +57,7 @@ async def in_turn(url: str, paths: int, connections: int, seconds: int) -> Load:
 
 
 async def offer(url: str, callers: int, pause_ms: int, seconds: int) -> Offer:
-    """A POST from each caller, who pauses after an answer; any answer is one."""
+    """A POST from each caller, who pauses before it, for so long on average; any answer is one."""
     return msgspec.json.decode(await _run("offer.lua", url, callers, seconds, pause_ms), type=Offer)
 
 
