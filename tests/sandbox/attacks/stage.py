@@ -86,7 +86,11 @@ class Stage:
         self.machine: dict[str, Any] = hello
         self.machine["neighbours_code"] = self.deploy("neighbour", NEIGHBOUR, environment={"SECRET": NEIGHBOURS_SECRET})
         self._neighbour = self.result("neighbour", NEIGHBOURS_EVENT)
-        self.machine["processes"] = self.ask("processes")
+        supervisor = self.process.pid
+        (neighbour,) = processes.handlers(supervisor, "neighbour")
+        zygote = processes.zygote(supervisor)
+        self.machine["processes"] = {"neighbour": neighbour, "zygote": zygote}
+        self._names_of_no_functions = {processes.name_of(zygote), "fn:init", "fn:neighbour"}
         self._at_first = self.state()
 
     # --- what it is told ---------------------------------------------------------------------------------------------
@@ -163,53 +167,37 @@ class Stage:
     def _harm(self) -> dict[str, Any]:
         """What differs from before."""
         state, first = self.state(), self._at_first
-        harm = {
-            key: (first[key], state[key]) for key in ("data", "modes", "victim", "reached") if state[key] != first[key]
-        }
-        if state["settled"] and state["descriptors"] != first["descriptors"] + self._of_blanks(state) - self._of_blanks(
-            first
-        ):
-            harm["descriptors"] = first["descriptors"], state["descriptors"]
+        same = ("data", "victim", "reached")
+        harm: dict[str, Any] = {key: (first[key], state[key]) for key in same if state[key] != first[key]}
+        # There may be more blank environments: a channel and a pidfd each, and a file of a cgroup where there is one.
+        more = (state["children"] - first["children"]) * (3 if self.walls["total memory"] else 2)
+        if state["descriptors"] != first["descriptors"] + more:
+            harm["descriptors"] = first["descriptors"], state["descriptors"], more
         if state["resident_kb"] > first["resident_kb"] + GROWTH_KB:
             harm["memory"] = first["resident_kb"], state["resident_kb"]
-        if strays := self.strays(state):
+        if strays := self.strays():
             harm["processes left"] = {pid: processes.name_of(pid) for pid in strays}
         return harm
 
-    @staticmethod
-    def _of_blanks(state: dict[str, Any]) -> int:
-        """A blank environment has a channel and a pidfd, and a file of its cgroup where there is one."""
-        return int(state["blanks"]) * int(state["descriptors of a blank"])
-
     def state(self) -> dict[str, Any]:
-        """Of the supervisor, when it is not just making a blank environment."""
-        until = time.monotonic() + PATIENCE
-        while not (state := self.ask("state"))["settled"] and time.monotonic() < until:
-            time.sleep(0.002)
-        found: dict[str, Any] = state
-        return found
+        """Of the supervisor, and of what it guards."""
+        children = len(processes.children_of(self.process.pid))
+        found: dict[str, Any] = self.ask("state")
+        return {**found, "children": children}
 
-    def strays(self, state: dict[str, Any]) -> set[int]:
-        """Processes that come from the supervisor, and are none that it knows of or that such a one has started."""
-        known = set(state["own"]) | {self.process.pid}
-        below = processes.descendants_of(self.process.pid) - known
-        orphans = processes.children_of(os.getpid()) - self._before - known
+    def strays(self) -> set[int]:
+        """Processes that were a function's, or were started by one: all that is left of it."""
+        orphans = processes.children_of(os.getpid()) - self._before - {self.process.pid}
         for pid in [pid for pid in orphans if not processes.alive(pid)]:
             os.waitpid(pid, os.WNOHANG)
             orphans.discard(pid)
-        return orphans | {pid for pid in below if not self._is_of(pid, set(state["own"]))}
+        below = processes.descendants_of(self.process.pid) - {self.machine["victim"]}
+        return orphans | {pid for pid in below if not self._is_no_functions(pid)}
 
-    @staticmethod
-    def _is_of(pid: int, known: set[int]) -> bool:
-        """Whether one of these has started it."""
-        while pid > 1:
-            if pid in known:
-                return True
-            try:
-                pid = processes.parent_of(pid)
-            except AssertionError:
-                return True  # it is gone
-        return False
+    def _is_no_functions(self, pid: int) -> bool:
+        """It has a name that the supervisor's own have, and an init has somebody to look after."""
+        name = processes.name_of(pid)
+        return name in self._names_of_no_functions and (name != "fn:init" or bool(processes.children_of(pid)))
 
     # --- its end -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The supervisor that is attacked: a real pool in a process of its own, told what to do by lines of JSON.
 
-Run as `python supervisor.py TIER FOLDER`: requests on stdin, each answered by a line on stdout. Around it stands what an
-attacker may want: a data folder with a token, services of the machine, and a process of the same user. All of it
+Run as `python supervisor.py TIER FOLDER`: requests on stdin, each answered by a line on stdout. Around it stands what
+an attacker may want: a data folder with a token, services of the machine, and a process of the same user. All of it
 reports whether it was reached.
 """
 
@@ -118,11 +118,12 @@ class Supervisor:
         for name in ("node.json", "eventfn.db"):
             (self._data / name).write_text(f"token-of-{name}")
             (self._data / name).chmod(0o600)
+        (self._folder / "own").write_text("a file of this user")
         lent = self._folder / "lent"
         lent.mkdir()
         (lent / "kept").write_text("lent")
         (lent / "out").symlink_to(self._data / "node.json")
-        environment = {"SECRET": "of-the-machine", "PATH": os.environ["PATH"]}
+        environment = {"SECRET": "known-to-the-machine-alone", "PATH": os.environ["PATH"]}
         self._victim = subprocess.Popen(["sleep", "1000"], env=environment, stdin=subprocess.DEVNULL)
         await self._services.start()
         await self._pool.start(self._sandbox)
@@ -207,33 +208,19 @@ class Supervisor:
     async def do_retire(self, name: str) -> None:
         """Until nothing of it is left that the pool knows of."""
         self._pool.retire(name)
-        while self._pool.stats(name).environments or self._pool.stats(name).starting or self._groups_of(name):
+        while (stats := self._pool.stats(name)).environments or stats.starting or stats.in_flight:
             await asyncio.sleep(0.002)
-
-    def _groups_of(self, name: str) -> bool:
-        return any(each.prepared.function.name == name for each in self._pool._environments)
 
     async def do_state(self) -> dict[str, Any]:
         """Of this process, and of all that it guards."""
         statm = Path("/proc/self/statm").read_text().split()
-        own = [self._victim.pid]
-        own += [zygote.pid for zygote in self._pool._started_zygotes]
-        own += [blank.process.pid for blanks in self._pool._blanks for blank in blanks._ready]
-        own += [process.pid for blanks in self._pool._blanks for process in blanks._ending]
-        own += [each._process.pid for each in self._pool._environments if each._process is not None]
-        files = sorted(path for path in self._data.rglob("*"))
         digest = hashlib.sha256()
-        for path in files:
-            digest.update(f"{path} {path.lstat().st_size} {path.read_bytes()!r}".encode())
+        for path in sorted(self._data.rglob("*")):
+            digest.update(f"{path} {path.lstat().st_mode:o} {path.read_bytes()!r}".encode())
         return {
             "resident_kb": int(statm[1]) * resource.getpagesize() // 1024,
             "descriptors": _descriptors(),
-            "own": own,
-            "blanks": sum(len(blanks._ready) for blanks in self._pool._blanks),
-            "descriptors of a blank": 2 if self._sandbox.cgroups is None else 3,
-            "settled": all(blanks._filling is None for blanks in self._pool._blanks),
             "data": digest.hexdigest(),
-            "modes": [oct(path.lstat().st_mode) for path in files],
             "victim": self._victim.poll() is None,
             "reached": self._services.reached,
         }
@@ -241,23 +228,17 @@ class Supervisor:
     async def do_lines(self) -> dict[str, Any]:
         return {"lines": list(self._sink.lines), "bytes": self._sink.bytes, "longest": self._sink.longest}
 
-    async def do_processes(self) -> dict[str, Any]:
-        """Where functions run, by the numbers of the machine: inits, or handlers where there is no init."""
-        environments = self._pool._environments
-        return {
-            each.prepared.function.name: each._process.pid for each in environments if each._process is not None
-        } | {"zygote": self._pool._started_zygotes[0].pid if self._pool._started_zygotes else 0}
-
 
 def _descriptors() -> int:
-    """Those that something else is behind, as an environment is; libuv keeps a /dev/null in reserve, which is its own."""
+    """Those behind which an environment may be, or its cgroup; libuv keeps a /dev/null in reserve, which is its own."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(f"/proc/self/fd/{name}").startswith(("socket:", "pipe:", "anon_inode:[pidfd]", "/"))
+            behind = os.readlink(f"/proc/self/fd/{name}")
+            count += 1 if behind.startswith(("socket:", "pipe:", "anon_inode:[pidfd]", "/sys", "/proc")) else 0
     return count
 
 
 if __name__ == "__main__":
-    os.environ["SUPERVISORS_SECRET"] = "of-the-supervisor"
+    os.environ["SUPERVISORS_SECRET"] = "known-to-the-supervisor-alone"
     uvloop.run(Supervisor(sys.argv[1], Path(sys.argv[2])).run())

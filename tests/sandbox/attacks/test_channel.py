@@ -128,12 +128,11 @@ ATTACKS = [
         """
         channel = socket.socket(fileno=os.dup(3))
         opened = [os.open('/dev/null', os.O_RDONLY) for _ in range(200)]
-        for byte in %r:
+        for byte in A_FRAME:
             while attempt(socket.send_fds, channel, [bytes([byte])], opened) != 1:
                 time.sleep(0.001)  # too many are under way
         time.sleep(30)
-        """
-        % frames.join(RESULT, payload=b"7" * 40, number=1),
+        """.replace("A_FRAME", repr(frames.join(RESULT, payload=b"7" * 40, number=1))),
         int("7" * 40),
     ),
     Attack(

@@ -153,7 +153,8 @@ ATTACKS = [
         "privileges",
         """
         realtime = struct.pack('i', 1)
-        return [attempt(os.nice, -1), call('sched_setscheduler', 0, 1, realtime), call('sched_setscheduler', 0, 2, realtime),
+        first_come = call('sched_setscheduler', 0, 1, realtime)
+        return [attempt(os.nice, -1), first_come, call('sched_setscheduler', 0, 2, realtime),
                 call('ioprio_set', 1, 0, 1 << 13)]
         """,
         [OneOf("EPERM", "EACCES"), "EPERM", "EPERM", "EPERM"],
@@ -198,7 +199,12 @@ ATTACKS = [
     Attack(
         "not minding that it should end",
         "processes",
-        "for number in range(1, 32):\n    with contextlib.suppress(OSError):\n        signal.signal(number, signal.SIG_IGN)\nreturn 'done'",
+        """
+        for number in range(1, 32):
+            with contextlib.suppress(OSError):
+                signal.signal(number, signal.SIG_IGN)
+        return 'done'
+        """,
         "done",
     ),
     Attack(

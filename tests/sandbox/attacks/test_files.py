@@ -36,7 +36,9 @@ REACH = [
     Attack(
         "what the kernel says of the machine",
         "files",
-        "return [attempt(os.listdir, '/sys'), attempt(read, '/proc/cmdline'), attempt(write, '/proc/sys/kernel/hostname')]",
+        """
+        return [attempt(os.listdir, '/sys'), attempt(read, '/proc/cmdline'), attempt(write, '/proc/sys/kernel/tainted')]
+        """,
         ["ENOENT"] * 3,
         ["EACCES"] * 3,
     ),
@@ -127,8 +129,8 @@ CHANGE = [
         "writing everywhere",
         "files",
         """
-        folders = ['/', '/usr', '/usr/bin', '/etc', '/dev', '/proc', '/var', '/var/tmp', '/run', '/home', '/opt', '/mnt']
-        folders += [os.getcwd(), machine.folder, machine.data, *sys.path]
+        folders = ['/', '/usr', '/usr/bin', '/etc', '/dev', '/proc', '/var', '/var/tmp', '/run', '/home', '/opt']
+        folders += ['/mnt', os.getcwd(), machine.folder, machine.data, *sys.path]
         got = [folder for folder in folders if attempt(write, folder + '/mine.py') == 'done']
         got += [folder for folder in folders if isinstance(attempt(os.open, folder, os.O_TMPFILE | os.O_RDWR), int)]
         return got
@@ -144,7 +146,8 @@ CHANGE = [
         def cut(path):
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
         # Whose they are is looked at before whether they can be changed at all.
-        return {attempt(cut, path) for path in files} | {attempt(os.truncate, path, 0) for path in files} <= {'EROFS', 'EACCES'}
+        found = {attempt(cut, path) for path in files} | {attempt(os.truncate, path, 0) for path in files}
+        return found <= {'EROFS', 'EACCES'}
         """,
         True,
     ),
@@ -164,6 +167,20 @@ CHANGE = [
         "return [attempt(os.mkdir, folder + '/__pycache__') for folder in (os.getcwd(), '/var/runtime', '/usr/lib')]",
         [OneOf("EROFS", "EEXIST")] * 3,
         [OneOf("EACCES", "ENOENT", "EEXIST")] * 3,
+    ),
+    Attack(
+        "modes and times of what it cannot open",
+        "file modes",
+        "own = machine.folder + '/own'\nreturn [attempt(os.chmod, own, 0o666), attempt(os.utime, own, (1, 1))]",
+        ["ENOENT"] * 2,
+        open=["done"] * 2,
+    ),
+    Attack(
+        "modes and times of its own code",
+        "file modes",
+        "own = os.getcwd() + '/main.py'\nreturn [attempt(os.chmod, own, 0), attempt(os.utime, own, (1, 1))]",
+        ["EROFS"] * 2,
+        open=["done"] * 2,
     ),
     Attack(
         "device nodes of its own",

@@ -42,7 +42,7 @@ def test_a_daemon_is_gone_with_its_environment(stage: Stage) -> None:
     assert stage.invoke("daemon", stage.machine) == "done"
     stage.ask("retire", name="daemon")
     if not stage.walls["daemons"]:
-        (left,) = stage.strays(stage.state())
+        (left,) = stage.strays()
         assert processes.name_of(left) == "fn:daemon"
         os.kill(left, signal.SIGKILL)
         until(lambda: not processes.alive(left))
@@ -104,6 +104,6 @@ def test_nothing_outlives_a_killed_supervisor(doomed: Stage) -> None:
     if doomed.walls["daemons"]:
         until(lambda: not any(processes.alive(pid) for pid in before))
         return
-    # What a function has started is nobody's there; the handlers, the zygote and blank environments are the supervisor's.
+    # What a function has started is nobody's there; handlers, zygote and blank environments are the supervisor's.
     until(lambda: len([pid for pid in before if processes.alive(pid)]) == 3)
     assert sorted(processes.name_of(pid) for pid in before if processes.alive(pid)) == ["fn:daemon", *["fn:parent"] * 2]

@@ -81,7 +81,8 @@ return [[attempt(os.killpg, pid, signal.SIGKILL), call('tgkill', pid, pid, 9), c
     Attack(
         "reading its init",
         "memory access",
-        "return [attempt(read, f'/proc/1/{name}') for name in ('environ', 'maps', 'mem', 'auxv', 'pagemap', 'syscall')]",
+        "names = ('environ', 'maps', 'mem', 'auxv', 'pagemap', 'syscall')\n"
+        "return [attempt(read, f'/proc/1/{name}') for name in names]",
         ["EACCES"] * 6,
     ),
     Attack(
@@ -158,7 +159,8 @@ return sorted(set(found))
         "privileges",
         """
         ids = [attempt(os.setuid, 1), attempt(os.setgid, 1), attempt(os.setgroups, [1]), attempt(os.setresuid, 1, 1, 1)]
-        held = [line.split()[1] for line in read('/proc/self/status').splitlines() if line[:6] in ('CapPrm', 'CapEff', 'CapAmb')]
+        status = [line.split() for line in read('/proc/self/status').splitlines()]
+        held = [words[1] for words in status if words and words[0] in ('CapPrm:', 'CapEff:', 'CapAmb:')]
         raised = call('capset', struct.pack('=Ii', 0x20080522, 0), struct.pack('=6I', 1 << 21, 1 << 21, 0, 0, 0, 0))
         return [ids, held, raised]
         """,
@@ -197,7 +199,8 @@ return sorted(set(found))
         told = repr(dict(os.environ)) + read('/proc/self/cmdline')
         with contextlib.suppress(PermissionError):
             told += read('/proc/self/environ')
-        return [word in told for word in ('of-the-supervisor', 'of-the-machine', 'neighbour', 'SECRET', machine.data)]
+        words = 'known-to-the-supervisor-alone', 'known-to-the-machine-alone', 'neighbour', 'SECRET', machine.data
+        return [word in told for word in words]
         """,
         [False] * 5,
     ),
@@ -205,8 +208,8 @@ return sorted(set(found))
         "the terminal's input",
         "system calls",
         """
-        tries = [attempt(fcntl.ioctl, number, command, b'x') for number in (0, 1, 2) for command in (0x5412, 0x541C, 0x5423)]
-        return sorted(set(tries))
+        commands = 0x5412, 0x541C, 0x5423
+        return sorted({attempt(fcntl.ioctl, number, command, b'x') for number in (0, 1, 2) for command in commands})
         """,
         ["EPERM"],
     ),

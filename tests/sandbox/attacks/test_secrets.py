@@ -54,7 +54,8 @@ ATTACKS = [
         "memory access",
         """
         names = [name for name in sys.modules if name.startswith(('eventfn', 'msgspec', 'aiohttp'))]
-        held = [type(each).__module__ for each in gc.get_objects() if type(each).__module__.startswith('eventfn.workers.pool')]
+        kinds = {type(each).__module__ for each in gc.get_objects()}
+        held = [kind for kind in kinds if kind.startswith('eventfn.workers.pool')]
         return [names, held]
         """,
         [[], []],
@@ -69,8 +70,9 @@ def test_nothing_of_others_is_found(stage: Stage, attack: Attack) -> None:
 
 def test_events_and_variables_of_others_are_in_no_memory_of_its_own(stage: Stage) -> None:
     stage.deploy("searcher", _SEARCH, memory_size=1769)
-    words = [NEIGHBOURS_EVENT, NEIGHBOURS_SECRET, "of-the-supervisor", "token-of-node.json", "own-word-of-the-searcher"]
-    event = stage.machine | {"backwards": [word[::-1] for word in words], "own": "own-word-of-the-searcher"}
+    own = "own-word-of-the-searcher"
+    words = [NEIGHBOURS_EVENT, NEIGHBOURS_SECRET, "known-to-the-supervisor-alone", "token-of-node.json", own]
+    event = stage.machine | {"backwards": [word[::-1] for word in words], "own": own}
     event |= {"processes": {}}
     large, found = stage.invoke("searcher", event)
     stage.ask("retire", name="searcher")
@@ -82,7 +84,7 @@ def test_events_and_variables_of_others_are_in_no_memory_of_its_own(stage: Stage
 def test_no_two_environments_draw_the_same_numbers(stage: Stage) -> None:
     """From a zygote in which all of these had their seeds, if they did."""
     code = """
-    numbers = [random.random(), ssl.RAND_bytes(16).hex(), uuid.uuid4().hex, os.urandom(16).hex(), random.SystemRandom().random()]
+    numbers = [random.random(), ssl.RAND_bytes(16).hex(), uuid.uuid4().hex, os.urandom(9).hex(), random.getrandbits(64)]
     time.sleep(0.3)
     return numbers, hash('the same in each: the seed of the zygote')
     """

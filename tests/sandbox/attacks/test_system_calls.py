@@ -21,7 +21,8 @@ def _refused(name: str, calls: str, *answers: str) -> Attack:
 ATTACKS = [
     _refused(
         "mounting",
-        "(('mount', b'none', b'/tmp', b'tmpfs', 0, 0), ('mount', b'none', b'/', 0, 32 | 4096, 0), ('umount2', b'/tmp', 2))",
+        "(('mount', b'none', b'/tmp', b'tmpfs', 0, 0), ('mount', b'none', b'/', 0, 32 | 4096, 0), "
+        "('umount2', b'/tmp', 2))",
     ),
     _refused(
         "mounting by the newer calls",
@@ -42,7 +43,8 @@ ATTACKS = [
     _refused("namespaces by the call that hides its flags", "[('clone3', bytes(88), 88)]", "ENOSYS"),
     _refused(
         "keys of the machine",
-        "(('keyctl', 0, -4, 0), ('keyctl', 1, b'x'), ('add_key', b'user', b'x', b'y', 1, -4), ('request_key', b'user', b'x', 0, -4))",
+        "(('keyctl', 0, -4, 0), ('keyctl', 1, b'x'), ('add_key', b'user', b'x', b'y', 1, -4), "
+        "('request_key', b'user', b'x', 0, -4))",
     ),
     _refused(
         "programs and rings in the kernel",
@@ -62,7 +64,8 @@ ATTACKS = [
     _refused("watching all files", "(('fanotify_init', 0, 0), ('fanotify_mark', 0, 0, 0, 0, 0))"),
     _refused(
         "what is not on the list",
-        "((462 + 1000,), ('io_setup', 65536, bytes(8)), ('vmsplice', 1, 0, 0, 0), ('openat2', -100, b'/', bytes(24), 24), "
+        "((462 + 1000,), ('inotify_init1', 0), ('io_setup', 65536, bytes(8)), ('vmsplice', 1, 0, 0, 0), "
+        "('openat2', -100, b'/', bytes(24), 24), "
         "('move_pages', 0, 0, 0, 0, 0, 0), ('mbind', 0, 0, 0, 0, 0, 0))",
         "ENOSYS",
     ),
