@@ -12,7 +12,7 @@ import socket
 from typing import NoReturn
 
 from eventfn.sandbox import mounts, namespaces, network, privileges, syscalls
-from eventfn.workers.child import clone, environment, frames, init
+from eventfn.workers.child import clone, environment, frames, init, rehearsal
 from eventfn.workers.child.ground import Ground
 
 
@@ -26,6 +26,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         _start_handler(channel, ground, ground.skeleton, machines_network=machines_network)
     # `random` has reseeded itself behind the fork. OpenSSL has not drawn a number yet in the zygote, so it seeds itself
     # here when it does; to make it do so now would cost each environment half a megabyte.
+    rehearsal.rehearse(ground.stand_ins)
     environment.main(channel, ground, machines_network=machines_network)
 
 

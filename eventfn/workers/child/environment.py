@@ -49,7 +49,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
     except contain.NotContained as error:
         never_started(error.channel, str(error))
     gc.enable()
-    logs.set_up()
+    logs.keep_pipe()
     _enter(settings)
     try:
         handler = loading.load(settings["handler"])
@@ -63,6 +63,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         gc.collect()
         gc.freeze()  # what the init has made is not looked through, and so not copied, in each copy again
         copied = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))
+        logs.keep_pipe()
         os.environ.update(copied["variables"])
         try:
             snapshot.run_hooks_after()

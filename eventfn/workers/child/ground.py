@@ -22,6 +22,7 @@ class Ground(NamedTuple):
     tier: str  # "full", "landlock" or "none"
     proc: str  # "full" or "pid": which /proc can be mounted; "none": none
     skeleton: mounts.Skeleton | None  # of the full tier
+    stand_ins: str  # eventfn's modules for functions, where an environment finds them
     root: bool  # whether environments can be given host ids of their own
     readable: tuple[str, ...]  # what Landlock lets every function read and run
     writable: tuple[str, ...]
@@ -56,7 +57,18 @@ def prepare(tier: str, proc: str, stand_ins: str) -> Ground:
     on_machines_network = syscalls.compile_program(inet=True, unix=full and abi >= _SCOPES_SOCKETS, namespaces=full)
     alone = syscalls.compile_program(inet=full, unix=full, namespaces=full)
     readable, writable = _second_line(tier, stand_ins)
-    return Ground(tier, proc, skeleton, root, readable, writable, abi, alone, on_machines_network)
+    return Ground(
+        tier,
+        proc,
+        skeleton,
+        mounts.RUNTIME if skeleton else stand_ins,
+        root,
+        readable,
+        writable,
+        abi,
+        alone,
+        on_machines_network,
+    )
 
 
 def _second_line(tier: str, stand_ins: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

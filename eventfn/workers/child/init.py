@@ -24,8 +24,9 @@ def watch(handler: int) -> None:
     """Until the handler has ended; then this process does, with its exit status. Never returns."""
     again: list[float] = []
     while True:
-        received = signal.sigtimedwait(SIGNALS, again.pop(0)) if again else signal.sigwaitinfo(SIGNALS)
+        received = signal.sigtimedwait(SIGNALS, again[0]) if again else signal.sigwaitinfo(SIGNALS)
         if received is None:
+            again.pop(0)
             _tell_all(signal.SIGCONT)
         elif received.si_signo == signal.SIGCHLD:
             _reap(handler)

@@ -26,14 +26,20 @@ _waiting = bytearray(4)  # how many bytes wait in it, as an int
 
 
 def set_up() -> None:
-    global _pipe
-    _pipe = os.dup(1)  # a function may put something else in the place of 1 and 2
     # The zygote's own stream objects stand on other files; each line is written at once, so that a crash loses none.
     sys.stdout = sys.__stdout__ = _lines_to(1)  # type: ignore[misc]  # a constant to type checkers only
     sys.stderr = sys.__stderr__ = _lines_to(2)  # type: ignore[misc]  # likewise
     handler = _StdoutHandler()
     handler.setFormatter(_Formatter())
     logging.getLogger().addHandler(handler)
+
+
+def keep_pipe() -> None:
+    """Once 1 and 2 are the log pipe: a function may put something else in their place."""
+    global _pipe
+    if _pipe != 1:  # of the environment that this one is a copy of
+        os.close(_pipe)
+    _pipe = os.dup(1)
 
 
 def _lines_to(descriptor: int) -> io.TextIOWrapper:

@@ -25,6 +25,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+from eventfn.sandbox import privileges
 from eventfn.workers.child import frames
 from eventfn.workers.child.results import Fault
 
@@ -76,11 +77,14 @@ def serve(control: socket.socket) -> dict[str, Any]:
     def reap(_: int, __: FrameType | None) -> None:
         while copies:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            if ended.si_pid in copies:  # its children go with it, while its number cannot be another group's
+                _tell(ended.si_pid, signal.SIGKILL)
+            pid, status, usage = os.wait4(ended.si_pid, 0)
             if pid in copies:
                 report(copies.pop(pid), os.waitstatus_to_exitcode(status), usage.ru_maxrss)
 
@@ -117,13 +121,19 @@ def serve(control: socket.socket) -> dict[str, Any]:
 def _end(copies: dict[int, int], number: int, how: int) -> None:
     for pid, each in list(copies.items()):
         if each == number:
-            try:
-                os.killpg(pid, how)
-            except ProcessLookupError:  # not yet a group of its own
-                os.kill(pid, how)
+            _tell(pid, how)
+
+
+def _tell(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:  # not yet a group of its own
+        os.kill(pid, number)
 
 
 def _become_copy(channel: int, log_pipe: int) -> None:
+    # Where no init sees to it: with the original all copies end, and it ends with the supervisor.
+    privileges.die_with_parent()
     os.setsid()
     os.dup2(log_pipe, 1)
     os.dup2(log_pipe, 2)
