@@ -64,22 +64,30 @@ ATTACKS = [
         "total memory",
         """
         def hold():
-            held = b'x' * (80 << 20)
+            held = b'x' * (200 << 20)
+            into.send(b'x')
+            into.recv(1)
             into.send(b'x')
             signal.pause()
-        into, out = socket.socketpair()
-        children = forks(4, hold)
-        into.close()  # those of the children are left, until they are killed
-        while out.recv(1):
-            held += 1
-            if held == 4:
-                break
+        outs, children = [], []
+        for _ in range(4):
+            into, out = socket.socketpair()
+            children += forks(1, hold)
+            into.close()
+            outs.append(out)
+            out.recv(1)  # nothing, when it was ended instead
+        def still_holds(out):
+            try:
+                return out.send(b'x') and out.recv(1) == b'x'
+            except OSError:
+                return False
+        all_of_it = all([still_holds(out) for out in outs])
         end_children(children)
-        return held == 4
-        """.replace("def hold", "held = 0\n        def hold", 1),
+        return all_of_it
+        """,
         OneOf(False, KILLED_FOR_MEMORY),  # the kernel ends one of them, or all
         open=True,
-        settings={"memory_size": 64, "ephemeral_storage": 1},
+        settings={"memory_size": 256, "ephemeral_storage": 1},
     ),
     Attack(
         "memory of files that have no name",
@@ -92,7 +100,7 @@ ATTACKS = [
         """,
         KILLED_FOR_MEMORY,
         open=200,
-        settings={"memory_size": 64, "ephemeral_storage": 1},
+        settings={"memory_size": 128, "ephemeral_storage": 1},
     ),
     Attack(
         "memory that is never written to disk",
