@@ -186,18 +186,19 @@ class Stage:
         return {**found, "children": children}
 
     def strays(self) -> set[int]:
-        """Processes that were a function's, or were started by one: all that is left of it."""
+        """Processes that were a function's, or were started by one, by their names; and inits that have lost theirs."""
         orphans = processes.children_of(os.getpid()) - self._before - {self.process.pid}
         for pid in [pid for pid in orphans if not processes.alive(pid)]:
             os.waitpid(pid, os.WNOHANG)
             orphans.discard(pid)
         below = processes.descendants_of(self.process.pid) - {self.machine["victim"]}
-        return orphans | {pid for pid in below if not self._is_no_functions(pid)}
-
-    def _is_no_functions(self, pid: int) -> bool:
-        """It has a name that the supervisor's own have, and an init has somebody to look after."""
-        name = processes.name_of(pid)
-        return name in self._names_of_no_functions and (name != "fn:init" or bool(processes.children_of(pid)))
+        looked_after = set()
+        for pid in below:
+            with contextlib.suppress(AssertionError):  # it is just gone
+                looked_after.add(processes.parent_of(pid))
+        names = {pid: processes.name_of(pid) for pid in below}
+        idle = {pid for pid, name in names.items() if name == "fn:init" and pid not in looked_after}
+        return orphans | idle | {pid for pid, name in names.items() if name not in self._names_of_no_functions}
 
     # --- its end -----------------------------------------------------------------------------------------------------
 

@@ -137,15 +137,18 @@ ATTACKS = [
     ),
     Attack(
         "holding it open when it ends",
-        "daemons",
+        "processes",
         """
+        started, begin = os.pipe()
         if os.fork() == 0:
             os.setsid()
-            time.sleep(30)
+            os.write(begin, b'x')
+            time.sleep(2)
+            os._exit(0)
+        os.read(started, 1)
         os._exit(3)
         """,
         "Runtime.ExitError: Runtime exited with error: exit status 3",
-        open="Runtime.ExitError: Runtime exited with error: exit status 3",
     ),
     Attack(
         "closing its log",
