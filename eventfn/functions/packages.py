@@ -86,6 +86,7 @@ class _Preparing:
             task_root=task_root,
             opt_root=opt_root,
             bytecode_root=None if beside is None else str(beside),
+            hidden=(project.data,),
             interpreter=interpreter.path,
             runtime=interpreter.runtime,
             region=project.aws.region,

@@ -43,6 +43,7 @@ class _Names(NamedTuple):
     fixed: dict[str, str]  # file -> what is written when a group is made; left out where the kernel has no such file
     memory_limits: tuple[str, ...]  # the order in which they shrink: memory with swap is never less than memory
     cpu_limit: tuple[str, str]  # file, format of the quota
+    no_quota: str
     memory_total: str
     memory_split: re.Pattern[bytes]  # of memory.stat: MemoryUsed's two, in either order
     oom_kills: str
@@ -59,6 +60,7 @@ _V1 = _Names(
     fixed={"cpu.cfs_period_us": str(_PERIOD), "pids.max": str(PROCESSES)},
     memory_limits=("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
     cpu_limit=("cpu.cfs_quota_us", "{}"),
+    no_quota="-1",
     memory_total="memory.usage_in_bytes",
     memory_split=re.compile(rb"^(rss|shmem) (\d+)", re.MULTILINE),
     oom_kills="memory.oom_control",
@@ -75,6 +77,7 @@ _V2 = _Names(
     fixed={"memory.swap.max": "0", "memory.oom.group": "1", "pids.max": str(PROCESSES)},
     memory_limits=("memory.max",),
     cpu_limit=("cpu.max", f"{{}} {_PERIOD}"),
+    no_quota="max",
     memory_total="memory.current",
     memory_split=re.compile(rb"^(anon|shmem) (\d+)", re.MULTILINE),
     oom_kills="memory.events",
@@ -188,6 +191,13 @@ class Group:
         file, form = self._names.cpu_limit
         quota = max(_LEAST_QUOTA, _PERIOD * memory_mb // _MEMORY_OF_ONE_CPU)
         _write(f"{self._cpu}/{file}", form.format(quota))
+
+    def lift_cpu(self) -> None:
+        """Before it is killed: with a small share it takes seconds to die, since giving memory back is its own work."""
+        if self._cpu is None:
+            return
+        file, form = self._names.cpu_limit
+        _write(f"{self._cpu}/{file}", form.format(self._names.no_quota))
 
     def over_memory(self) -> bool:
         """Whether processes hold more than memory_size. One read of 3 us, mostly: what is held in total, with files and

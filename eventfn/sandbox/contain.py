@@ -24,7 +24,7 @@ def contain(policy: Policy) -> None:
     try:
         if policy.tier == "full":
             # First: the mounts come as descriptors, which the next step closes, and Landlock forbids mounting.
-            mounts.finish(policy.mounts, tmp_mb=policy.tmp_mb)
+            mounts.finish(policy.mounts, policy.hidden, tmp_mb=policy.tmp_mb)
         # From here on the process has the channel, the log pipe and /dev/null, and nothing of the zygote's.
         descriptors.keep_only(channel=policy.channel, log_pipe=policy.log_pipe, control=policy.control)
         channel = descriptors.CHANNEL
@@ -40,7 +40,9 @@ def contain(policy: Policy) -> None:
         privileges.no_new_privileges()
         if policy.tier != "none":
             # Opens files, which the filter would let it, and needs no capability.
-            access = landlock.Access(policy.readable, policy.writable)
+            # Where there is a tree of one's own, what is hidden lies under a mount already.
+            readable, listed = landlock.without(policy.readable, () if policy.tier == "full" else policy.hidden)
+            access = landlock.Access(readable, policy.writable, listed)
             landlock.enforce(landlock.rules(access, tcp=policy.tcp, version=policy.landlock))
             privileges.drop_capabilities()
             # Last: what is above makes calls that no function may make.

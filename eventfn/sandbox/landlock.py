@@ -10,6 +10,7 @@ import ctypes
 import os
 import stat
 import struct
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 # The same numbers on every machine.
@@ -52,6 +53,7 @@ class Access(NamedTuple):
 
     read: tuple[str, ...]  # and executed
     write: tuple[str, ...]  # and read and executed
+    listed: tuple[str, ...] = ()  # folders of which the names may be seen, and no more by that
 
 
 class Handled(NamedTuple):
@@ -93,13 +95,32 @@ def rules(access: Access, *, tcp: bool, version: int) -> int:
         ctypes.c_uint(0),
     )
     try:
-        for paths, rights in ((access.read, _READ), (access.write, _WRITE)):
+        for paths, rights in ((access.read, _READ), (access.write, _WRITE), (access.listed, _READ_DIR)):
             for path in paths:
                 _allow(descriptor, path, rights & forbidden.files)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def without(read: Iterable[str], hidden: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What to `read` and what to have `listed` instead, if what is below `hidden` is to be left out: a rule cannot take
+    back what one above it gives. What comes into a divided folder later is not readable."""
+    readable: list[str] = []
+    listed: list[str] = []
+    waiting = list(read)
+    while waiting:
+        path = waiting.pop()
+        if path in hidden:
+            continue
+        if not any(each.startswith(f"{path}/") for each in hidden):
+            readable.append(path)
+            continue
+        listed.append(path)
+        # Not through links: a rule would be for what they lead to.
+        waiting += [entry.path for entry in os.scandir(path) if not entry.is_symlink()]
+    return tuple(readable), tuple(listed)
 
 
 def enforce(descriptor: int) -> None:

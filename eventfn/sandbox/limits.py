@@ -17,6 +17,7 @@ def set_limits(policy: Policy) -> None:
         ("RLIMIT_NOFILE", policy.open_files),
         ("RLIMIT_CORE", 0),  # a core file would hold events and secrets
         ("RLIMIT_MEMLOCK", policy.locked_memory),
+        ("RLIMIT_SIGPENDING", policy.queued_signals),  # they count for the machine's user, whatever the namespace
         ("RLIMIT_MSGQUEUE", 0),  # kernel memory that outlives the process
         ("RLIMIT_NICE", 0),  # no raising of its own priority
         ("RLIMIT_RTPRIO", 0),

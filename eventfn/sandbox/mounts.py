@@ -225,11 +225,16 @@ def attach(descriptor: int, target: str) -> None:
     os.close(descriptor)
 
 
-def finish(mounts: Iterable[tuple[int, str]], *, tmp_mb: int) -> None:
-    """The function's own mounts in their places, /tmp with its size, and nothing can be added any more."""
+def finish(mounts: Iterable[tuple[int, str]], hidden: Iterable[str], *, tmp_mb: int) -> None:
+    """The function's own mounts in their places, something empty over what is `hidden` in them, /tmp with its size, and
+    nothing can be added any more."""
     for descriptor, target in mounts:
         Path(target).mkdir(mode=0o755, parents=True, exist_ok=True)
         attach(descriptor, target)
+    for path in hidden:
+        if Path(path).is_dir():
+            flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+            _mount("tmpfs", path, "tmpfs", flags, "mode=555,size=4k,nr_inodes=1")
     # An inode takes about 1 KB of memory that no byte count sees: one for each 4 KB, as file systems have it.
     _mount("none", "/tmp", None, _MS_REMOUNT | _MS_NOSUID | _MS_NODEV, f"size={tmp_mb}m,nr_inodes={tmp_mb * 256}")  # noqa: S108 - its own
     _set_attributes(_AT_FDCWD, "/", 0, _MOUNT_ATTR_RDONLY)

@@ -19,9 +19,11 @@ class Policy(NamedTuple):
     tmp_mb: int  # the function's ephemeral_storage
     memory_mb: int  # the function's memory_size
     name: str  # the function's, for ps and top
+    hidden: tuple[str, ...] = ()  # folders within what is readable that are eventfn's own
     control: int | None = None  # descriptor of the socket on which it is asked for copies of itself (snap_start)
     open_files: int = 1024  # Lambda's ulimit -n
     processes: int = 1024  # and threads
+    queued_signals: int = 256
     locked_memory: int = 65_536  # bytes; what an ordinary user has
     # RLIMIT_DATA counts what is reserved, not what is used: the zygote's own heap, and 8 MB of stack for each thread.
     # So the limit stands this much above memory_size; the exact one is a cgroup's to keep.

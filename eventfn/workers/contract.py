@@ -28,6 +28,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     # out as its sources are, with __pycache__ folders. None when all of them hold their own. Read by child/compiled.py
     # and not by sys.pycache_prefix, which would hide the compiled standard library too.
     bytecode_root: str | None = None
+    # Folders that no function sees although they may lie within its code: the data folder, mostly in the project's.
+    hidden: tuple[str, ...] = ()
     interpreter: str  # absolute path of the real interpreter, never a shim
     runtime: str  # "python3.11"
     region: str = "us-east-1"

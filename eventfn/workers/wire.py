@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mounts: list[str]  # where the mounts go whose descriptors come with this frame, behind the log pipe's
     readable: list[str]  # paths that Landlock lets through, beside the system's
     writable: list[str]
+    hidden: list[str]  # folders within them that the function is not to see
     network: (
         NetworkPlan | None
     )  # of an allow-list; a socket for the listeners comes with this frame, right behind the log

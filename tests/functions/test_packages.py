@@ -73,6 +73,7 @@ async def test_a_folder_is_used_in_place(folder: Folder) -> None:
         task_root=str(folder.root / "code"),
         opt_root=str(folder.root / "layer"),
         bytecode_root=prepared.bytecode_root,
+        hidden=(str(folder.root / ".eventfn"),),
         interpreter=python.find(folder.function).path,
         runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}",
     )

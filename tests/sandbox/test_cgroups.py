@@ -166,6 +166,12 @@ async def test_processes_over_memory_size_are_seen_and_files_are_not_counted(cgr
     await removed(group)
 
 
+def quotas(group: Group) -> list[str]:
+    """What the kernel says, in whichever of the two files it has."""
+    files = [Path(folder) / name for folder in group.folders for name in ("cpu.cfs_quota_us", "cpu.max")]
+    return [file.read_text() for file in files if file.exists()]
+
+
 async def test_the_cpu_share_is_that_of_memory_size_over_all_processes(cgroups: Cgroups, group: Group) -> None:
     needs(cgroups, "cpu")
     group.limit_cpu(1769 // 4)  # a quarter of a CPU
@@ -183,6 +189,8 @@ async def test_the_cpu_share_is_that_of_memory_size_over_all_processes(cgroups: 
         started = facts()["nr_periods"]
         now = await until(lambda: (seen := facts())["nr_periods"] >= started + 25 and seen, "25 periods")
         assert now["nr_throttled"] >= 20
+        group.lift_cpu()
+        assert not [line for line in quotas(group) if line.split()[0] not in ("-1", "max")]
         # Of each of the two, in hundredths of a second; a period is two of them, and half of one is allowed.
         ticks = Path(f"/proc/{running.pid}/stat").read_text().rpartition(") ")[2].split()
         assert int(ticks[11]) + int(ticks[12]) <= (facts()["nr_periods"] + 1) * 0.5 * 1.5
@@ -378,6 +386,8 @@ def test_the_quota_follows_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     group = Cgroups.find(fake.proc).create(7)
     group.limit_cpu(memory_mb)
     assert (Path(group.folders[0]) / "cpu.max").read_text() == f"{quota} 20000"
+    group.lift_cpu()
+    assert (Path(group.folders[0]) / "cpu.max").read_text() == "max 20000"
 
 
 def test_what_is_read_of_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

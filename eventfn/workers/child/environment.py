@@ -38,6 +38,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         mounts=tuple(zip(trees, settings["mounts"], strict=True)),
         readable=(*ground.readable, *settings["readable"]),
         writable=(*ground.writable, *settings["writable"]),
+        hidden=tuple(settings["hidden"]),
         landlock=ground.landlock,
         tcp=ground.tier == "full" or machines_network,
         tmp_mb=settings["tmp_mb"],

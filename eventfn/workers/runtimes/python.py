@@ -138,6 +138,7 @@ def settings(
         mounts=[place.target for place in found] if tier == "full" else [],
         readable=[place.target for place in found],
         writable=[place.target for place in found if not place.read_only],
+        hidden=[path for place in found for path in _hidden(prepared, place)],
         network=None if network is None else NetworkPlan(network.addresses, network.listen, network.hosts),
         task_root=root,
         path=[root, *libraries, mounts.RUNTIME if tier == "full" else _STAND_INS],
@@ -145,6 +146,13 @@ def settings(
         snapshot=snapshot,
         variables=_variables(prepared, root, opt, stream, _initialization(provisioned=provisioned, snapshot=snapshot)),
     )
+
+
+def _hidden(prepared: Prepared, place: Place) -> Iterator[str]:
+    root = os.path.realpath(place.path)
+    for path in map(os.path.realpath, prepared.hidden):
+        if path.startswith(f"{root}/"):
+            yield place.target + path.removeprefix(root)
 
 
 def _bytecode(prepared: Prepared, at: Mapping[str, str]) -> dict[str, str]:
