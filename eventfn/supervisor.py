@@ -223,7 +223,7 @@ class Supervisor:
                 function,
                 project,
                 functools.partial(self._reporter.preparing, name),
-                for_others=os.geteuid() == 0,  # no function runs as root
+                for_others=os.geteuid() == 0,  # with a tree of its own no function runs as root
             )
             for name, function in project.functions.items()
         }
