@@ -38,6 +38,12 @@ def alive(pid: int) -> bool:
     return stat is not None and stat[_STATE] not in "ZX"
 
 
+def state_of(pid: int) -> str:
+    """One letter, as ps shows it: "T" for a stopped process; empty when it is gone."""
+    stat = _stat(pid)
+    return "" if stat is None else stat[_STATE]
+
+
 def parent_of(pid: int) -> int:
     stat = _stat(pid)
     assert stat is not None, f"process {pid} is gone"

@@ -136,19 +136,32 @@ class Fleet:
         return sum(1 for environment in self._free if not environment.requests)
 
     @property
+    def taken_snapshot(self) -> Snapshot | None:
+        task = self.snapshot
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+    @property
     def in_flight(self) -> int:
         return sum(len(environment.requests) for environment in self.environments)
 
     def wanted(self) -> int:
         """Environments to start now, beyond those starting."""
-        for_waiting = -(-len(self.waiting) // self._capacity) - self.starting if self._may_run() else 0
+        for_waiting = -(-len(self.waiting) // self._capacity) - self.starting
+        if not self._may_run() or (self.held_back and self._failure is not None):
+            for_waiting = 0
         return max(for_waiting, self.provisioned_wanted())
 
     def provisioned_wanted(self) -> int:
         if self.retired or self.held_back:
             return 0
-        present = sum(1 for environment in self.environments if not environment.ended)
-        return self.prepared.function.provisioned_concurrency - present - self.starting
+        return self.prepared.function.provisioned_concurrency - self._present - self.starting
+
+    @property
+    def _present(self) -> int:
+        """Without those that are ending: that may take half a second."""
+        return sum(1 for environment in self.environments if not environment.ended)
 
     # --- what happens to environments ------------------------------------------------------------------------------
 
@@ -198,7 +211,7 @@ class Fleet:
     def reap(self, now: float, idle_timeout: float) -> float | None:
         """Ends what has been idle for too long, the longest idle first, down to the provisioned ones. When the next
         one is due, on the same clock."""
-        spare = len(self.environments) - self.prepared.function.provisioned_concurrency
+        spare = self._present - self.prepared.function.provisioned_concurrency
         due: float | None = None
         for environment in self.idle_environments()[: max(spare, 0)]:
             if environment.idle_since + idle_timeout <= now:
@@ -215,7 +228,7 @@ class Fleet:
     @property
     def to_spare(self) -> Environment | None:
         """The one that it would miss least: the longest idle, and none that is provisioned."""
-        if len(self.environments) <= self.prepared.function.provisioned_concurrency:
+        if self._present <= self.prepared.function.provisioned_concurrency:
             return None
         return next(iter(self.idle_environments()), None)
 

@@ -27,7 +27,7 @@ from eventfn.workers.environment import Environment, InitFailed, NotStarted, Req
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.names import Names
 from eventfn.workers.sandboxes import Sandboxes
-from eventfn.workers.snapshots import Snapshot
+from eventfn.workers.snapshots import Snapshot, SnapshotDied
 from eventfn.workers.zygote import ZygoteDied
 
 _log = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ class WorkerPool:
 
     def empty(self, fleet: Fleet) -> None:
         self._retired.discard(fleet)
-        if (taken := fleet.snapshot) is not None and taken.done() and not taken.cancelled() and not taken.exception():
-            taken.result().end()
+        if (snapshot := fleet.taken_snapshot) is not None:
+            snapshot.end()
 
     # --- the hot path ----------------------------------------------------------------------------------------------
 
@@ -196,8 +196,7 @@ class WorkerPool:
             slot.give_back()
         if environment is not None:
             fleet.ready(environment)
-        if fleet.wanted() > 0:
-            self.wants(fleet)
+        self.wants(fleet)
         fleet.check_empty()
 
     async def _started(self, fleet: Fleet, provisioned: bool) -> Environment | None:
@@ -214,15 +213,16 @@ class WorkerPool:
                     launch = await self._sandboxes.launch(fleet.prepared, provisioned=provisioned)
                     await environment.start(launch, timeout, phase)
             except InitFailed as error:
-                allowed = float(fleet.prepared.function.timeout)
-                if error.failure.error_type == failures.TIMED_OUT and allowed > timeout and not provisioned:
+                function = fleet.prepared.function
+                allowed = 0.0 if provisioned or function.snap_start else float(function.timeout)
+                if error.failure.error_type == failures.TIMED_OUT and allowed > timeout:
                     timeout, phase = allowed, "invoke"  # a slow init is run again within the invocation, as in Lambda
                     continue
                 fleet.failed(environment, error.failure)
                 environment.kill()
                 self._hold_back(fleet)
                 return None
-            except ZygoteDied as error:
+            except (ZygoteDied, SnapshotDied) as error:
                 environment.kill()
                 why = str(error)
             except (NotStarted, OSError) as error:
@@ -248,9 +248,7 @@ class WorkerPool:
         """The one that this function's environments are copies of; one start for all who wait. Raises InitFailed,
         NotStarted, ZygoteDied, OSError."""
         task = fleet.snapshot
-        if task is not None and task.done() and (task.cancelled() or task.exception() or task.result().dead):
-            task = None
-        if task is None:
+        if task is None or (task.done() and (fleet.taken_snapshot is None or fleet.taken_snapshot.dead)):
             task = fleet.snapshot = asyncio.create_task(self._take_snapshot(fleet))
         return await asyncio.shield(task)
 
@@ -330,7 +328,8 @@ class WorkerPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        environments = list(self._environments)
+        originals = [taken for fleet in (*self._fleets.values(), *self._retired) if (taken := fleet.taken_snapshot)]
+        environments = self._environments - {snapshot.original for snapshot in originals}
         for environment in environments:
             running = environment.abandon()
             for request in running:
@@ -343,6 +342,9 @@ class WorkerPool:
             while fleet.waiting:
                 self._refuse(fleet.waiting.popleft(), "the workers were closed before it ran")
         await asyncio.gather(*(environment.gone for environment in environments))
+        for snapshot in originals:  # last, since their copies go with them
+            snapshot.end()
+        await asyncio.gather(*(snapshot.original.gone for snapshot in originals))
         self._names.close()
         await self._sandboxes.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
 import socket
 from collections.abc import Callable
 
@@ -22,6 +23,12 @@ from eventfn.workers.runtimes import python
 
 _OBEYS_WITHIN = 1.0  # seconds until a copy that was told to end has ended, or all end
 _KILLED = -9
+_STATUSES = range(1 - signal.NSIG, 256)  # as os.waitstatus_to_exitcode has them
+_NO_STATUS = 256
+
+
+class SnapshotDied(Exception):
+    """Another one can be taken."""
 
 
 class Snapshot:
@@ -31,8 +38,8 @@ class Snapshot:
         assert original.process is not None
         self.prepared = prepared
         self.dead = False
-        self._environment = original
-        self._original = original.process
+        self.original = original
+        self._process = original.process
         self._control = control
         self._copies: dict[int, Copy] = {}
         self._awake: set[Copy] = set()
@@ -46,10 +53,10 @@ class Snapshot:
 
     @property
     def group(self) -> Group | None:
-        return self._original.group
+        return self._process.group
 
     def copy(self, stream: str, log_pipe: int) -> Launched:
-        """A launching.Launch. Raises OSError when the original cannot be asked."""
+        """A launching.Launch. Raises SnapshotDied."""
         settings = {"variables": python.variables_of_a_copy(stream)}
         ours, theirs = socket.socketpair()
         number = next(self._numbers) & 0xFFFF_FFFF
@@ -59,10 +66,13 @@ class Snapshot:
                 self.wake(made)
                 request = snapshot.REQUEST.pack(snapshot.COPY, number) + json.dumps(settings).encode()
                 socket.send_fds(self._control, [request], [theirs.fileno(), log_pipe])
-            except BaseException:
+            except OSError as error:  # it does not read, or is gone, which is not known here yet
                 ours.close()
-                self.rest(made)
-                raise
+                self.dead = True
+                self._process.kill()
+                raise SnapshotDied(
+                    f"the environment that those of {self.prepared.function.name} are copied from died: {error}"
+                ) from error
         ours.setblocking(False)
         self._copies[number] = made
         self._limit()
@@ -72,12 +82,12 @@ class Snapshot:
         try:
             self._control.send(snapshot.REQUEST.pack(what, number))
         except OSError:  # it does not read, or is gone
-            self._original.kill()
+            self._process.kill()
 
     def wake(self, copy: Copy) -> None:
         if self._frozen:
             self._frozen = False
-            self._original.thaw()
+            self._process.thaw()
         self._awake.add(copy)
 
     def rest(self, copy: Copy) -> None:
@@ -87,22 +97,17 @@ class Snapshot:
     def rest_if_idle(self) -> None:
         if not self._awake and not self._frozen and not self.dead:
             self._frozen = True
-            self._original.freeze()
+            self._process.freeze()
 
     def kill(self) -> None:
-        self._original.kill()
+        self._process.kill()
 
     def end(self) -> None:
         """No copy of it is wanted any more."""
-        if self._frozen:
-            self._frozen = False
-            self._original.thaw()
-        self._environment.end()
+        self.original.end()
 
     def _ended(self) -> None:
         """The original is gone, and with it everything in its sandbox."""
-        if self.dead:
-            return
         self.dead = True
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
@@ -116,11 +121,13 @@ class Snapshot:
             return
         except OSError:
             message = b""
-        if len(message) != snapshot.ENDED.size:
+        number, status, most_kb = 0, _NO_STATUS, 0
+        if len(message) == snapshot.ENDED.size:
+            number, status, most_kb = snapshot.ENDED.unpack(message)
+        if status not in _STATUSES:
             self._loop.remove_reader(self._control.fileno())
-            self._original.kill()
+            self._process.kill()
             return
-        number, status, most_kb = snapshot.ENDED.unpack(message)
         if (copy := self._copies.get(number)) is not None:
             self._gone(copy, status, most_kb)
 
@@ -130,7 +137,7 @@ class Snapshot:
         if not self.dead:
             self._limit()
             self.rest_if_idle()
-        copy.has_ended(status, most_kb, killed_for_memory=self._original.ran_out_of_memory)
+        copy.has_ended(status, most_kb, killed_for_memory=self._process.ran_out_of_memory)
 
     def _limit(self) -> None:
         """What all of them may hold together: the original counts as one more."""

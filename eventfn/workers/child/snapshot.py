@@ -66,6 +66,7 @@ def _registered(name: str) -> list[Any]:
 def serve(control: socket.socket) -> dict[str, Any]:
     """Makes copies until the supervisor has had enough. Returns in a copy only, with its settings; the channel and the
     log are its own then."""
+    original = os.getpid()
     copies: dict[int, int] = {}  # pid -> number
 
     def report(number: int, status: int, most_kb: int) -> None:
@@ -108,7 +109,7 @@ def serve(control: socket.socket) -> dict[str, Any]:
             control.close()
             signal.signal(signal.SIGCHLD, before)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-            _become_copy(*descriptors)
+            _become_copy(original, *descriptors)
             settings: dict[str, Any] = json.loads(message[REQUEST.size :])
             return settings
         if pid > 0:
@@ -131,9 +132,9 @@ def _tell(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _become_copy(channel: int, log_pipe: int) -> None:
+def _become_copy(original: int, channel: int, log_pipe: int) -> None:
     # Where no init sees to it: with the original all copies end, and it ends with the supervisor.
-    privileges.die_with_parent()
+    privileges.die_with(original)
     os.setsid()
     os.dup2(log_pipe, 1)
     os.dup2(log_pipe, 2)
