@@ -463,9 +463,8 @@ class Environment(asyncio.Protocol):
         if self._process is None or self._process.exit_code is not None:
             self.kill()
             return
-        if self._frozen:
-            self._frozen = False
-            self._process.thaw()
+        if self._last_moment is not None:
+            return  # asked already: a second SIGTERM would reach it in the middle of what it does about the first
         self._process.ask_to_end()
         self._last_moment = self._loop.call_later(_SHUTDOWN, self.kill)
 

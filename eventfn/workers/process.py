@@ -54,11 +54,14 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to all of it."""
         if self.exit_code is None:
+            if self.group is not None:
+                self.group.lift_cpu()
             self._tell_group(signal.SIGKILL)
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def ask_to_end(self) -> None:
-        """SIGTERM to the handler, which may have something to put away."""
+        """SIGTERM to the handler, which may have something to put away, and is thawed for it."""
+        self.thaw()
         self._tell(init.END, signal.SIGTERM)
 
     def freeze(self) -> None:
