@@ -49,6 +49,11 @@ class Blanks:
         self._closed = False
         self._fill()
 
+    @property
+    def orphaned(self) -> bool:
+        """Their zygote is dead: none can be added, and nobody asks for those that are left."""
+        return self._zygote.dead
+
     async def take(self, kind: Kind) -> Blank:
         """Raises ZygoteDied, OSError."""
         if kind != _USUAL:
@@ -110,7 +115,7 @@ class Blanks:
         while True:
             await self._clock.sleep(_FORGOTTEN_AFTER)
             self._demand = max(_LEAST, self._demand // 2)
-            self._end_all_but(0 if self._zygote.dead else self._demand)
+            self._end_all_but(self._demand)
 
     def _end_all_but(self, count: int) -> None:
         for blank in self._ready[count:]:

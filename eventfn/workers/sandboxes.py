@@ -76,6 +76,9 @@ class Sandboxes:
         return await asyncio.shield(task)
 
     async def _start_source(self, interpreter: str) -> _Source:
+        for blanks in [each for each in self._blanks if each.orphaned]:
+            await blanks.close()
+            self._blanks = [each for each in self._blanks if each is not blanks]
         zygote = Zygote(interpreter, self._sandbox)
         self._zygotes = [old for old in self._zygotes if not (old.dead and old.reap_strays())]
         self._zygotes.append(zygote)
