@@ -22,6 +22,7 @@ from eventfn.functions.model import Function, Workers
 from eventfn.sandbox.probe import Probe, Sandbox
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
+from eventfn.workers import pressure
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
 from eventfn.workers.runtimes import python
@@ -155,11 +156,13 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 
 @contextlib.asynccontextmanager
-async def workbench(folder: Path, clock: Clock, sandbox: Sandbox, **settings: Any) -> AsyncIterator[Workbench]:
+async def workbench(
+    folder: Path, clock: Clock, sandbox: Sandbox, available: Callable[[], float] = pressure.available, **settings: Any
+) -> AsyncIterator[Workbench]:
     """Whatever happened in between, afterwards there is no process and no descriptor of the pool's left."""
     before, open_before = children(), len(descriptors())
     sink = Sink()
-    pool = WorkerPool(Workers(**settings), clock, sink)
+    pool = WorkerPool(Workers(**settings), clock, sink, available)
     await pool.start(sandbox)
     try:
         yield Workbench(pool, sink, folder)
