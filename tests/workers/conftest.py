@@ -25,6 +25,7 @@ from eventfn.units import Duration
 from eventfn.workers import pressure
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
+from eventfn.workers.process import Process
 from eventfn.workers.runtimes import python
 from tests import processes
 
@@ -110,8 +111,8 @@ class Workbench:
         """Who the handler with this ME is on the machine."""
         (stream,) = [stream for _, stream, message in self.sink.lines if message == f"I am {me}"]
         (environment,) = [each for each in self.pool._environments if each._stream == stream]
-        assert environment._process is not None
-        first = environment._process.pid
+        assert isinstance(environment.process, Process), "copies are no children of ours"
+        first = environment.process.pid
         if processes.name_of(first) != "fn:init":
             return first  # a machine without namespaces
         return min(processes.children_of(first), key=processes.start_of)
