@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from eventfn.clock import SystemClock
+from eventfn.errors import ConfigError
 from eventfn.functions.model import Function
 from eventfn.sandbox.probe import Sandbox
 from eventfn.testing.clock import FakeClock
@@ -144,9 +145,8 @@ async def test_the_blanks_of_a_dead_zygote_go_when_another_starts(bench: Workben
     (old,) = bench.pool._sandboxes._blanks
     await until(lambda: len(old._ready) >= 2)
     standing = {blank.process.pid for blank in old._ready}
-    first = zygote(os.getpid())
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: not alive(first))
+    os.kill(zygote(os.getpid()), signal.SIGKILL)
+    await until(lambda: old.orphaned)  # until it is known, those that stand are as good as any
     bench.deploy("new", "def handler(event, context): return event")
     assert await bench.result("new", 2) == 2
     assert not any(map(alive, standing))
@@ -155,9 +155,10 @@ async def test_the_blanks_of_a_dead_zygote_go_when_another_starts(bench: Workben
 
 @pytest.mark.parametrize("runtime", ["python3.12", "python3.13"])
 async def test_functions_run_on_other_interpreters(bench: Workbench, runtime: str) -> None:
-    if not python.seems_installed(runtime):
-        pytest.skip(f"{runtime} is not on PATH")
-    interpreter = python.find(Function(name="fn", handler="main.handler", code="/", runtime=runtime))
+    try:
+        interpreter = python.find(Function(name="fn", handler="main.handler", code="/", runtime=runtime))
+    except ConfigError as error:
+        pytest.skip(str(error))
     code = "import sys\ndef handler(event, context): return 'python%d.%d' % sys.version_info[:2]"
     for name, snap_start in (("fn", False), ("copied", True)):
         bench.deploy(name, code, interpreter=interpreter, runtime=runtime, snap_start=snap_start)
