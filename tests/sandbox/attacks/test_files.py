@@ -130,7 +130,7 @@ CHANGE = [
         "files",
         """
         folders = ['/', '/usr', '/usr/bin', '/etc', '/dev', '/proc', '/var', '/var/tmp', '/run', '/home', '/opt']
-        folders += ['/mnt', os.getcwd(), machine.folder, machine.data, *sys.path]
+        folders += ['/mnt', os.getcwd(), machine.folder, machine.data, *not_below_tmp(sys.path)]
         got = [folder for folder in folders if attempt(write, folder + '/mine.py') == 'done']
         got += [folder for folder in folders if isinstance(attempt(os.open, folder, os.O_TMPFILE | os.O_RDWR), int)]
         return got
@@ -142,7 +142,7 @@ CHANGE = [
         "files",
         """
         files = ['/usr/bin/env', '/etc/passwd', '/etc/ld.so.cache', json.__file__, os.getcwd() + '/main.py']
-        files += [path for folder in sys.path for path in glob.glob(folder + '/*.py')][:20]
+        files += [path for folder in not_below_tmp(sys.path) for path in glob.glob(folder + '/*.py')][:20]
         def cut(path):
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
         # Whose they are is looked at before whether they can be changed at all.

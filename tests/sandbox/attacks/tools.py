@@ -39,6 +39,11 @@ class Machine:
         self.__dict__.update(event)
 
 
+def not_below_tmp(folders: list[str]) -> list[str]:
+    """Where functions have no tree of their own, /tmp is everybody's: an eventfn that is installed there is, too."""
+    return [folder for folder in folders if not folder.startswith("/tmp/")]
+
+
 def attempt(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """What it returned, "done" instead of nothing, or the name of the errno that it raised."""
     try:
