@@ -40,7 +40,7 @@ class Loads(Options):
 
 
 class Pool:
-    sandbox = Sandbox("full", "", 6, "full", None, "none here")
+    sandbox = Sandbox("full", "", 6, "pid", None, "none here")
 
     def __init__(self) -> None:
         self.deployed: list[str] = []
