@@ -166,7 +166,9 @@ async def test_a_copy_that_ends_fails_its_own_request_only(bench: Workbench, dee
     assert original("fn") == first
 
 
-async def test_a_copy_runs_out_of_memory_alone(bench: Workbench) -> None:
+async def test_a_copy_runs_out_of_memory_alone(bench: Workbench, sandbox: Sandbox) -> None:
+    if sandbox.cgroups is None or "memory" not in sandbox.cgroups.controllers:
+        pytest.skip(sandbox.no_cgroups or "no memory controller")
     bench.deploy(
         "fn",
         """
