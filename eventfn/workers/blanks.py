@@ -80,10 +80,15 @@ class Blanks:
             if group is not None:
                 group.remove()
             raise
-        # It goes into its groups by itself, before it does anything else: only so does nobody wait for the kernel.
-        doors = [] if group is None else group.doors()
+        doors: list[int] = []
         try:
+            # It goes into its groups by itself, before it does anything else: only so does nobody wait for the kernel.
+            doors = [] if group is None else group.doors()
             socket.send_fds(ours, [_GATE], doors)
+        except OSError:
+            ours.close()
+            process.kill()
+            raise
         finally:
             for door in doors:
                 os.close(door)

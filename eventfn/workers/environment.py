@@ -161,6 +161,9 @@ class Environment(asyncio.Protocol):
         self._logs = LogPipe(log_read, self._log)
         try:
             launched = launch(self._stream, log_write)
+        except BaseException:
+            self._logs.close()  # there is no process whose end would do so
+            raise
         finally:
             os.close(log_write)
         self._process = launched.process

@@ -68,23 +68,31 @@ def in_blank(
 
     def launch(stream: str, log_pipe: int) -> Launched:
         process, channel = blank
-        channel.setblocking(False)
-        if process.group is not None:
-            process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
-        settings = python.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=control is not None)
-        frame = wire.settings(settings)
         doors: socket.socket | None = None
         handed = list(trees)
         if control is not None:
             handed.insert(0, control.detach())
-        if plan is not None:
-            doors, theirs = socket.socketpair()
-            handed.insert(0, theirs.detach())
         try:
+            channel.setblocking(False)
+            if process.group is not None:
+                process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
+            snapshot = control is not None
+            settings = python.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=snapshot)
+            frame = wire.settings(settings)
+            if plan is not None:
+                doors, theirs = socket.socketpair()
+                handed.insert(0, theirs.detach())
             # Nothing has been written yet, so at least the descriptors and a part of the frame find room.
-            sent = socket.send_fds(channel, [frame], [log_pipe, *handed])
-        except BrokenPipeError:
-            sent = len(frame)  # it is dead: its exit says why
+            try:
+                sent = socket.send_fds(channel, [frame], [log_pipe, *handed])
+            except BrokenPipeError:
+                sent = len(frame)  # it is dead: its exit says why
+        except BaseException:
+            channel.close()
+            process.kill()  # nobody else knows of it any more
+            if doors is not None:
+                doors.close()
+            raise
         finally:
             for descriptor in handed:
                 os.close(descriptor)

@@ -55,7 +55,8 @@ class Process:
         """SIGKILL to all of it."""
         if self.exit_code is None:
             if self.group is not None:
-                self.group.lift_cpu()
+                with contextlib.suppress(OSError):  # somebody removed the group: it dies all the same
+                    self.group.lift_cpu()
             self._tell_group(signal.SIGKILL)
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -119,8 +120,9 @@ class Process:
         code = os.waitstatus_to_exitcode(status)
         self.exit_code = _SIGNALLED.start - 1 - code if self._has_init and code in _SIGNALLED else code
         if self.group is not None:
-            self.ran_out_of_memory = self.group.oom_kills() > 0
-            self._remove(self.group)
+            with contextlib.suppress(OSError):  # likewise: whoever waits for this end must hear of it
+                self.ran_out_of_memory = self.group.oom_kills() > 0
+                self._remove(self.group)
         if self._on_end is not None:
             self._on_end()
         self._gone.set()

@@ -141,11 +141,16 @@ class Snapshot:
 
     def _limit(self) -> None:
         """What all of them may hold together: the original counts as one more."""
-        if self.group is not None:
-            function = self.prepared.function
-            many = len(self._copies) + 1
+        if self.group is None:
+            return
+        function = self.prepared.function
+        many = len(self._copies) + 1
+        try:
             self.group.limit_memory(int(function.memory_size) * many, int(function.ephemeral_storage))
             self.group.limit_cpu(int(function.memory_size) * many)
+        except OSError:
+            # Those that are left hold more than they may, which cgroups v2 answer with a kill and v1 with EBUSY.
+            self._process.kill()
 
 
 class Copy:

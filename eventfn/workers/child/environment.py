@@ -51,7 +51,10 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         never_started(error.channel, str(error))
     gc.enable()
     logs.keep_pipe()
-    _enter(settings)
+    try:
+        _enter(settings)
+    except OSError as error:
+        never_started(frames.CHANNEL, f"chdir({settings['task_root']!r}): {error.strerror}")
     try:
         handler = loading.load(settings["handler"])
         serve = serving.choose(handler, settings)

@@ -20,7 +20,7 @@ _DEVICES = tuple(f"/dev/{name}" for name in mounts.DEVICES)
 
 class Ground(NamedTuple):
     tier: str  # "full", "landlock" or "none"
-    proc: str  # "full" or "pid": which /proc can be mounted; "none": none
+    proc: str  # "pid": a /proc of its own processes can be mounted; "none": none
     skeleton: mounts.Skeleton | None  # of the full tier
     stand_ins: str  # eventfn's modules for functions, where an environment finds them
     root: bool  # whether environments can be given host ids of their own
