@@ -34,7 +34,7 @@ class Offer(msgspec.Struct, frozen=True):
 
     @property
     def wrong_percent(self) -> float:
-        return 100 * self.other / self.offered
+        return 100 * (self.other / self.offered)  # in this order all of them are 100, not 99.99...
 
 
 def missing() -> str | None:
