@@ -14,13 +14,14 @@ import msgspec
 
 from eventfn.declaring.settings import did_you_mean
 from eventfn.destination import Destination
-from eventfn.functions.model import Intake
-from eventfn.trigger import Listener, Traits, Trigger
+from eventfn.functions.model import BATCHING, STREAMING
+from eventfn.trigger import Listener, Stream, Traits, Trigger
 
-TriggerClass = type[Trigger] | type[Listener]
+TriggerClass = type[Trigger] | type[Stream] | type[Listener]
 Kind = Literal["trigger", "destination"]
 
 _PULLED_METHODS = ("connect", "read", "settle", "close")
+_STREAM_METHODS = ("connect", "open_shard", "close")
 _LISTENER_METHODS = ("check", "mount", "open", "drain", "close")
 _DESTINATION_METHODS = ("check", "connect", "write", "close")
 
@@ -138,12 +139,18 @@ def _check(kind: Kind, name: str, plugin: object) -> None:
         traits = getattr(found, "traits", None)
         if not isinstance(traits, Traits):
             raise refuse(f"{found.__name__}.traits must be an eventfn.trigger.Traits")
-        if traits.invocation == "request_response" and traits.ack != "record":
-            raise refuse(f"this version hosts sources that settle each record by itself, not ack={traits.ack!r}")
+        if traits.invocation == "request_response" and traits.ack == "none":
+            raise refuse('a source that cannot redeliver (ack="none") hands over durable events: invocation="event"')
         hosts = {"type", *intake_keys(traits)} & {field.encode_name for field in msgspec.structs.fields(settings)}
         if hosts:
             raise refuse(f"{found.__name__}.Settings has keys that are the host's: {', '.join(sorted(hosts))}")
-        methods = _LISTENER_METHODS if traits.invocation == "listen" else _PULLED_METHODS
+        methods = (
+            _LISTENER_METHODS
+            if traits.invocation == "listen"
+            else _STREAM_METHODS
+            if is_stream(traits)
+            else _PULLED_METHODS
+        )
     missing = [method for method in methods if not callable(getattr(found, method, None))]
     if missing:
         raise refuse(f"{found.__name__} lacks {', '.join(missing)}")
@@ -155,7 +162,12 @@ def intake_keys(traits: Traits) -> tuple[str, ...]:
         return ("enabled",)
     if traits.invocation == "event":
         return ("enabled", "filter_criteria")
-    return Intake.__struct_fields__
+    return ("enabled", "filter_criteria", *BATCHING, *(STREAMING if is_stream(traits) else ()))
+
+
+def is_stream(traits: Traits) -> bool:
+    """Whether it is read shard by shard: trigger.Stream."""
+    return traits.invocation == "request_response" and traits.ack == "prefix"
 
 
 def _is_struct(found: object) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventfn.bus import names
 from eventfn.bus.announce import Announcer
 from eventfn.bus.bus import Bus
 from eventfn.bus.intake import Intake
@@ -21,7 +22,7 @@ from eventfn.bus.positions import EnginePositions
 from eventfn.bus.queues import NamedQueues
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
-from eventfn.engine.contract import Engine
+from eventfn.engine.contract import Engine, Send
 from eventfn.event import Apart, Outcome, Record
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
@@ -31,6 +32,7 @@ from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerCo
 
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
 GRACE = 5.0  # seconds that a listener has beyond its deadline, and to close
+DELIVERED_ONCE_MS = 24 * 3_600_000  # a record that a listener hands over again within a day is the same
 LAG_PATIENCE = 1.0  # seconds that a source has to say how far behind it is
 
 log = logging.getLogger("eventfn.sources")
@@ -189,12 +191,33 @@ class Sources:
                 continue
             plugin: Any = self._plugins.trigger(name)
             log = logging.getLogger(f"eventfn.{name}")
-            context = ListenContext(project.folder, project.aws.region, project.aws.account, self._clock, log)
+            context = ListenContext(
+                folder=project.folder,
+                region=project.aws.region,
+                account=project.aws.account,
+                clock=self._clock,
+                log=log,
+                queues=self._queues,
+                deliver=self._deliver,
+            )
             listener: Listener = plugin(shared, context)
             listener.mount(routes)
             address = await listener.open()
             self._listeners[name] = _Listening(listener, address, shared)
             self._reporter.listening(name, address)
+
+    async def _deliver(self, uri: str, record_id: str, payload: bytes, attributes: dict[str, str]) -> None:
+        now = self._clock.now_ms()
+        # Tried again by its giver, it is in the outbox once: it may be on its way, or have arrived just now.
+        send = Send(
+            names.OUTBOX + uri,
+            record_id,
+            payload,
+            attributes,
+            dedupe_key=record_id,
+            dedupe_until_ms=now + DELIVERED_ONCE_MS,
+        )
+        await self._engine.commit([send], now)
 
     async def _stop_listening(self, name: str, deadline: float) -> None:
         await self._drain_listener(name, deadline)

@@ -8,6 +8,11 @@ PURE: no I/O here. A connector imports this module, `eventfn.event`, `eventfn.er
 `eventfn.clock` and `eventfn.destination`, and nothing else of eventfn.
 
     connect() ──▶ read() ─▶ batch ─▶ (host: filter, batch, invoke) ─▶ settle(batch) ──▶ read() … ──▶ close()
+
+A source that only knows "all up to here" (ack="prefix": Kafka, Kinesis) is a Stream: it hands over its shards, and each
+shard is read by a reader of its own; the host keeps the order, and how far each shard is done.
+
+    connect() ──▶ open_shard() ──▶ reader.read() … ──▶ (host: position, low-water mark) ──▶ reader.close() ──▶ close()
 """
 
 from __future__ import annotations
@@ -54,8 +59,8 @@ class Traits(msgspec.Struct, frozen=True):
     invocation  "request_response": the host invokes with a batch and settles each record by the outcome (queues,
                 streams). "event": every record becomes one durable asynchronous invocation and is settled once that
                 is on disk (files, schedules). "listen": a caller waits for each answer (http; see `Listener`).
-    ack         "record": each record is settled by itself. "prefix": the source only knows "all up to here".
-                "none": the source cannot redeliver.
+    ack         "record": each record is settled by itself. "prefix": the source only knows "all up to here" (see
+                `Stream`). "none": the source cannot redeliver.
     ordered     records of one group must be handled in order.
     replayable  what was read and not settled is there again after a reconnect.
     shared      several nodes may read it at once. If not, one node at a time does, by a lease.
@@ -166,6 +171,7 @@ class TriggerContext(msgspec.Struct, frozen=True):
     log: logging.Logger
     queues: Queues
     positions: Positions
+    assignments: Assignments | None = None  # for a Stream whose server says who reads which shard
 
 
 # --- the contract --------------------------------------------------------------------------------------------------
@@ -214,6 +220,120 @@ class Trigger(Protocol):
         ...
 
 
+# --- streams: sources that only know "all up to here" -----------------------------------------------------------------
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a shard is read from when nothing of it was done yet: Lambda's StartingPosition."""
+
+    position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]
+    timestamp_ms: int | None = None  # of AT_TIMESTAMP; elsewhere None
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """A part of a stream with an order of its own: Kafka's partition, Kinesis' shard."""
+
+    id: str  # stable over restarts: "orders-3", "shardId-000000000000"
+    parents: tuple[str, ...] = ()  # these are finished before this one is begun
+
+
+class Assignments(Protocol):
+    """How a Stream without `shards` tells the host what its server has given it: consumer groups."""
+
+    def assign(self, shards: Sequence[Shard]) -> None:
+        """These are ours too, from now on. The host opens each with `open_shard`, soon."""
+        ...
+
+    async def revoke(self, shards: Sequence[str], deadline: float) -> None:
+        """These are to go to somebody else. Returns once the host reads them no more, functions have finished what they
+        had of them or `deadline` seconds are over, what is done is committed, and their readers are closed. What
+        comes to an end later is dropped: the next owner does it again."""
+        ...
+
+    def lost(self, shards: Sequence[str]) -> None:
+        """These are somebody else's already: nothing of them is committed any more."""
+        ...
+
+
+class ShardReader(Protocol):
+    """One shard that is being read. Its methods are called one at a time, except that `commit` runs beside `read`."""
+
+    async def read(self, limit: int) -> Batch:
+        """Waits until there is something and returns 1 to `limit` records, in the shard's order, each read once. An
+        empty batch says that the shard is closed and read to its end. Safe to cancel: a cancelled read has taken
+        nothing. `Record.group` is the key whose order must be kept (Kinesis' partition key), if there is one.
+
+        Raises ConnectorError when the connection is gone; the host connects again, and opens the shard again behind
+        the last record that it got.
+        """
+        ...
+
+    def position(self, record: Record) -> str:
+        """Where to go on once this record and all before it are done: what `open_shard` is given. No I/O."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Commits(Protocol):
+    """Optional power of a ShardReader: the source itself remembers how far its shards are done (Kafka). Without it
+    the host does, in the engine."""
+
+    async def commit(self, position: str) -> None:
+        """Everything before this position is done. Raises ConnectorError; it is called again with a later one."""
+        ...
+
+
+class Stream(Protocol):
+    """A trigger with invocation="request_response" and ack="prefix": it has `open_shard`, not `read` and `settle`."""
+
+    Settings: ClassVar[type[msgspec.Struct]]
+    Shared: ClassVar[type[msgspec.Struct] | None]
+    traits: ClassVar[Traits]
+
+    def __init__(self, settings: Any, shared: Any, context: TriggerContext) -> None: ...
+
+    async def connect(self) -> None:
+        """As a Trigger's. A Stream without `shards` joins its group here, and reports to `context.assignments`."""
+        ...
+
+    async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+        """`at` is a position of this shard, or where to start when there is none. A reader that commits knows its
+        position better: it starts from there if it has one. Raises ConnectorError."""
+        ...
+
+    async def close(self, deadline: float) -> None: ...
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """Optional power of a Stream: it can say which shards there are, and the host decides who reads which, by leases
+    in the engine, so that nodes with one engine share them; parents come before their children (Kinesis)."""
+
+    async def shards(self) -> Sequence[Shard]:
+        """All that there are now, closed ones with unread records included. Asked again every few seconds."""
+        ...
+
+
+class BatchInfo(msgspec.Struct, frozen=True):
+    """What the record for an on-failure destination says of a batch beside requestContext and responseContext."""
+
+    key: str  # "KinesisBatchInfo"
+    info: dict[str, Any]
+    exhausted: str = "RetryAttemptsExhausted"  # the `condition` when there are no attempts left
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """Optional power of a Stream: Lambda's own words for a failed batch of it."""
+
+    def describe(self, shard: str, records: Sequence[Record]) -> BatchInfo: ...
+
+
+# --- optional powers --------------------------------------------------------------------------------------------------
+
+
 @runtime_checkable
 class Extends(Protocol):
     """Optional power: the source gives records on a lease that can be made longer while a function runs. The host
@@ -244,9 +364,24 @@ class Encodes(Protocol):
 @runtime_checkable
 class Filterable(Protocol):
     """Optional power: what a filter pattern sees of a record. `data_key` is the key whose value is parsed as JSON
-    where the pattern for it is an object: SQS's "body", Kafka's "value"."""
+    where the pattern for it is an object: SQS's "body", Kafka's "value". `filtering` says the rest, where it differs
+    from SQS's rules."""
 
     data_key: ClassVar[str]
+
+
+class Filtering(msgspec.Struct, frozen=True):
+    """What is special about a source's filters; `filtering: ClassVar[Filtering]` beside `data_key`.
+
+    root         the key of the record that a pattern is about (Kinesis: "kinesis"); None: the record itself
+    base64_keys  keys under the root whose text is base64 of what the pattern means (Kafka: "value", "key")
+    mismatch     what a record is whose data is of another kind than the pattern for it, JSON or text: "drop" (SQS,
+                 Kinesis) or "ignore": then only the pattern's other keys decide (Kafka, MQ)
+    """
+
+    root: str | None = None
+    base64_keys: tuple[str, ...] = ()
+    mismatch: Literal["drop", "ignore"] = "drop"
 
 
 # --- sources where a caller waits ----------------------------------------------------------------------------------
@@ -287,6 +422,15 @@ class ListenContext(msgspec.Struct, frozen=True):
     account: str
     clock: Clock
     log: logging.Logger
+    queues: Queues | None = None  # None while a declaration is only checked
+    deliver: Deliver | None = None
+
+
+class Deliver(Protocol):
+    async def __call__(self, uri: str, record_id: str, payload: bytes, attributes: dict[str, str]) -> None:
+        """A record for a destination: in the durable outbox when this returns, delivered from there. The id is the
+        same on every try. Raises EngineFull, EngineError."""
+        ...
 
 
 @runtime_checkable

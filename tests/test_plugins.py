@@ -84,6 +84,10 @@ class ByPosition(Pulled):
     traits = Traits(invocation="request_response", ack="prefix")
 
 
+class Forgetful(Pulled):
+    traits = Traits(invocation="request_response", ack="none")
+
+
 class HostsKeys(Pulled):
     class Settings(msgspec.Struct):
         topic: str
@@ -107,7 +111,12 @@ class NotIdempotent(Sink):
         ("trigger", NoSettings, "NoSettings.Settings must be a msgspec.Struct type"),
         ("trigger", BadShared, "BadShared.Shared must be a msgspec.Struct type, or None"),
         ("trigger", NoTraits, "NoTraits.traits must be an eventfn.trigger.Traits"),
-        ("trigger", ByPosition, "this version hosts sources that settle each record by itself, not ack='prefix'"),
+        ("trigger", ByPosition, "ByPosition lacks open_shard"),
+        (
+            "trigger",
+            Forgetful,
+            'a source that cannot redeliver (ack="none") hands over durable events: invocation="event"',
+        ),
         ("trigger", HostsKeys, "HostsKeys.Settings has keys that are the host's: batch_size, type"),
         ("trigger", NoMethods, "NoMethods lacks mount, drain"),
         ("trigger", Sink, "Sink.Shared must be a msgspec.Struct type, or None"),

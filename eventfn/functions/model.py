@@ -6,6 +6,7 @@ durations are seconds, sizes megabytes, paths absolute.
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,14 +23,39 @@ class Where(msgspec.Struct, frozen=True):
 
 class Intake(msgspec.Struct, frozen=True, kw_only=True):
     """The host's settings of a pulled trigger: Lambda's event source mapping. They stand in the trigger's own table
-    beside the connector's keys. Sources with invocation="event" know `enabled` and `filter_criteria` only."""
+    beside the connector's keys. Which of them a source knows follows from its traits: `plugins.intake_keys`."""
 
     enabled: bool = True
     filter_criteria: list[dict[str, Any]] = []  # patterns, ORed; Lambda's grammar
     batch_size: Annotated[int, Between(1, 10_000)] | None = None  # None: the connector's default
     maximum_batching_window: Annotated[Duration, Between(0, 300)] = Duration(0)
-    maximum_concurrency: Annotated[int, Between(1, 1000)] | None = None  # batches in flight; None: 5
+    # Batches in flight. None: 5 where records are settled one by one, one for each shard and key lane of a stream.
+    maximum_concurrency: Annotated[int, Between(1, 1000)] | None = None
     report_batch_item_failures: bool = False  # Lambda's FunctionResponseTypes
+
+    # Of streams only. The default start is the one that misses nothing.
+    starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] = "TRIM_HORIZON"
+    starting_position_timestamp: datetime.datetime | None = None
+    parallelization_factor: Annotated[int, Between(1, 10)] = 1  # batches of one shard in flight; order holds per key
+    bisect_batch_on_function_error: bool = False
+    maximum_retry_attempts: Annotated[int, Between(-1, 10_000)] = -1  # -1: until the record leaves the stream
+    maximum_record_age: Annotated[Duration, Between(60, 604_800)] | None = None  # None: never too old
+    tumbling_window: Annotated[Duration, Between(0, 900)] = Duration(0)  # 0: none
+    on_failure: str | None = None  # destination URI of the batches that are given up; None: the dead letters
+
+
+# The keys of Intake by what they are of; `enabled` and `filter_criteria` are everybody's.
+BATCHING = ("batch_size", "maximum_batching_window", "maximum_concurrency", "report_batch_item_failures")
+STREAMING = (
+    "starting_position",
+    "starting_position_timestamp",
+    "parallelization_factor",
+    "bisect_batch_on_function_error",
+    "maximum_retry_attempts",
+    "maximum_record_age",
+    "tumbling_window",
+    "on_failure",
+)
 
 
 class TriggerBinding(msgspec.Struct, frozen=True, kw_only=True):

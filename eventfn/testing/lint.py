@@ -40,10 +40,16 @@ def check_keys(settings: type[msgspec.Struct]) -> None:
 
 
 def package_folder(connector: type) -> Path:
-    """The folder of the top-level package that the class comes from: where README.md and sample.toml stand."""
-    top = sys.modules[connector.__module__.partition(".")[0]]
-    assert top.__file__ is not None
-    return Path(top.__file__).parent
+    """The folder of the package that the class comes from: where README.md and sample.toml stand. Of a package for
+    several connectors, the one below it that has a sample of its own."""
+    name = connector.__module__
+    while True:
+        file = sys.modules[name].__file__
+        assert file is not None
+        folder = Path(file).parent
+        if "." not in name or (folder / "sample.toml").is_file():
+            return folder
+        name = name.rpartition(".")[0]
 
 
 def check_sample(connector: type) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""RabbitMQ as a source and as a destination."""

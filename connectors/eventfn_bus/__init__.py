@@ -1,0 +1,1 @@
+"""An EventBridge-shaped bus as a source and as a destination."""

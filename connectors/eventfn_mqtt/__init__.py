@@ -1,0 +1,1 @@
+"""MQTT as a source and as a destination."""

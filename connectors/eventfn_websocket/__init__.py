@@ -1,0 +1,1 @@
+"""WebSocket clients as a source and as a destination."""
