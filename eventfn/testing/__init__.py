@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from eventfn.testing.destinations import DestinationSuite
     from eventfn.testing.memory import MemoryDestination, MemorySink, MemorySource, MemoryTrigger
+    from eventfn.testing.memory_streams import MemoryGroupTrigger, MemoryStream, MemoryStreamTrigger
     from eventfn.testing.pool import InProcessPool
     from eventfn.testing.triggers import TriggerSuite
     from eventfn.testing.waiting import eventually
@@ -30,9 +31,12 @@ __all__ = [
     "FakeClock",
     "InProcessPool",
     "MemoryDestination",
+    "MemoryGroupTrigger",
     "MemoryPositions",
     "MemorySink",
     "MemorySource",
+    "MemoryStream",
+    "MemoryStreamTrigger",
     "MemoryTrigger",
     "NoQueues",
     "Submissions",
@@ -48,9 +52,12 @@ _HOMES = {
     "FakeClock": "clock",
     "InProcessPool": "pool",
     "MemoryDestination": "memory",
+    "MemoryGroupTrigger": "memory_streams",
     "MemoryPositions": "contexts",
     "MemorySink": "memory",
     "MemorySource": "memory",
+    "MemoryStream": "memory_streams",
+    "MemoryStreamTrigger": "memory_streams",
     "MemoryTrigger": "memory",
     "NoQueues": "contexts",
     "Submissions": "contexts",

@@ -15,7 +15,7 @@ from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import FunctionNotFound
 from eventfn.functions.model import Queue
 from eventfn.testing.clock import FakeClock
-from eventfn.trigger import Positions, QueueFacts, QueueMessage, Queues, ReceivedMessage, TriggerContext
+from eventfn.trigger import Assignments, Positions, QueueFacts, QueueMessage, Queues, ReceivedMessage, TriggerContext
 
 
 class MemoryPositions:
@@ -116,6 +116,7 @@ def trigger_context(
     queues: Queues | None = None,
     positions: Positions | None = None,
     function: str = "hello",
+    assignments: Assignments | None = None,
 ) -> TriggerContext:
     """A context for a trigger of `function` in the project `folder`; its data folder is `folder/.eventfn`."""
     return TriggerContext(
@@ -130,6 +131,7 @@ def trigger_context(
         log=logging.getLogger("eventfn.testing.trigger"),
         queues=queues or NoQueues(),
         positions=positions or MemoryPositions(),
+        assignments=assignments,
     )
 
 

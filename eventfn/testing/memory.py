@@ -19,6 +19,7 @@ from eventfn.clock import Clock
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
+from eventfn.testing.waiting import Changes
 from eventfn.trigger import Done, Reject, Retry, Settlement, Traits, TriggerContext
 
 # Weak: a source or a sink lives as long as the test that made it, so nothing leaks from one test into the next.
@@ -51,7 +52,7 @@ class MemorySource:
         self.settlements: list[tuple[str, Settlement]] = []  # (record id, what became of it), in order
         self._entries: list[_Entry] = []
         self._sequence = itertools.count(1)
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
         _sources[name] = self
 
     @property
@@ -64,7 +65,7 @@ class MemorySource:
         record_id = id or str(next(self._sequence))
         record = Record(id=record_id, payload=msgspec.json.encode(event), group=group, arrived_ms=arrived_ms)
         self._entries.append(_Entry(record))
-        self._changed()
+        self._changes.tell()
         return record_id
 
     def take_down(self) -> None:
@@ -72,7 +73,7 @@ class MemorySource:
         self.down = True
         for entry in self._entries:
             entry.holder = None
-        self._changed()
+        self._changes.tell()
 
     def bring_up(self) -> None:
         self.down = False
@@ -80,7 +81,7 @@ class MemorySource:
     async def until_settled(self, count: int) -> None:
         """Returns once `count` settlements were made."""
         while len(self.settlements) < count:
-            await self._next_change()
+            await self._changes.next()
 
     # --- the server's side, for MemoryTrigger --------------------------------------------------------------------
 
@@ -113,19 +114,19 @@ class MemorySource:
                 self._entries.remove(entry)
             case Retry(after):
                 entry.holder, entry.not_before = None, now + (after or 0)
-        self._changed()
+        self._changes.tell()
 
     def let_go(self, holder: object) -> None:
         """The holder's connection ended: what it had and did not settle is there again."""
         for entry in self._entries:
             if entry.holder is holder:
                 entry.holder = None
-        self._changed()
+        self._changes.tell()
 
     async def until_ready(self, clock: Clock) -> None:
         """Returns when a take may find something new: a change, or the end of a delay."""
         delayed = [entry.not_before for entry in self._entries if entry.holder is None]
-        change = self._next_change()
+        change = self._changes.next()
         waits: set[asyncio.Future[None]] = {change}
         if delayed:
             waits.add(asyncio.ensure_future(clock.sleep(min(delayed) - clock.monotonic())))
@@ -135,18 +136,6 @@ class MemorySource:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-
-    def _next_change(self) -> asyncio.Future[None]:
-        # Listening begins here, not a turn of the loop later: a change in between would be missed.
-        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(change)
-        change.add_done_callback(self._waiting.discard)
-        return change
-
-    def _changed(self) -> None:
-        for waiting in tuple(self._waiting):
-            if not waiting.done():
-                waiting.set_result(None)
 
 
 class MemoryTrigger:

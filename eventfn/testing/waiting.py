@@ -14,3 +14,22 @@ async def eventually(condition: Callable[[], object], within: float = 10.0) -> N
         if loop.time() > deadline:
             raise AssertionError(f"still not true after {within:g} s: {condition}")
         await asyncio.sleep(0.005)
+
+
+class Changes:
+    """Many wait for the next change of something, and look again for themselves."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def next(self) -> asyncio.Future[None]:
+        # Listening begins here, not a turn of the loop later: a change in between would be missed.
+        change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(change)
+        change.add_done_callback(self._waiting.discard)
+        return change
+
+    def tell(self) -> None:
+        for waiting in tuple(self._waiting):
+            if not waiting.done():
+                waiting.set_result(None)
