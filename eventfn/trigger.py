@@ -299,8 +299,9 @@ class Stream(Protocol):
         ...
 
     async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
-        """`at` is a position of this shard, or where to start when there is none. A reader that commits knows its
-        position better: it starts from there if it has one. Raises ConnectorError."""
+        """`at` is a position of this shard, behind which it goes on, or where to start when the host has none. A reader
+        that commits knows better than a Start: it starts from what was committed, if something was. A reader that
+        starts at LATEST misses nothing that comes after this has returned. Raises ConnectorError."""
         ...
 
     async def close(self, deadline: float) -> None: ...
