@@ -4,8 +4,8 @@ A trigger does I/O and nothing else. The host owns the hard loop: reconnect, bac
 in-flight counts, lease extension, retries, drain. A trigger is found by its entry point in `eventfn.triggers`;
 the entry point's name is the `type` in eventfn.toml.
 
-PURE: no I/O here. A connector imports this module, `eventfn.event`, `eventfn.errors`, `eventfn.units`,
-`eventfn.clock` and `eventfn.destination`, and nothing else of eventfn.
+PURE: no I/O here. A connector imports this module, `eventfn.event`, `eventfn.errors`, `eventfn.units`, `eventfn.clock`,
+`eventfn.patterns` and `eventfn.destination`, and nothing else of eventfn.
 
     connect() ──▶ read() ─▶ batch ─▶ (host: filter, batch, invoke) ─▶ settle(batch) ──▶ read() … ──▶ close()
 

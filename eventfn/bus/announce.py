@@ -54,7 +54,9 @@ class Announcer:
         self._jitter = jitter
         self._limit = min(READ_AT_ONCE, trigger.traits.max_batch_size)
         self._source = Source(trigger, clock, log, jitter)
-        self._criteria = compile_criteria(binding.intake.filter_criteria, getattr(trigger, "data_key", None))
+        self._criteria = compile_criteria(
+            binding.intake.filter_criteria, getattr(trigger, "data_key", None), getattr(trigger, "filtering", None)
+        )
         self._draining = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()

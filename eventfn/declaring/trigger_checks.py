@@ -13,7 +13,7 @@ from typing import Any
 from eventfn.clock import SystemClock
 from eventfn.declaring.settings import KeyPath, SettingsReader
 from eventfn.functions.model import Project, TriggerBinding
-from eventfn.plugins import Plugins
+from eventfn.plugins import Plugins, TriggerClass
 from eventfn.rules import filters
 from eventfn.trigger import ListenContext, Listener, Traits
 
@@ -38,7 +38,7 @@ class TriggerChecks:
         bindings = [binding for function in self._project.functions.values() for binding in function.triggers]
         for binding in bindings:
             plugin = self._plugins.trigger(binding.type)
-            self._filters(binding, getattr(plugin, "data_key", None))
+            self._filters(binding, plugin)
             self._batches(binding, plugin.traits)
         for name in self._plugins.trigger_names:
             if bound := [binding for binding in bindings if binding.type == name]:
@@ -47,11 +47,12 @@ class TriggerChecks:
     def _find(self, binding: TriggerBinding, key: str, message: str, *more: str | int) -> None:
         self._reader.find((*self._paths[binding.source], key, *more), message)
 
-    def _filters(self, binding: TriggerBinding, data_key: str | None) -> None:
+    def _filters(self, binding: TriggerBinding, plugin: TriggerClass) -> None:
+        data_key, filtering = getattr(plugin, "data_key", None), getattr(plugin, "filtering", None)
         patterns = binding.intake.filter_criteria
         for at, pattern in enumerate(patterns):
             try:
-                filters.compile_pattern(pattern, data_key)
+                filters.compile_pattern(pattern, data_key, filtering)
             except ValueError as error:
                 self._find(binding, "filter_criteria", f"is not a filter pattern: {error}", at)
         if len(patterns) > filters.MAX_PATTERNS:

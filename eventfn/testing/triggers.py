@@ -40,6 +40,7 @@ from eventfn.trigger import (
     Encodes,
     Extends,
     Filterable,
+    Filtering,
     Pending,
     Reject,
     Retry,
@@ -252,7 +253,9 @@ class TriggerSuite:
         if isinstance(trigger, Encodes):
             msgspec.json.decode(trigger.encode(batch.records))
         if isinstance(trigger, Filterable):
-            assert trigger.data_key in msgspec.json.decode(record.payload)
+            seen = msgspec.json.decode(record.payload)
+            root = getattr(trigger, "filtering", Filtering()).root
+            assert trigger.data_key in (seen if root is None else seen[root])
         await self.settle(trigger, batch)
 
     async def test_every_event_arrives_once_in_batches_within_the_limit(self) -> None:
