@@ -64,6 +64,7 @@ class Traits(msgspec.Struct, frozen=True):
     ordered     records of one group must be handled in order.
     replayable  what was read and not settled is there again after a reconnect.
     shared      several nodes may read it at once. If not, one node at a time does, by a lease.
+    starting_positions   of a Stream: those that an operator may choose.
     """
 
     invocation: Literal["request_response", "event", "listen"]
@@ -73,6 +74,11 @@ class Traits(msgspec.Struct, frozen=True):
     shared: bool = True
     max_batch_size: int = 10_000
     default_batch_size: int = 10
+    starting_positions: tuple[Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"], ...] = (
+        "TRIM_HORIZON",
+        "LATEST",
+        "AT_TIMESTAMP",
+    )
 
 
 # --- what the host gives a trigger ---------------------------------------------------------------------------------
