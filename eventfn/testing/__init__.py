@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from eventfn.testing.memory import MemoryDestination, MemorySink, MemorySource, MemoryTrigger
     from eventfn.testing.memory_streams import MemoryGroupTrigger, MemoryStream, MemoryStreamTrigger
     from eventfn.testing.pool import InProcessPool
+    from eventfn.testing.streams import StreamSuite
     from eventfn.testing.triggers import TriggerSuite
     from eventfn.testing.waiting import eventually
 
@@ -39,6 +40,7 @@ __all__ = [
     "MemoryStreamTrigger",
     "MemoryTrigger",
     "NoQueues",
+    "StreamSuite",
     "Submissions",
     "TriggerSuite",
     "destination_context",
@@ -60,6 +62,7 @@ _HOMES = {
     "MemoryStreamTrigger": "memory_streams",
     "MemoryTrigger": "memory",
     "NoQueues": "contexts",
+    "StreamSuite": "streams",
     "Submissions": "contexts",
     "TriggerSuite": "triggers",
     "destination_context": "contexts",

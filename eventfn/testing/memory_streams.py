@@ -21,7 +21,7 @@ import msgspec
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
 from eventfn.testing.waiting import Changes
-from eventfn.trigger import Assignments, BatchInfo, Shard, ShardReader, Start, Traits, TriggerContext
+from eventfn.trigger import BatchInfo, Shard, ShardReader, Start, Traits, TriggerContext
 
 # Weak: a stream lives as long as the test that made it, so nothing leaks from one test into the next.
 _streams: WeakValueDictionary[str, MemoryStream] = WeakValueDictionary()
@@ -108,6 +108,7 @@ class MemoryStream:
 
     def bring_up(self) -> None:
         self.down = False
+        self.changes.tell()
 
     def break_connections(self) -> None:
         """Connections break, and new ones are taken at once."""
@@ -290,14 +291,16 @@ class MemoryGroupTrigger(_Connected):
         super().__init__(settings, shared, context)
         assert context.assignments is not None, "a stream that cannot list its shards reports to context.assignments"
         self._assignments = context.assignments
+        self._held: set[str] = set()  # what the host was given, and has not given back
         self._membership: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         await self._end_membership()
+        if self._held:
+            self._assignments.lost(sorted(self._held))
+            self._held.clear()
         await super().connect()
-        stream = self.connected()
-        stream.join(self)
-        self._membership = asyncio.create_task(_belong(self, stream, self._assignments))
+        self._membership = asyncio.create_task(self._belong(self.connected()))
 
     async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
         stream = self.connected()
@@ -317,35 +320,42 @@ class MemoryGroupTrigger(_Connected):
             self._stream.leave(self)
         await super().close(deadline)
 
+    async def _belong(self, stream: MemoryStream) -> None:
+        """The life of a member, as long as its connection lasts. One that has a shard leaves it to its reader to say
+        that it is over; one that has none connects again by itself."""
+        while True:
+            change = stream.changes.next()
+            if stream.connection != self._connection:
+                if self._held:
+                    return
+                if not stream.down:
+                    self._connection = stream.connection
+            if stream.connection == self._connection:
+                stream.join(self)
+                await self._balance(stream)
+            await change
+
+    async def _balance(self, stream: MemoryStream) -> None:
+        held, connection = self._held, stream.connection
+        if gone := held - stream.owned_by(self):
+            self._assignments.lost(sorted(gone))
+            held -= gone
+        if leaving := held - stream.share_of(self):
+            await self._assignments.revoke(sorted(leaving), REVOKE_SECONDS)
+            held -= leaving
+            stream.release(self, leaving)
+        if stream.connection != connection:
+            return
+        if free := {shard for shard in stream.share_of(self) - held if shard not in stream.owners}:
+            stream.owners.update(dict.fromkeys(free, self))
+            held |= free
+            self._assignments.assign([shard for shard in stream.shards() if shard.id in free])
+
     async def _end_membership(self) -> None:
         if self._membership is not None:
             self._membership.cancel()
             await asyncio.gather(self._membership, return_exceptions=True)
             self._membership = None
-
-
-async def _belong(member: MemoryGroupTrigger, stream: MemoryStream, assignments: Assignments) -> None:
-    """The life of one member of a group, as long as its connection lasts."""
-    connection = stream.connection
-    held: set[str] = set()
-    while stream.connection == connection:
-        change = stream.changes.next()
-        if gone := held - stream.owned_by(member):
-            assignments.lost(sorted(gone))
-            held -= gone
-        share = stream.share_of(member)
-        if leaving := held - share:
-            await assignments.revoke(sorted(leaving), REVOKE_SECONDS)
-            held -= leaving
-            stream.release(member, leaving)
-            continue
-        if free := {shard for shard in share - held if shard not in stream.owners}:
-            stream.owners.update(dict.fromkeys(free, member))
-            held |= free
-            assignments.assign([shard for shard in stream.shards() if shard.id in free])
-        await change
-    if held:
-        assignments.lost(sorted(held))
 
 
 class _CommittingReader(_Reader):

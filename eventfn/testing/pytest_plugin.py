@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 # A failed assert in a conformance suite shows its values, as one in a test file does.
 pytest.register_assert_rewrite(
-    "eventfn.testing.triggers", "eventfn.testing.destinations", "eventfn.testing.engines", "eventfn.testing.lint"
+    "eventfn.testing.sources",
+    "eventfn.testing.triggers",
+    "eventfn.testing.streams",
+    "eventfn.testing.stream_host",
+    "eventfn.testing.destinations",
+    "eventfn.testing.engines",
+    "eventfn.testing.lint",
 )
 
 

@@ -17,23 +17,14 @@ The suite plays the host: it reads, keeps the positions of what it finishes, and
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import tracemalloc
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
-from typing import Any, ClassVar
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
-from eventfn.plugins import Plugins, intake_keys
-from eventfn.testing import lint
-from eventfn.testing.clock import FakeClock
-from eventfn.testing.contexts import MemoryPositions, trigger_context
+from eventfn.testing.sources import SourceSuite
 from eventfn.trigger import (
     DONE,
     Done,
@@ -46,32 +37,13 @@ from eventfn.trigger import (
     Retry,
     Settlement,
     Trigger,
-    TriggerContext,
 )
 
 
-class TriggerSuite:
-    pytestmark = pytest.mark.asyncio
+class TriggerSuite(SourceSuite):
+    verbs = ("connect", "read", "settle", "close")
 
-    trigger: ClassVar[type[Any]]
-    name: ClassVar[str]
-    has_sample: ClassVar[bool] = True  # sample.toml and README.md stand beside the package
-    variables: ClassVar[Mapping[str, str]] = {}  # of the environment, where sample.toml says "${NAME}"
-    patience: ClassVar[float] = 10.0  # real seconds after which a read that should give something has failed
-
-    folder: Path  # the project's folder, new for every test
-    clock: FakeClock
-    positions: MemoryPositions
-
-    # --- what a subclass says ----------------------------------------------------------------------------------------
-
-    def settings(self) -> Any:
-        """An instance of the trigger's Settings, for the source that `put` fills."""
-        raise NotImplementedError
-
-    def shared(self) -> Any:
-        """An instance of the trigger's Shared, if it has one."""
-        return None
+    # --- what a subclass says, beside what SourceSuite asks ----------------------------------------------------------
 
     async def put(self, number: int) -> None:
         """Puts exactly one event into the source; each number is a different event."""
@@ -82,36 +54,7 @@ class TriggerSuite:
         then puts all events into one group."""
         raise NotImplementedError
 
-    async def refuse(self) -> None:
-        """Takes the source down: connections break, new ones are refused. Not overridden: it cannot be down."""
-        pytest.skip("this source cannot be down")
-
-    async def accept(self) -> None:
-        """Brings the source up again."""
-
-    async def pass_time(self) -> None:
-        """Called every few milliseconds while a read waits: one second passes on the fake clock."""
-        await self.clock.advance(1)
-
-    @functools.cached_property
-    def context(self) -> TriggerContext:
-        return self.make_context()
-
-    def make_context(self) -> TriggerContext:
-        return trigger_context(self.folder, clock=self.clock, positions=self.positions)
-
     # --- the host, played by the suite -------------------------------------------------------------------------------
-
-    @pytest_asyncio.fixture(autouse=True)
-    async def host(self, tmp_path: Path) -> AsyncIterator[None]:
-        """A fixture of a subclass that needs the folder or the clock asks for this one."""
-        self.folder = tmp_path
-        self.clock = FakeClock()
-        self.positions = MemoryPositions()
-        self._made: list[Trigger] = []
-        yield
-        for trigger in self._made:
-            await trigger.close(1)
 
     def make(self) -> Trigger:
         trigger: Trigger = self.trigger(self.settings(), self.shared(), self.context)
@@ -125,17 +68,7 @@ class TriggerSuite:
 
     async def read(self, trigger: Trigger, limit: int = 10) -> Batch:
         """A read that fails the test instead of hanging it."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.patience
-        reading = asyncio.ensure_future(trigger.read(limit))
-        try:
-            while not (await asyncio.wait({reading}, timeout=0.01))[0]:
-                assert loop.time() < deadline, f"read() gave nothing within {self.patience:g} s"
-                await self.pass_time()
-        finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        batch = reading.result()
+        batch = await self.waited(trigger.read(limit), "read() gave nothing")
         assert 1 <= len(batch.records) <= limit, f"read({limit}) returned {len(batch.records)} records"
         return batch
 
@@ -165,47 +98,11 @@ class TriggerSuite:
 
     # --- what it says about itself -----------------------------------------------------------------------------------
 
-    async def test_the_host_takes_it(self) -> None:
-        assert Plugins(triggers={self.name: self.trigger}).trigger(self.name) is self.trigger
-        for verb in ("connect", "read", "settle", "close"):
-            assert inspect.iscoroutinefunction(getattr(self.trigger, verb)), f"{verb} must be `async def`"
-
-    async def test_its_settings_can_stand_in_eventfn_toml(self) -> None:
-        lint.check_keys(self.trigger.Settings)
-        assert isinstance(self.settings(), self.trigger.Settings)
-        if self.trigger.Shared is not None:
-            lint.check_keys(self.trigger.Shared)
-            assert isinstance(self.shared(), self.trigger.Shared)
-
     async def test_its_traits_agree_with_each_other(self) -> None:
         traits = self.trigger.traits
         assert traits.invocation in ("request_response", "event"), "a listener is another contract"
-        assert traits.ack in ("record", "prefix", "none")
+        assert traits.ack in ("record", "none") or traits.invocation == "event", "a stream is tested by StreamSuite"
         assert 1 <= traits.default_batch_size <= traits.max_batch_size <= 10_000
-
-    async def test_its_sample_loads(self) -> None:
-        if not self.has_sample:
-            pytest.skip("it is no package of its own")
-        tables = lint.check_sample(self.trigger)
-        mine = [
-            table
-            for function in tables.get("functions", {}).values()
-            for table in function.get("triggers", ())
-            if table["type"] == self.name
-        ]
-        assert mine, f"sample.toml shows no trigger of type {self.name!r}"
-        for table in mine:
-            lint.load_settings(
-                self.trigger.Settings, table, self.variables, ("type", *intake_keys(self.trigger.traits))
-            )
-        if self.name in tables:
-            assert self.trigger.Shared is not None, f"[{self.name}] stands in sample.toml, and Shared is None"
-            lint.load_settings(self.trigger.Shared, tables[self.name], self.variables)
-
-    async def test_making_one_touches_nothing(self) -> None:
-        settings, shared = self.settings(), self.shared()
-        with lint.no_io():
-            self.trigger(settings, shared, self.context)
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -303,18 +200,11 @@ class TriggerSuite:
         try:
             for number in range(flood):
                 await self.put(number)
-            held = self._blocks_held()
+            held = self.blocks_held()
         finally:
             tracemalloc.stop()
         assert held < flood, f"{held} pieces of memory are held for {flood} events that nobody has read"
         await self.finish(trigger, flood, limit=100)
-
-    def _blocks_held(self) -> int:
-        package = lint.package_folder(self.trigger)
-        if package == Path(lint.__file__).parent.parent:
-            return 0  # eventfn's own MemoryTrigger, whose "outside" is memory too
-        snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, f"{package}/*")])
-        return sum(statistic.count for statistic in snapshot.statistics("filename"))
 
     # --- how it settles ----------------------------------------------------------------------------------------------
 
