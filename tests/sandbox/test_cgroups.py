@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -67,8 +68,14 @@ class Child:
             os.close(door)
 
     def said(self) -> str:
-        """What `what` returned; nothing, if the process was killed before."""
-        return os.read(self._done, 100).decode().strip()
+        """What `what` returned; nothing, if the process was killed before. Its own end counts, and not that of the
+        pipe: children that outlive it hold the pipe open."""
+        ended = os.pidfd_open(self.pid)
+        try:
+            ready, _, _ = select.select([self._done, ended], [], [])
+        finally:
+            os.close(ended)
+        return os.read(self._done, 100).decode().strip() if self._done in ready else ""
 
     def end(self) -> int:
         """By which signal it went."""
