@@ -301,7 +301,8 @@ class Stream(Protocol):
     def __init__(self, settings: Any, shared: Any, context: TriggerContext) -> None: ...
 
     async def connect(self) -> None:
-        """As a Trigger's. A Stream without `shards` joins its group here, and reports to `context.assignments`."""
+        """As a Trigger's. A Stream without `shards` joins its group here, and reports to `context.assignments`. While it
+        has no shard there is no reader to say that the connection is gone: then it joins again by itself."""
         ...
 
     async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:

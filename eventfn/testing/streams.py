@@ -26,7 +26,7 @@ import functools
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import ClassVar, Literal, cast
 
 import msgspec
@@ -48,11 +48,6 @@ DAY_MS = 24 * 3_600_000
 class StreamSuite(SourceSuite):
     verbs = ("connect", "open_shard", "close")
 
-    starts: ClassVar[Sequence[Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]]] = (
-        "TRIM_HORIZON",
-        "LATEST",
-        "AT_TIMESTAMP",
-    )  # those that the source knows
     tick: ClassVar[float] = 0.005  # real seconds after which the source's clock tells two events apart
     flood: ClassVar[int] = 400  # events that come while nobody reads
 
@@ -93,7 +88,7 @@ class StreamSuite(SourceSuite):
     @property
     def start(self) -> Start:
         """Where a test starts to which it does not matter: it opens first, and puts in what it reads afterwards."""
-        return TRIM_HORIZON if "TRIM_HORIZON" in self.starts else LATEST
+        return TRIM_HORIZON if "TRIM_HORIZON" in self.trigger.traits.starting_positions else LATEST
 
     def make(self, start: Start | None = None) -> StreamHost:
         """A host with a stream of its own, not connected. All of one test remember the same positions."""
@@ -156,6 +151,7 @@ class StreamSuite(SourceSuite):
         assert traits.ordered, "a shard has an order"
         assert traits.replayable, "a position is there to go back to"
         assert 1 <= traits.default_batch_size <= traits.max_batch_size <= 10_000
+        assert {"TRIM_HORIZON", "LATEST"} & set(traits.starting_positions), "a new source has to start somewhere"
 
     async def test_it_lists_its_shards_or_is_given_them(self) -> None:
         host = await self.opened()
@@ -443,7 +439,7 @@ class StreamSuite(SourceSuite):
         assert await self.numbers(await self.opened(), 1) == [1]
 
     def _offers(self, position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]) -> None:
-        if position not in self.starts:
+        if position not in self.trigger.traits.starting_positions:
             pytest.skip(f"this source cannot start at {position}")
 
     # --- shards that come, go and end --------------------------------------------------------------------------------
