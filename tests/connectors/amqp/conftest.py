@@ -1,0 +1,91 @@
+"""One RabbitMQ for all tests here, and queues of their own for each."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiormq
+import pytest
+import pytest_asyncio
+from aiormq import spec
+from aiormq.abc import AbstractChannel
+
+from tests.servers import rabbitmq
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMQ
+
+_names = (f"queue-{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    if why := rabbitmq.missing():
+        if "CI" in os.environ:
+            pytest.fail(why)
+        pytest.skip(why)
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def proxy(server: RabbitMQ) -> AsyncIterator[Proxy]:
+    async with Proxy(server.host, server.port) as proxy:
+        yield proxy
+
+
+class Peer:
+    """The other side: who sends to queues, and looks into them. It does not go through the proxy."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+        self._channel: AbstractChannel
+
+    async def channel(self) -> AbstractChannel:
+        if self._connection is None or self._connection.is_closed or self._channel.is_closed:
+            await self.close()
+            self._connection = await aiormq.connect(self._url)
+            self._channel = await self._connection.channel()
+        return self._channel
+
+    async def declare(self, queue: str | None = None, **arguments: Any) -> str:
+        name = queue or next(_names)
+        arguments = {"x-queue-type": "quorum"} | arguments
+        await (await self.channel()).queue_declare(name, durable=True, arguments=arguments)
+        return name
+
+    async def send(self, queue: str, body: bytes, **properties: Any) -> None:
+        properties = {"delivery_mode": 2} | properties
+        answer = await (await self.channel()).basic_publish(
+            body, routing_key=queue, properties=spec.Basic.Properties(**properties), mandatory=True
+        )
+        assert isinstance(answer, spec.Basic.Ack)
+
+    async def take(self, queue: str) -> list[Any]:
+        """All messages that wait there, and they are gone."""
+        messages = []
+        channel = await self.channel()
+        while (message := await channel.basic_get(queue, no_ack=True)).delivery_tag is not None:
+            messages.append(message)
+        return messages
+
+    async def waiting(self, queue: str) -> int:
+        found = await (await self.channel()).queue_declare(queue, passive=True)
+        return found.message_count or 0
+
+    async def delete(self, queue: str) -> None:
+        await (await self.channel()).queue_delete(queue)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+@pytest_asyncio.fixture
+async def peer(server: RabbitMQ) -> AsyncIterator[Peer]:
+    peer = Peer(server.url)
+    yield peer
+    await peer.close()
