@@ -1,0 +1,90 @@
+"""The keys of eventfn.toml that say which Redis, which stream, and what is done with its entries.
+
+PURE.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from eventfn.units import Between, Duration
+
+_PORT = 6379
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Which Redis, and who we are there. It stands in a table of its own since it holds secrets."""
+
+    url: str = "redis://127.0.0.1:6379/0"  # rediss:// is TLS
+    username: str | None = None  # an ACL user; None: "default"
+    password: str | None = None
+    ca_file: str | None = None  # TLS: whom to believe; None: the machine's authorities
+    certificate_file: str | None = None  # TLS: who we are
+    key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        expected = 'url: expected "redis://HOST:PORT/DATABASE", or "rediss://..." for TLS'
+        try:
+            url = urlsplit(self.url)
+            _ = url.port
+        except ValueError as error:
+            raise ValueError(f"{expected}: {error}") from None
+        database = url.path.removeprefix("/")
+        if url.scheme not in ("redis", "rediss") or not url.hostname or not (database.isdecimal() or not database):
+            raise ValueError(expected)
+        if url.username is not None or url.password is not None:
+            raise ValueError("url: put name and password into the keys `username` and `password`: urls end up in logs")
+        if url.query or url.fragment:
+            raise ValueError(f"{expected}, and nothing after it")
+        if not self.tls and (self.ca_file or self.certificate_file or self.key_file):
+            raise ValueError('url: files for TLS are of no use without "rediss://"')
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file: a certificate and its key_file go together")
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or _PORT
+
+    @property
+    def database(self) -> int:
+        return int(urlsplit(self.url).path.removeprefix("/") or 0)
+
+    @property
+    def tls(self) -> bool:
+        return self.url.startswith("rediss:")
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """One trigger: what is read, and what becomes of what fails."""
+
+    stream: str
+    group: str = "eventfn"  # the consumer group; made when there is none
+    starting_position: Literal["TRIM_HORIZON", "LATEST"] = "TRIM_HORIZON"  # of a group that has to be made
+    visibility_timeout: Annotated[Duration, Between(1, 43_200)] = Duration(30)
+    body_field: str = "body"  # the field whose value is the record's "body"
+    max_receive_count: Annotated[int, Between(1, 1000)] | None = None
+    dead_letter_stream: str | None = None  # None: what is rejected goes to eventfn's queue "dead-letters"
+    delete_after_ack: bool = False  # right only where no other group reads the stream
+
+    def __post_init__(self) -> None:
+        for key in ("stream", "group", "body_field"):
+            if not getattr(self, key):
+                raise ValueError(f"{key}: expected a name")
+        if self.max_receive_count is not None and self.dead_letter_stream is None:
+            raise ValueError("max_receive_count: name a dead_letter_stream too, for what was received too often")
+        if self.dead_letter_stream is not None and self.dead_letter_stream in ("", self.stream):
+            raise ValueError("dead_letter_stream: expected the name of another stream")
+
+
+class Sink(Server, frozen=True, kw_only=True):
+    """[destinations.redis]: the server, and how streams are written."""
+
+    maximum_length: Annotated[int, Between(1, 10**12)] | None = None  # about so many entries are kept; None: all
+    dedupe_window: Annotated[Duration, Between(1, 86_400)] = Duration(300)

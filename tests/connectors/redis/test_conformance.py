@@ -1,0 +1,84 @@
+"""The conformance suites against a Redis that is killed and started again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from eventfn.event import Record
+from eventfn.testing import DestinationSuite, TriggerSuite
+from eventfn.units import Duration
+from eventfn_redis import RedisDestination, RedisTrigger
+from eventfn_redis.settings import Server, Sink, Source
+from tests.servers.proxy import Proxy
+from tests.servers.redis import RedisServer
+
+VARIABLES = {"REDIS_PASSWORD": "secret"}
+
+
+class TestRedisTrigger(TriggerSuite):
+    trigger = RedisTrigger
+    name = "redis"
+    variables = VARIABLES
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _server(self, server: RedisServer, proxy: Proxy, peer: Any, stream: str) -> None:
+        self.server, self.proxy, self.peer, self.stream = server, proxy, peer, stream
+
+    def settings(self) -> Source:
+        return Source(stream=self.stream, visibility_timeout=Duration(20), dead_letter_stream="dead")
+
+    def shared(self) -> Server:
+        return Server(url=f"redis://{self.proxy.host}:{self.proxy.port}")
+
+    async def put(self, number: int) -> None:
+        await self.peer.xadd(self.stream, {"body": str(number)})
+
+    def number(self, record: Record) -> int:
+        return int(msgspec.json.decode(record.payload)["body"])
+
+    async def refuse(self) -> None:
+        await self.proxy.refuse()
+        self.server.kill()
+
+    async def accept(self) -> None:
+        self.server.start()
+        await self.proxy.accept()
+
+
+class TestRedisDestination(DestinationSuite):
+    destination = RedisDestination
+    scheme = "redis"
+    nonsense = ("", "two words", "new\nline")
+    variables = VARIABLES
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _server(self, server: RedisServer, proxy: Proxy, peer: Any, stream: str) -> AsyncIterator[None]:
+        self.server, self.proxy, self.peer, self.target = server, proxy, peer, stream
+        yield
+        await peer.delete(*[key async for key in peer.scan_iter(f"{stream}:eventfn:*")], stream)
+
+    def settings(self) -> Sink:
+        return Sink(url=f"redis://{self.proxy.host}:{self.proxy.port}")
+
+    async def received(self) -> list[Any]:
+        return [msgspec.json.decode(fields[b"body"]) for _, fields in await self.peer.xrange(self.target)]
+
+    async def refuse(self) -> None:
+        await self.proxy.refuse()
+        self.server.kill()
+
+    async def accept(self) -> None:
+        self.server.start()
+        await self.proxy.accept()
+
+
+@pytest.fixture(autouse=True)
+def _running(server: RedisServer) -> None:
+    """A test that failed may have left it down."""
+    if not server._answers():
+        server.start()
