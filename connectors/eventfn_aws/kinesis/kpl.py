@@ -18,22 +18,14 @@ class UserRecord(NamedTuple):
     """What a producer put in, before it was packed."""
 
     partition_key: str
-    explicit_hash_key: str | None
     data: bytes
-
-    @property
-    def hash_key(self) -> int:
-        """By this the shard is chosen."""
-        if self.explicit_hash_key is not None:
-            return int(self.explicit_hash_key)
-        return int.from_bytes(hashlib.md5(self.partition_key.encode(), usedforsecurity=False).digest())
 
 
 def unpacked(data: bytes) -> list[UserRecord] | None:
     """The records inside, or None: it is no aggregate. One that is damaged is none, and is handed on as it is."""
-    message = data[len(MAGIC) : -_DIGEST]
     if not data.startswith(MAGIC) or len(data) < len(MAGIC) + _DIGEST:
         return None
+    message = data[len(MAGIC) : -_DIGEST]
     if hashlib.md5(message, usedforsecurity=False).digest() != data[-_DIGEST:]:
         return None
     try:
@@ -44,35 +36,28 @@ def unpacked(data: bytes) -> list[UserRecord] | None:
 
 def _aggregate(message: bytes) -> list[UserRecord]:
     partition_keys: list[str] = []
-    hash_keys: list[str] = []
     packed: list[bytes] = []
     for number, value in _fields(message):
         if isinstance(value, bytes):
             if number == 1:
                 partition_keys.append(value.decode())
-            elif number == 2:
-                hash_keys.append(value.decode())
             elif number == 3:
                 packed.append(value)
-    # The tables may stand behind the records that point into them.
-    return [_user_record(record, partition_keys, hash_keys) for record in packed]
+    # The keys may stand behind the records that point to them.
+    return [_user_record(record, partition_keys) for record in packed]
 
 
-def _user_record(message: bytes, partition_keys: list[str], hash_keys: list[str]) -> UserRecord:
-    partition_key = hash_key = None
-    data = None
+def _user_record(message: bytes, partition_keys: list[str]) -> UserRecord:
+    partition_key = data = None
     for number, value in _fields(message):
         if isinstance(value, int):
             if number == 1:
                 partition_key = partition_keys[value]
-            elif number == 2:
-                hash_key = hash_keys[value]
-                int(hash_key)  # ValueError: it could choose no shard
         elif number == 3:
             data = value
     if partition_key is None or data is None:
         raise ValueError("a record has a partition key and data")
-    return UserRecord(partition_key, hash_key, data)
+    return UserRecord(partition_key, data)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -80,7 +65,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        match key & 7:  # protobuf's wire types: a number, eight bytes, bytes with their length, four bytes
+        match key & 7:  # protobuf's wire types: a number, bytes behind their length, eight bytes, four bytes
             case 0:
                 value, at = _varint(message, at)
                 yield key >> 3, value
@@ -90,8 +75,10 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
                     raise ValueError("a field is longer than its message")
                 yield key >> 3, message[at : at + length]
                 at += length
-            case 1 | 5 as kind:
-                at += 8 if kind == 1 else 4  # a fixed width: no field of ours
+            case 1:
+                at += 8  # no field of ours
+            case 5:
+                at += 4
             case kind:
                 raise ValueError(f"no field has the wire type {kind}")
 

@@ -18,21 +18,18 @@ PACE = Pace(busy=0.2, idle=1.0, most=10_000)
 
 
 class KinesisShard:
-    """A ShardApi. A position is a sequence number, with ":<index>" behind it in the middle of an aggregate.
-
-    `hash_keys`: aggregates are unpacked, and of their records only those are the shard's whose hash key is in here. A
-    producer that knew of an old split sends the others again, to their own shard; the KCL drops them too.
-    """
+    """A ShardApi. A position is a sequence number, with ":<index>" behind it in the middle of an aggregate."""
 
     def __init__(
-        self, client: Client, stream: Mapping[str, str], shard: str, shape: Shape, hash_keys: range | None
+        self, client: Client, stream: Mapping[str, str], shard: str, shape: Shape, *, deaggregate: bool
     ) -> None:
         self._client = client
         self._stream = stream  # StreamName or StreamARN
         self._shard = shard
         self._shape = shape
-        self._hash_keys = hash_keys
+        self._deaggregate = deaggregate
         self._done: tuple[str, int] | None = None  # the aggregate that was left in its middle, and where
+        self._not_before_ms = 0
 
     async def iterator(self, at: str | Start) -> str:
         where: dict[str, Any]
@@ -47,6 +44,8 @@ class KinesisShard:
         else:
             where = {"ShardIteratorType": at.position}
         answer = await self._client.call("get_shard_iterator", **self._stream, ShardId=self._shard, **where)
+        if isinstance(at, Start) and at.timestamp_ms is not None:
+            self._not_before_ms = at.timestamp_ms  # the client has cut it to seconds
         iterator: str = answer["ShardIterator"]
         return iterator
 
@@ -63,21 +62,18 @@ class KinesisShard:
     def _records(self, found: dict[str, Any]) -> Iterator[Record]:
         sequence_number: str = found["SequenceNumber"]
         arrived_ms = round(found["ApproximateArrivalTimestamp"].timestamp() * 1000)
-        inside = None if self._hash_keys is None else unpacked(found["Data"])
-        if self._hash_keys is None or inside is None:
-            whole = UserRecord(found["PartitionKey"], None, found["Data"])
+        if arrived_ms < self._not_before_ms:
+            return
+        inside = unpacked(found["Data"]) if self._deaggregate else None
+        if inside is None:
+            whole = UserRecord(found["PartitionKey"], found["Data"])
             yield self._record(whole, sequence_number, arrived_ms, sequence_number)
             return
         done = self._done[1] if self._done is not None and self._done[0] == sequence_number else -1
-        ours = [
-            (index, record)
-            for index, record in enumerate(inside)
-            if index > done and record.hash_key in self._hash_keys
-        ]
-        for index, record in ours:
-            last = index == ours[-1][0]
+        for index in range(done + 1, len(inside)):
+            last = index == len(inside) - 1
             position = sequence_number if last else f"{sequence_number}:{index}"
-            yield self._record(record, sequence_number, arrived_ms, position)
+            yield self._record(inside[index], sequence_number, arrived_ms, position)
 
     def _record(self, record: UserRecord, sequence_number: str, arrived_ms: int, position: str) -> Record:
         return Record(

@@ -40,7 +40,6 @@ class KinesisTrigger:
         region = region_of(settings.stream)
         self._client = Client("kinesis", shared, region=region, default_region=context.region)
         self._arn = settings.stream if region else shape.stream_arn(settings.stream, context.region, context.account)
-        self._hash_keys: dict[str, range] = {}  # of the shards as they were last listed
 
     @property
     def event_source_arn(self) -> str:
@@ -66,15 +65,13 @@ class KinesisTrigger:
         while token := page.get("NextToken"):
             page = await self._client.call("list_shards", NextToken=token)
             listed += page["Shards"]
-        self._hash_keys = {shard["ShardId"]: _hash_keys(shard["HashKeyRange"]) for shard in listed}
         return tree(listed)
 
     async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
-        if self._settings.deaggregate and shard.id not in self._hash_keys:
-            await self.shards()
         place = shape.Place(shard.id, self._arn, self._client.region, shape.role_arn(self._context.account))
-        hash_keys = self._hash_keys[shard.id] if self._settings.deaggregate else None
-        api = KinesisShard(self._client, self._stream, shard.id, shape.Shape(place), hash_keys)
+        api = KinesisShard(
+            self._client, self._stream, shard.id, shape.Shape(place), deaggregate=self._settings.deaggregate
+        )
         name = f"{shard.id} of {self._settings.stream}"
         reader = PacedReader(api, PACE, name, self._context.clock, self._context.log)
         await reader.open(at)
@@ -85,7 +82,3 @@ class KinesisTrigger:
 
     async def close(self, deadline: float) -> None:
         await self._client.close()
-
-
-def _hash_keys(found: dict[str, str]) -> range:
-    return range(int(found["StartingHashKey"]), int(found["EndingHashKey"]) + 1)
