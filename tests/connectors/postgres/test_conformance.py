@@ -1,0 +1,97 @@
+"""The outbox is a trigger, and the table of records a destination, as the contracts have them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+from eventfn.event import Record
+from eventfn.testing import DestinationSuite, TriggerSuite
+from eventfn.units import Duration
+from eventfn_postgres import PostgresDestination, PostgresTrigger
+from eventfn_postgres.settings import DatabaseSettings, DestinationSettings, OutboxSettings
+from tests.servers.postgres import Postgres
+
+_numbers = itertools.count(1)
+
+
+class TestPostgresTrigger(TriggerSuite):
+    trigger = PostgresTrigger
+    name = "postgres"
+    variables = {"DATABASE_URL": "postgresql://shop@db.example.com/shop"}  # noqa: RUF012
+
+    server: Postgres
+    table: str
+    down = False
+
+    @pytest.fixture(autouse=True)
+    def _table(self, server: Postgres) -> Any:
+        self.server = server
+        self.table = f"outbox_{next(_numbers)}"
+        yield
+        if self.down:
+            server.start()
+
+    def settings(self) -> OutboxSettings:
+        # What is not settled comes again after a real second: it is the server's clock that counts.
+        return OutboxSettings(table=self.table, create_table=True, visibility_timeout=Duration(1))
+
+    def shared(self) -> DatabaseSettings:
+        return DatabaseSettings(dsn=self.server.dsn())
+
+    async def put(self, number: int) -> None:
+        async with await psycopg.AsyncConnection.connect(self.server.dsn()) as writer:
+            await writer.execute(
+                f"INSERT INTO {self.table} (body, group_id) VALUES (%s, 'one')",
+                [f'{{"number": {number}}}'],
+            )
+
+    def number(self, record: Record) -> int:
+        number: int = msgspec.json.decode(msgspec.json.decode(record.payload)["body"])["number"]
+        return number
+
+    async def refuse(self) -> None:
+        self.down = True
+        self.server.stop()
+
+    async def accept(self) -> None:
+        self.server.start()
+        self.down = False
+
+
+class TestPostgresDestination(DestinationSuite):
+    destination = PostgresDestination
+    scheme = "postgres"
+    nonsense = ("", "two words", "1st", "a.b.c", 'quo"ted', "x" * 100)
+    variables = {"DATABASE_URL": "postgresql://shop@db.example.com/shop"}  # noqa: RUF012
+
+    server: Postgres
+    down = False
+
+    @pytest.fixture(autouse=True)
+    def _table(self, server: Postgres) -> Any:
+        self.server = server
+        self.target = f"records_{next(_numbers)}"
+        yield
+        if self.down:
+            server.start()
+
+    def settings(self) -> DestinationSettings:
+        return DestinationSettings(dsn=self.server.dsn(), create_table=True)
+
+    async def received(self) -> list[Any]:
+        async with await psycopg.AsyncConnection.connect(self.server.dsn()) as reader:
+            cursor = await reader.execute(f"SELECT payload FROM {self.target} ORDER BY position")
+            return [payload for (payload,) in await cursor.fetchall()]
+
+    async def refuse(self) -> None:
+        self.down = True
+        self.server.stop()
+
+    async def accept(self) -> None:
+        self.server.start()
+        self.down = False
