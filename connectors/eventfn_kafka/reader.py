@@ -1,0 +1,125 @@
+"""One partition that is being read, and whose offset is committed when the host says how far it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eventfn.errors import ConnectorError
+from eventfn.event import Batch, Record
+from eventfn.trigger import Start
+from eventfn_kafka.connecting import REQUEST
+from eventfn_kafka.library import errors, outside
+from eventfn_kafka.shape import Shaping, shard_id
+
+# A consumer asks its brokers at least every half second, and notes when it had an answer. So many of these in a row
+# without one, and the partition cannot be read: its brokers are gone, or the way to them.
+_PULSE = 2.0  # seconds
+_MISSED = 3
+
+
+class PartitionReader:
+    def __init__(
+        self,
+        consumer: Any,
+        partition: Any,
+        shaping: Shaping,
+        log: logging.Logger,
+        closed: Callable[[PartitionReader], None],
+    ) -> None:
+        self._consumer = consumer
+        self._partition = partition
+        self._name = shard_id(partition.topic, partition.partition)
+        self._shaping = shaping
+        self._log = log
+        self._closed = closed
+        self._done = 0  # the offset that is committed, or where it all starts
+
+    # --- where to begin ----------------------------------------------------------------------------------------------
+
+    async def open(self, at: str | Start) -> None:
+        with outside(f"opening {self._name}"):
+            async with asyncio.timeout(REQUEST):
+                committed: int | None = await self._consumer.committed(self._partition)
+                if committed is None:
+                    committed = await self._begin(at)
+                self._done = committed
+                self._consumer.seek(self._partition, int(at) if isinstance(at, str) else committed)
+
+    async def _begin(self, at: str | Start) -> int:
+        """The offset to begin with, kept by the brokers from now on: after a restart LATEST means the same place."""
+        if isinstance(at, str):
+            return int(at)
+        offset: int | None = None
+        if at.position == "TRIM_HORIZON":
+            offset = await self._earliest()
+        elif at.position == "AT_TIMESTAMP":
+            found = await self._consumer.offsets_for_times({self._partition: at.timestamp_ms})
+            offset = found[self._partition] and found[self._partition].offset
+        if offset is None:  # LATEST, or nothing is as young as that
+            ends: dict[Any, int] = await self._consumer.end_offsets([self._partition])
+            offset = ends[self._partition]
+        await self._consumer.commit({self._partition: offset})
+        return offset
+
+    async def _earliest(self) -> int:
+        offset: int = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+        return offset
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def read(self, limit: int) -> Batch:
+        heard, missed = None, 0
+        while True:
+            with outside(f"reading {self._name}"):
+                try:
+                    got = await self._consumer.getmany(self._partition, timeout_ms=_PULSE * 1000, max_records=limit)
+                except errors.OffsetOutOfRangeError:
+                    await self._skip_what_is_gone()
+                    continue
+            for consumed in got.values():
+                # Nothing is awaited between taking and returning: a cancelled read has taken nothing.
+                return Batch(self._shaping(consumed))
+            with outside(f"reading {self._name}"):
+                last = self._consumer.last_poll_timestamp(self._partition)
+            heard, missed = last, missed + 1 if last == heard else 0
+            if missed == _MISSED:
+                raise ConnectorError(f"no broker has answered for {self._name} for {_PULSE * _MISSED:g} s")
+
+    async def _skip_what_is_gone(self) -> None:
+        """The broker has deleted where we were, or has made the topic anew: what it has is read from its beginning."""
+        async with asyncio.timeout(REQUEST):
+            earliest = await self._earliest()
+            self._log.warning(
+                "%s: offset %d is not there any more, deleted before it was read; going on with %d",
+                self._name,
+                await self._consumer.position(self._partition),
+                earliest,
+            )
+            self._consumer.seek(self._partition, earliest)
+
+    def position(self, record: Record) -> str:
+        return str(record.token + 1)
+
+    # --- what is done ------------------------------------------------------------------------------------------------
+
+    async def commit(self, position: str) -> None:
+        offset = int(position)
+        with outside(f"committing {self._name}"):
+            async with asyncio.timeout(REQUEST):
+                await self._consumer.commit({self._partition: offset})
+        self._done = offset
+
+    @staticmethod
+    async def lag(consumer: Any, readers: Sequence[PartitionReader]) -> int:
+        if not readers:
+            return 0
+        with outside("asking how far the group is behind"):
+            async with asyncio.timeout(REQUEST):
+                ends: dict[Any, int] = await consumer.end_offsets([reader._partition for reader in readers])
+        return sum(max(0, ends[reader._partition] - reader._done) for reader in readers)
+
+    async def close(self) -> None:
+        self._closed(self)

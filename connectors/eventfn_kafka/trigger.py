@@ -1,0 +1,192 @@
+"""Topics as a source: one consumer in a group of them, whose partitions are the shards that a function is fed from.
+
+    connect ─▶ joins the group ─▶ brokers assign partitions ─▶ context.assignments.assign
+                                  brokers want them back    ─▶ context.assignments.revoke (drain, commit) ─▶ rejoins
+
+The library finds brokers that come back, and joins its group again, by itself. A consumer is thrown away only when it
+says that it cannot go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from eventfn.errors import ConnectorError
+from eventfn.event import Record
+from eventfn.trigger import BatchInfo, Filtering, Shard, ShardReader, Start, Traits, TriggerContext
+from eventfn_kafka import shape
+from eventfn_kafka.connecting import REQUEST, options
+from eventfn_kafka.library import Partition, aiokafka, outside
+from eventfn_kafka.reader import PartitionReader
+from eventfn_kafka.settings import Clusters, KafkaSettings, group_of
+
+_NEVER = 2**31 - 1  # milliseconds
+_NO_PARTITION = Partition("", -1)
+_IN_BASE64 = Filtering(base64_keys=("value", "key"), mismatch="ignore")
+_IN_TEXT = Filtering(mismatch="ignore")
+# Of the rebalance timeout, how much is left for the commits after functions had their time, and for joining again.
+_FOR_THE_REST = 0.2
+_LAST_WORD = 5.0  # seconds to leave the group when a consumer is replaced
+
+
+class KafkaTrigger:
+    Settings = KafkaSettings
+    Shared: ClassVar[type[msgspec.Struct] | None] = Clusters
+    traits: ClassVar[Traits] = Traits(
+        invocation="request_response", ack="prefix", ordered=True, max_batch_size=10_000, default_batch_size=100
+    )
+    data_key: ClassVar[str] = "value"
+    filtering: Filtering = _IN_BASE64
+
+    def __init__(self, settings: KafkaSettings, shared: Clusters, context: TriggerContext) -> None:
+        assert context.assignments is not None, "a stream that cannot list its shards reports to context.assignments"
+        self._settings = settings
+        self._context = context
+        self._assignments = context.assignments
+        self._cluster = shared.named(settings.cluster)
+        self._group = group_of(settings, context.function)
+        self._bootstrap = "" if self._cluster is None else ",".join(self._cluster.bootstrap_servers)
+        self.filtering = _IN_BASE64 if settings.event_format == "lambda" else _IN_TEXT
+        self._consumer: Any = None
+        self._shards: dict[str, Any] = {}  # those that are ours, as the library names them
+        self._readers: set[PartitionReader] = set()
+
+    # --- the group ---------------------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        if self._consumer is not None and await self._can_go_on():
+            return
+        if self._cluster is None:
+            raise ConnectorError(f"no cluster is called {self._settings.cluster!r}: add [kafka.clusters.NAME]")
+        consumer = aiokafka.AIOKafkaConsumer(
+            **await options(self._cluster, self._context.folder, f"eventfn-{self._context.function}"),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # where to start is said when a partition is opened
+            isolation_level=self._settings.isolation_level,
+            session_timeout_ms=round(self._settings.session_timeout * 1000),
+            heartbeat_interval_ms=round(min(3.0, self._settings.session_timeout / 3) * 1000),
+            rebalance_timeout_ms=round(self._settings.rebalance_timeout * 1000),
+            # What is read, and how fast, is the host's business: it never makes this consumer leave its group.
+            max_poll_interval_ms=_NEVER,
+        )
+        self._consumer = consumer
+        try:
+            with outside(f"connecting to {self._bootstrap}"):
+                await consumer.start()
+            await self._ask_for_topics(consumer)
+            consumer.subscribe(topics=list(self._settings.topics), listener=_Listener(self, consumer))
+            await _raise_what_went_wrong(consumer)
+        except BaseException:
+            await self._give_up(_LAST_WORD)
+            raise
+
+    async def _can_go_on(self) -> bool:
+        """Whether the consumer that there is does. Raises ConnectorError when only its brokers are missing."""
+        await self._ask_for_topics(self._consumer)
+        try:
+            with outside("as a member of the group"):
+                self._consumer._coordinator.check_errors()
+        except ConnectorError as error:
+            self._context.log.warning("%s: joining it anew: %s", self._group, error)
+            await self._give_up(_LAST_WORD)
+            return False
+        return True
+
+    async def _ask_for_topics(self, consumer: Any) -> None:
+        """Before they are subscribed to: brokers may make a topic that somebody asks to read, as nobody wants it."""
+        with outside(f"asking {self._bootstrap} for its topics"):
+            known: set[str] = await asyncio.wait_for(consumer.topics(), REQUEST)
+        if missing := sorted(set(self._settings.topics) - known):
+            topics = ", ".join(missing)
+            raise ConnectorError(f"{self._bootstrap} has no topic {topics}, or does not show it: create or allow it")
+
+    async def assigned(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        if consumer is self._consumer:
+            self._shards = {shape.shard_id(each.topic, each.partition): each for each in partitions}
+            self._assignments.assign([Shard(shard) for shard in self._shards])
+
+    async def revoked(self, consumer: Any) -> None:
+        """All of them: this protocol gives back everything before anything is given out."""
+        if consumer is not self._consumer or not self._shards:
+            return
+        shards = list(self._shards)
+        if consumer._coordinator.generation < 0:  # no longer a member: too slow, or cut off for too long
+            self._assignments.lost(shards)
+        else:
+            await self._assignments.revoke(shards, self._settings.rebalance_timeout * (1 - _FOR_THE_REST))
+        self._shards.clear()
+
+    async def close(self, deadline: float) -> None:
+        await self._give_up(deadline)
+
+    async def _give_up(self, deadline: float) -> None:
+        consumer, self._consumer = self._consumer, None
+        shards = list(self._shards)
+        self._shards.clear()
+        if shards:
+            self._assignments.lost(shards)
+        if consumer is not None:
+            await _stop(consumer, deadline)
+
+    # --- its partitions --------------------------------------------------------------------------------------------
+
+    async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+        partition = self._shards.get(shard.id)
+        if partition is None:
+            raise ConnectorError(f"{shard.id} is not assigned to this node")
+        reader = PartitionReader(
+            self._consumer,
+            partition,
+            shape.shaping(self._settings.event_format, partition.topic, partition.partition),
+            self._context.log,
+            closed=self._readers.discard,
+        )
+        await reader.open(at)
+        self._readers.add(reader)
+        return reader
+
+    async def pending(self) -> int:
+        """Consumer lag: what is in the partitions of this node and not committed."""
+        return await PartitionReader.lag(self._consumer, list(self._readers))
+
+    def encode(self, records: Sequence[Record]) -> bytes:
+        return shape.event(self._settings.event_format, self._bootstrap, records)
+
+    def describe(self, shard: str, records: Sequence[Record]) -> BatchInfo:
+        return shape.batch_info(shard, self._bootstrap, records)
+
+
+@aiokafka.ConsumerRebalanceListener.register
+class _Listener:
+    """What the library calls when partitions move; it waits for the end of both before it goes on."""
+
+    def __init__(self, trigger: KafkaTrigger, consumer: Any) -> None:
+        self._trigger = trigger
+        self._consumer = consumer
+
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+        await self._trigger.assigned(self._consumer, sorted(assigned))
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        await self._trigger.revoked(self._consumer)
+
+
+async def _raise_what_went_wrong(consumer: Any) -> None:
+    """Returns once the consumer is a member of its group, or raises why it is not: a read of no partition does both,
+    and takes nothing."""
+    with outside("joining the group"):
+        await consumer.getmany(_NO_PARTITION)
+
+
+async def _stop(consumer: Any, deadline: float) -> None:
+    """It leaves its group, if the brokers are there to hear of it."""
+    try:
+        async with asyncio.timeout(deadline):
+            await consumer.stop()
+    except TimeoutError:
+        await consumer._client.close()
