@@ -200,54 +200,10 @@ class MemoryStream:
         self.changes.tell()
 
 
-class _Connected:
-    """What both triggers have in common: a connection that may break."""
-
-    class Settings(msgspec.Struct, frozen=True, kw_only=True):
-        name: str = "memory"  # the MemoryStream to read
-
-    Shared: ClassVar[type[msgspec.Struct] | None] = None
-    traits: ClassVar[Traits] = Traits(
-        invocation="request_response", ack="prefix", ordered=True, max_batch_size=10_000, default_batch_size=100
-    )
-    data_key: ClassVar[str] = "value"
-
-    def __init__(self, settings: Settings, shared: None, context: TriggerContext) -> None:
-        self._name = settings.name
-        self._stream: MemoryStream | None = None
-        self._connection = 0
-
-    async def connect(self) -> None:
-        stream = _streams.get(self._name)
-        if stream is None or stream.down:
-            raise ConnectorError(f"there is no MemoryStream named {self._name!r}, or it is down")
-        self._stream, self._connection = stream, stream.connection
-
-    def connected(self) -> MemoryStream:
-        if self._stream is None or self._stream.connection != self._connection:
-            raise ConnectorError(f"MemoryStream {self._name!r} is down")
-        return self._stream
-
-    async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
-        stream = self.connected()
-        stream.opened.append((shard.id, at))
-        return _Reader(self, shard.id, int(at) if isinstance(at, str) else stream.first(shard.id, at))
-
-    async def close(self, deadline: float) -> None:
-        self._stream = None
-
-    def describe(self, shard: str, records: Sequence[Record]) -> BatchInfo:
-        first, last = records[0].token, records[-1].token
-        return BatchInfo(
-            "MemoryBatchInfo",
-            {"shardId": shard, "startOffset": first, "endOffset": last, "batchSize": len(records)},
-        )
-
-
-class _Reader:
+class MemoryReader:
     """A shard that is being read, over the connection in which it was opened."""
 
-    def __init__(self, trigger: _Connected, shard: str, offset: int) -> None:
+    def __init__(self, trigger: ConnectedTrigger, shard: str, offset: int) -> None:
         self._trigger = trigger
         self._connection = trigger.connected().connection
         self.shard = shard
@@ -277,17 +233,73 @@ class _Reader:
         return stream
 
 
-class MemoryStreamTrigger(_Connected):
+class MemoryCommittingReader(MemoryReader):
+    async def commit(self, position: str) -> None:
+        if not self.connected().commit(self._trigger, self.shard, position):
+            raise ConnectorError(f"{self.shard} is another member's: {position} is not committed")
+
+
+class ConnectedTrigger:
+    """What both triggers have in common: a connection that may break."""
+
+    class Settings(msgspec.Struct, frozen=True, kw_only=True):
+        name: str = "memory"  # the MemoryStream to read
+
+    Shared: ClassVar[type[msgspec.Struct] | None] = None
+    traits: ClassVar[Traits] = Traits(
+        invocation="request_response", ack="prefix", ordered=True, max_batch_size=10_000, default_batch_size=100
+    )
+    data_key: ClassVar[str] = "value"
+    reader_class: ClassVar[type[MemoryReader]] = MemoryReader
+
+    def __init__(self, settings: Settings, shared: None, context: TriggerContext) -> None:
+        self._name = settings.name
+        self._stream: MemoryStream | None = None
+        self._connection = 0
+
+    async def connect(self) -> None:
+        stream = _streams.get(self._name)
+        if stream is None or stream.down:
+            raise ConnectorError(f"there is no MemoryStream named {self._name!r}, or it is down")
+        self._stream, self._connection = stream, stream.connection
+
+    def connected(self) -> MemoryStream:
+        if self._stream is None or self._stream.connection != self._connection:
+            raise ConnectorError(f"MemoryStream {self._name!r} is down")
+        return self._stream
+
+    async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+        stream = self.connected()
+        stream.opened.append((shard.id, at))
+        return self.reader_class(self, shard.id, self.offset(stream, shard.id, at))
+
+    def offset(self, stream: MemoryStream, shard: str, at: str | Start) -> int:
+        return int(at) if isinstance(at, str) else stream.first(shard, at)
+
+    async def close(self, deadline: float) -> None:
+        self._stream = None
+
+    def describe(self, shard: str, records: Sequence[Record]) -> BatchInfo:
+        first, last = records[0].token, records[-1].token
+        return BatchInfo(
+            "MemoryBatchInfo",
+            {"shardId": shard, "startOffset": first, "endOffset": last, "batchSize": len(records)},
+        )
+
+
+class MemoryStreamTrigger(ConnectedTrigger):
     """Lists its shards: the host shares them out and keeps the positions."""
 
     async def shards(self) -> Sequence[Shard]:
         return self.connected().shards()
 
 
-class MemoryGroupTrigger(_Connected):
+class MemoryGroupTrigger(ConnectedTrigger):
     """Is told which shards are its own: all triggers of one stream are one group. Its readers commit."""
 
-    def __init__(self, settings: _Connected.Settings, shared: None, context: TriggerContext) -> None:
+    reader_class = MemoryCommittingReader
+
+    def __init__(self, settings: ConnectedTrigger.Settings, shared: None, context: TriggerContext) -> None:
         super().__init__(settings, shared, context)
         assert context.assignments is not None, "a stream that cannot list its shards reports to context.assignments"
         self._assignments = context.assignments
@@ -302,12 +314,8 @@ class MemoryGroupTrigger(_Connected):
         await super().connect()
         self._membership = asyncio.create_task(self._belong(self.connected()))
 
-    async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
-        stream = self.connected()
-        stream.opened.append((shard.id, at))
-        if isinstance(at, Start) and shard.id in stream.committed:
-            at = stream.committed[shard.id]
-        return _CommittingReader(self, shard.id, int(at) if isinstance(at, str) else stream.first(shard.id, at))
+    def offset(self, stream: MemoryStream, shard: str, at: str | Start) -> int:
+        return super().offset(stream, shard, stream.committed.get(shard, at) if isinstance(at, Start) else at)
 
     async def pending(self) -> int:
         """What is not committed of the shards that are this member's."""
@@ -356,9 +364,3 @@ class MemoryGroupTrigger(_Connected):
             self._membership.cancel()
             await asyncio.gather(self._membership, return_exceptions=True)
             self._membership = None
-
-
-class _CommittingReader(_Reader):
-    async def commit(self, position: str) -> None:
-        if not self.connected().commit(self._trigger, self.shard, position):
-            raise ConnectorError(f"{self.shard} is another member's: {position} is not committed")

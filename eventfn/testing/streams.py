@@ -154,7 +154,7 @@ class StreamSuite(SourceSuite):
         assert {"TRIM_HORIZON", "LATEST"} & set(traits.starting_positions), "a new source has to start somewhere"
 
     async def test_it_lists_its_shards_or_is_given_them(self) -> None:
-        host = await self.opened()
+        host, _ = await self.one_shard()
         ids = list(host.shards)
         assert len(set(ids)) == len(ids)
         if isinstance(host.stream, Lists):
@@ -316,10 +316,8 @@ class StreamSuite(SourceSuite):
             try:
                 batch = await reading
             except asyncio.CancelledError:
-                continue  # the next read has it
+                batch = await self.waited(reader.read(10), "an event that came before the cancel was not seen")
             found += [self.number(record) for record in batch.records]
-        if len(found) < 12:
-            found += await self.numbers(host, 12 - len(found))
         assert found == list(range(1, 13))
 
     async def test_a_flood_waits_outside_and_is_read_completely(self) -> None:
