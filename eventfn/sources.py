@@ -87,12 +87,12 @@ class Sources:
             await self._close_listener(name)
 
     def address(self, connector: str) -> str | None:
-        """Where a listening connector can be reached; None when nothing of it is declared."""
+        """Where a listening connector can be reached; None when it is not declared, or binds no address."""
         listening = self._listeners.get(connector)
         return listening.address if listening else None
 
     def addresses(self) -> Mapping[str, str]:
-        return {name: listening.address for name, listening in self._listeners.items()}
+        return {name: each.address for name, each in self._listeners.items() if each.address is not None}
 
     async def status(self, function: Function) -> list[SourceStatus]:
         return [await self._status(binding) for binding in function.triggers]
@@ -174,7 +174,9 @@ class Sources:
     # --- sources where a caller waits --------------------------------------------------------------------------------
 
     async def _listen(self, project: Project) -> None:
-        mounted: dict[str, list[Mounted]] = {}
+        mounted: dict[str, list[Mounted]] = {
+            name: [] for name in project.shared if self._plugins.trigger(name).traits.alone
+        }
         for function in project.functions.values():
             caller = _Caller(self._bus, function.name, project.function_arn(function.name))
             for binding in function.triggers:
@@ -204,7 +206,8 @@ class Sources:
             listener.mount(routes)
             address = await listener.open()
             self._listeners[name] = _Listening(listener, address, shared)
-            self._reporter.listening(name, address)
+            if address is not None:
+                self._reporter.listening(name, address)
 
     async def _deliver(self, uri: str, record_id: str, payload: bytes, attributes: dict[str, str]) -> None:
         now = self._clock.now_ms()
@@ -263,7 +266,7 @@ class _Host(msgspec.Struct, frozen=True):
 
 class _Listening(msgspec.Struct, frozen=True):
     listener: Listener
-    address: str
+    address: str | None
     shared: object
 
 

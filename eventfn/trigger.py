@@ -72,6 +72,7 @@ class Traits(msgspec.Struct, frozen=True):
     ordered: bool = False
     replayable: bool = True
     shared: bool = True
+    alone: bool = False
     max_batch_size: int = 10_000
     default_batch_size: int = 10
     starting_positions: tuple[Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"], ...] = (
@@ -460,8 +461,9 @@ class Listener(Protocol):
         """Replaces all routes at once; requests under way finish on the old ones. Before `open`, and on reload."""
         ...
 
-    async def open(self) -> str:
-        """Binds and serves; returns the address to show, with the real port. Raises ConnectorError (address in use)."""
+    async def open(self) -> str | None:
+        """Binds and serves; returns the address to show, with the real port, None when there is none to bind. Raises
+        ConnectorError (address in use)."""
         ...
 
     async def drain(self, deadline: float) -> None:
