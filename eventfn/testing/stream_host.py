@@ -37,9 +37,9 @@ class StreamHost:
 
     def assign(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
+            self.history.append(("assign", shard.id))
             assert shard.id not in self.shards, f"{shard.id} is ours already"
             self.shards[shard.id] = shard
-            self.history.append(("assign", shard.id))
         self._changes.tell()
 
     async def revoke(self, shards: Sequence[str], deadline: float) -> None:
