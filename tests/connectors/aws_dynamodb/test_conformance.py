@@ -1,0 +1,62 @@
+"""The conformance suite against two independent servers. Both have one shard for each stream, which ends only when its
+stream is switched off."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from eventfn.event import Record
+from eventfn.testing import StreamSuite
+from eventfn_aws.dynamodb import DynamodbTrigger
+from eventfn_aws.settings import AwsSettings
+from tests.connectors.aws_dynamodb.conftest import Peer, reached
+from tests.servers.process import HttpServer
+from tests.servers.proxy import Proxy
+
+
+class DynamodbSuite(StreamSuite):
+    trigger = DynamodbTrigger
+    name = "dynamodb"
+    patience = 30.0
+    server: ClassVar[str]
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _table(self, request: pytest.FixtureRequest, hosts: None) -> AsyncIterator[None]:
+        server: HttpServer = request.getfixturevalue(self.server)
+        self.peer = Peer(server.url)
+        self.table = await self.peer.create()
+        async with Proxy(server.host, server.port) as self.proxy:
+            yield
+        await self.peer.close()
+
+    def settings(self) -> Any:
+        return DynamodbTrigger.Settings(table=self.table)
+
+    def shared(self) -> AwsSettings:
+        return reached(f"http://{self.proxy.host}:{self.proxy.port}")
+
+    async def put(self, number: int, key: str | None = None) -> None:
+        await self.peer.put(self.table, key or f"any-{number}", number={"N": str(number)})
+
+    def number(self, record: Record) -> int:
+        image = msgspec.json.decode(record.payload)["dynamodb"]["NewImage"]
+        return int(image["number"]["N"])
+
+    async def refuse(self) -> None:
+        await self.proxy.refuse()
+
+    async def accept(self) -> None:
+        await self.proxy.accept()
+
+
+class TestOnMoto(DynamodbSuite):
+    server = "moto_server"
+
+
+class TestOnMiniStack(DynamodbSuite):
+    server = "ministack_server"
