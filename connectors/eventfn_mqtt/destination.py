@@ -1,0 +1,81 @@
+"""A topic of an MQTT broker as a destination: "mqtt:TOPIC"."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
+from eventfn.errors import ConnectorError
+from eventfn_mqtt.connection import Connection
+from eventfn_mqtt.packets import NONE, Properties, Publish, reason_text
+from eventfn_mqtt.settings import Broker
+from eventfn_mqtt.topics import name_problem
+
+_TAKEN = 0x80  # reason codes below say that the broker has it, those above that it has not
+_NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorized, topic name, packet size, payload format
+_HEADER = 5  # bytes of a packet before its first field, at most
+
+
+class MqttDestination:
+    Settings: ClassVar[type[Broker]] = Broker
+    idempotent: ClassVar[bool] = False  # the record's id goes with it: a subscriber may look at it
+
+    @classmethod
+    def check(cls, target: str, settings: Broker) -> str | None:
+        return name_problem(target)
+
+    def __init__(self, target: str, settings: Broker, context: DestinationContext) -> None:
+        self._topic = target
+        self._broker = settings
+        self._folder = context.folder
+        self._connection: Connection | None = None
+
+    async def connect(self) -> None:
+        await self.close(0)
+        # Nothing is received, so there is no session to be kept, and the broker chooses the name.
+        self._connection = await Connection.open(
+            self._broker, self._folder, "", clean=True, properties=NONE, on_message=_ignore, on_lost=_nothing
+        )
+
+    async def write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        if self._connection is None or self._connection.lost is not None:
+            await self.connect()
+        assert self._connection is not None
+        connection = self._connection
+        return await asyncio.gather(*(self._publish(connection, record) for record in records))
+
+    async def _publish(self, connection: Connection, record: OutgoingRecord) -> Delivery:
+        properties = self._properties(record)
+        largest = connection.server.get("maximum_packet_size")
+        if largest is not None and len(record.payload) + len(self._topic.encode()) + _HEADER > largest:
+            return Rejected(f"the broker takes at most {largest} bytes, and the record has {len(record.payload)}")
+        try:
+            reason = await connection.publish(self._topic, record.payload, properties)
+        except ConnectorError as error:
+            return RetryAfter(str(error))
+        if reason < _TAKEN:
+            return WRITTEN
+        said = f"the broker does not take what goes to {self._topic}: {reason_text(reason)}"
+        return Rejected(said) if reason in _NEVER else RetryAfter(said)
+
+    def _properties(self, record: OutgoingRecord) -> Properties:
+        return {
+            "payload_format_indicator": 1,  # text
+            "content_type": "application/json",
+            "user_property": [("id", record.id), *record.attributes.items()],
+        }
+
+    async def close(self, deadline: float) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def _ignore(message: Publish) -> None:
+    """We have subscribed to nothing."""
+
+
+def _nothing() -> None:
+    """The next write finds that the connection is gone."""
