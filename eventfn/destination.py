@@ -20,7 +20,9 @@ from eventfn.trigger import Queues
 
 # Attributes of records and dead letters. The first two go with every one of them.
 ORIGIN = "eventfn.origin"  # what it came from, and where a redrive sends it: "fn:<name>" or "queue:<name>"
-SHAPE = "eventfn.shape"  # "record": Lambda's destination record around the event; "event": the event itself
+# "record": Lambda's destination record around the event; "batch": its record of a stream's batch, with the event as
+# "payload"; "event": the event itself
+SHAPE = "eventfn.shape"
 DESTINATION = "eventfn.destination"  # of a record that its destination did not take: a redrive sends it there again
 REASON = "eventfn.reason"  # ... and why it did not
 

@@ -1,7 +1,7 @@
 """The triggers of a running node: one host for each pulled source, one listener for each connector that listens.
 
-What belongs here: which of them run, now and after a reload. How a pulled source is worked off: bus/intake.py and
-bus/announce.py; what a request is: the connector.
+What belongs here: which of them run, now and after a reload. How a pulled source is worked off: bus/intake.py,
+bus/stream.py and bus/announce.py; what a request is: the connector.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from eventfn.bus.bus import Bus
 from eventfn.bus.intake import Intake
 from eventfn.bus.positions import EnginePositions
 from eventfn.bus.queues import NamedQueues
+from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Send
@@ -27,8 +29,8 @@ from eventfn.event import Apart, Outcome, Record
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
 from eventfn.observe.status import Records, SourceStatus, summary
-from eventfn.plugins import Plugins
-from eventfn.trigger import ListenContext, Listener, Mounted, Trigger, TriggerContext
+from eventfn.plugins import Plugins, is_stream
+from eventfn.trigger import ListenContext, Listener, Mounted, TriggerContext
 
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
 GRACE = 5.0  # seconds that a listener has beyond its deadline, and to close
@@ -50,6 +52,7 @@ class Sources:
         self._engine = engine
         self._clock = clock
         self._reporter = reporter
+        self._owner = str(uuid.uuid4())  # of leases: this node, for as long as it runs
         self._hosts: dict[str, _Host] = {}
         self._listeners: dict[str, _Listening] = {}
 
@@ -103,6 +106,7 @@ class Sources:
         plugin: Any = self._plugins.trigger(binding.type)
         positions = EnginePositions(self._engine, binding.source, self._clock)
         log = logging.getLogger(f"eventfn.{binding.type}.{function.name}")
+        assignments = HostAssignments()
         context = TriggerContext(
             function=function.name,
             function_arn=project.function_arn(function.name),
@@ -115,9 +119,10 @@ class Sources:
             log=log,
             queues=self._queues,
             positions=positions,
+            assignments=assignments,
         )
-        trigger: Trigger = plugin(binding.settings, project.shared.get(binding.type), context)
-        worker: Intake | Announcer
+        trigger: Any = plugin(binding.settings, project.shared.get(binding.type), context)
+        worker: Intake | StreamIntake | Announcer
         if plugin.traits.invocation == "event":
 
             async def submit(record: Record) -> str:
@@ -126,6 +131,19 @@ class Sources:
                 return await self._bus.submit(function.name, record.payload, dedupe_key=key, position=position)
 
             worker = Announcer(binding, trigger, submit, positions, self._clock, log=log)
+        elif is_stream(plugin.traits):
+            worker = StreamIntake(
+                function,
+                project.function_arn(function.name),
+                binding,
+                trigger,
+                assignments,
+                self._bus.call,
+                self._engine,
+                self._clock,
+                owner=self._owner,
+                log=log,
+            )
         else:
             worker = Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
         task = tasks.create_task(worker.run())
@@ -259,7 +277,7 @@ class _Caller:
 
 class _Host(msgspec.Struct, frozen=True):
     source: str
-    worker: Intake | Announcer
+    worker: Intake | StreamIntake | Announcer
     task: asyncio.Task[None]
     declared: object  # what it was started with: when that changes, it is started anew
 

@@ -284,8 +284,8 @@ class ShardReader(Protocol):
 
 @runtime_checkable
 class Commits(Protocol):
-    """Optional power of a ShardReader: the source itself remembers how far its shards are done (Kafka). Without it
-    the host does, in the engine."""
+    """What the readers of a Stream without `shards` have: the source itself remembers how far its shards are done
+    (Kafka). Elsewhere the host does, in the engine."""
 
     async def commit(self, position: str) -> None:
         """Everything before this position is done. Raises ConnectorError; it is called again with a later one."""
@@ -302,8 +302,8 @@ class Stream(Protocol):
     def __init__(self, settings: Any, shared: Any, context: TriggerContext) -> None: ...
 
     async def connect(self) -> None:
-        """As a Trigger's. A Stream without `shards` joins its group here, and reports to `context.assignments`. While it
-        has no shard there is no reader to say that the connection is gone: then it joins again by itself."""
+        """As a Trigger's. A Stream without `shards` joins its group here, and reports to `context.assignments`. While
+        it has no shard there is no reader to say that the connection is gone: then it joins again by itself."""
         ...
 
     async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:

@@ -359,11 +359,18 @@ class _Record(msgspec.Struct, rename="camel"):
     request_payload: msgspec.Raw
 
 
+class _GivenUp(msgspec.Struct):
+    payload: msgspec.Raw
+
+
 def _event_of(message: Message) -> bytes:
     """The event inside a dead letter, byte for byte."""
-    if message.attributes.get(SHAPE) != "record":
-        return message.body
+    shape = message.attributes.get(SHAPE)
     try:
+        if shape == "batch":
+            return bytes(msgspec.json.decode(message.body, type=_GivenUp).payload)
+        if shape != "record":
+            return message.body
         return bytes(msgspec.json.decode(message.body, type=_Record).request_payload)
     except msgspec.DecodeError as error:
         raise Refused(f"it is no destination record of Lambda's: {error}") from error

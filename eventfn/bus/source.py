@@ -40,6 +40,8 @@ class SourceStatus(msgspec.Struct, kw_only=True):
     records_retried: int = 0
     records_rejected: int = 0
     batches_in_flight: int = 0  # invocations that run, or wait for the function to have a place
+    iterator_age_ms: int | None = None  # of a stream: how old the first record is that is not done; 0: all are
+    last_result: str = "No records processed"  # of a stream: Lambda's LastProcessingResult
 
 
 class Delays:
@@ -81,7 +83,7 @@ class Source:
                         await self._trigger.connect()
                     self.status.connected = True
                     self.tried.set()
-                batch = _checked(await self._trigger.read(limit))
+                batch = checked(await self._trigger.read(limit))
             except Exception as error:
                 self.status.connected = False
                 self._note("cannot read", error)
@@ -154,7 +156,7 @@ class Source:
             self._log.exception("%s: the connector raised what its contract does not allow", what)
 
 
-def _checked(batch: Any) -> Batch:
+def checked(batch: Any) -> Batch:
     """A careless record must not break its host later, nor stand in the engine where no function can be invoked with
     it. Raises what `read` would have, had the connector noticed."""
     if not isinstance(batch, Batch) or not batch.records:

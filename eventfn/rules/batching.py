@@ -1,6 +1,7 @@
 """Which records make one invocation, and what its outcome says about each of them.
 
     waiting records ─▶ Gathering ─▶ one batch ─▶ (invoked) ─▶ judge ─▶ one settlement per record
+    a shard's batch (streaming.py) ──────────▶ (invoked) ─▶ judge_stream ─▶ how far it is done
 
 PURE.
 """
@@ -14,6 +15,7 @@ from typing import Annotated, Generic, Protocol, TypeVar
 import msgspec
 
 from eventfn.event import MAX_SYNC_REQUEST, Outcome, Record
+from eventfn.rules.windows import WindowCall, state_of
 from eventfn.trigger import DONE, RETRY, Settlement
 
 ENVELOPE = len(b'{"Records":[]}')
@@ -154,8 +156,51 @@ def judge(records: Sequence[Record], outcome: Outcome, report_batch_item_failure
     return Verdict(tuple(settlements))
 
 
+class StreamVerdict(msgspec.Struct, frozen=True):
+    """Of a shard's batch: the first `done` records are done; unless it is `ok`, the others are not. `state` is what the
+    function answered for its tumbling window."""
+
+    ok: bool
+    done: int
+    state: bytes | None = None
+    problem: str | None = None
+
+
+def judge_stream(
+    records: Sequence[Record], outcome: Outcome, report_batch_item_failures: bool, window: WindowCall | None = None
+) -> StreamVerdict:
+    """Kinesis' rules: with ReportBatchItemFailures the first record that the function names is where it goes on, and
+    everything before it is done. An answer that names records wrongly, or lacks the state of a tumbling window, fails
+    the whole batch."""
+    if not outcome.ok:
+        return StreamVerdict(False, 0)
+    state: bytes | None = None
+    try:
+        if window is not None and not window.final:
+            state = state_of(outcome.payload)
+        failed: set[str] = set()
+        if report_batch_item_failures:
+            failed = _failures(outcome.payload, {record.id for record in records})
+    except ValueError as error:
+        return StreamVerdict(False, 0, problem=str(error))
+    for at, record in enumerate(records):
+        if record.id in failed:
+            return StreamVerdict(False, at, state)
+    return StreamVerdict(True, len(records), state)
+
+
+class _KafkaItem(msgspec.Struct, frozen=True):
+    partition: Annotated[str, msgspec.Meta(min_length=1)]  # "topic-0"
+    offset: int
+
+
 class _Failure(msgspec.Struct, frozen=True, rename="camel"):
-    item_identifier: Annotated[str, msgspec.Meta(min_length=1)]
+    item_identifier: Annotated[str, msgspec.Meta(min_length=1)] | _KafkaItem
+
+    @property
+    def id(self) -> str:
+        item = self.item_identifier
+        return item if isinstance(item, str) else f"{item.partition}-{item.offset}"
 
 
 class _Response(msgspec.Struct, frozen=True, rename="camel"):
@@ -170,7 +215,7 @@ def _failures(payload: bytes, known: set[str]) -> set[str]:
         response = msgspec.json.decode(payload, type=_Response)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"the response is not JSON of batchItemFailures: {error}") from error
-    failed = {failure.item_identifier for failure in response.batch_item_failures or ()}
+    failed = {failure.id for failure in response.batch_item_failures or ()}
     if unknown := failed - known:
         raise ValueError(f"batchItemFailures names {min(unknown)!r}, which is not in the batch")
     return failed

@@ -6,6 +6,7 @@ PURE. Shapes: Lambda's destination record and its dead letter queue message (con
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,8 @@ from eventfn.destination import ORIGIN, SHAPE, OutgoingRecord
 from eventfn.event import Outcome
 from eventfn.functions.model import Function
 from eventfn.rules.lifecycle import Accepted, Verdict
+from eventfn.rules.streaming import TOO_OLD
+from eventfn.trigger import BatchInfo
 
 BUILT_IN_DEAD_LETTERS = "queue:dead-letters"  # for functions that declare neither on_failure nor dead_letter_queue
 MAX_ERROR_MESSAGE = 1024  # bytes of the ErrorMessage attribute
@@ -94,8 +97,50 @@ def _destination_record(event: Accepted, verdict: Verdict, outcome: Outcome | No
     return _encode(record)
 
 
+class BatchFailure(msgspec.Struct, frozen=True):
+    """A batch of a shard that is given up: what its on-failure record is made of."""
+
+    id: str  # the same however often it is made
+    function_arn: str
+    condition: str
+    invokes: int
+    outcome: Outcome | None  # of the last invocation; None: it was too old to be invoked with
+    info: BatchInfo
+    event: bytes  # what the function was, or would have been, invoked with
+
+
+# Lambda leaves the records out where the other side is an SQS queue or an SNS topic: too small for a batch.
+_TOO_SMALL = ("sqs:", "sns:", "arn:aws:sqs:", "arn:aws:sns:")
+
+
+def given_up(failure: BatchFailure, uri: str, now: int) -> OutgoingRecord:
+    """The record for the destination `uri`. Elsewhere than in SQS and SNS the events themselves go with it, under
+    "payload": what was given up must not be gone when its stream forgets it."""
+    invoked = failure.invokes > 0
+    record: dict[str, Any] = {
+        "requestContext": _RequestContext(failure.id, failure.function_arn, failure.condition, failure.invokes),
+    }
+    if invoked and failure.condition != TOO_OLD:
+        error = "Unhandled" if failure.outcome is not None and not failure.outcome.ok else None
+        record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": error}
+    record |= {"version": "1.0", "timestamp": iso(now), failure.info.key: failure.info.info}
+    if not uri.startswith(_TOO_SMALL):
+        record["payload"] = msgspec.Raw(failure.event)
+    name = failure.function_arn.rsplit(":", 1)[-1]
+    attributes = {ORIGIN: f"fn:{name}", SHAPE: "batch", "RequestID": failure.id, "ErrorCode": "200"}
+    if failure.outcome is not None and failure.condition != TOO_OLD:
+        attributes["ErrorMessage"] = _cut(failure.outcome.error_message or failure.outcome.error_type or "")
+    else:
+        attributes["ErrorMessage"] = failure.condition
+    return OutgoingRecord(failure.id, _encode(record), attributes)
+
+
 def _error_message(verdict: Verdict, outcome: Outcome | None) -> str:
     text = (outcome.error_message or outcome.error_type or "") if outcome else verdict.on.value
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text.encode()[:MAX_ERROR_MESSAGE].decode(errors="ignore")
 
 

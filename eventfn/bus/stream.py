@@ -1,0 +1,272 @@
+"""The host of one stream: a trigger that only knows "all up to here", read shard by shard.
+
+    connect ─▶ which shards are ours (sharing.py, or the source says it) ─▶ a ShardHost for each (shard.py)
+
+What belongs here: the life of the whole, and what its shards have in common.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any, cast
+
+from eventfn.bus import names
+from eventfn.bus.intake import Invoke
+from eventfn.bus.link import Link
+from eventfn.bus.marks import Marks, SourceMarks
+from eventfn.bus.shard import ShardHost, StreamPlan
+from eventfn.bus.sharing import Sharing
+from eventfn.bus.source import Jitter, SourceStatus
+from eventfn.bus.waiting import within
+from eventfn.clock import Clock
+from eventfn.engine.contract import Engine, Send
+from eventfn.event import Outcome, Record
+from eventfn.functions.model import Function, Intake, TriggerBinding
+from eventfn.rules.batching import ENVELOPE
+from eventfn.rules.filters import compile_criteria
+from eventfn.rules.records import BUILT_IN_DEAD_LETTERS, BatchFailure, given_up
+from eventfn.rules.streaming import Policy
+from eventfn.trigger import BatchInfo, Lists, Pending, Shard, Start, Stream
+
+# Bytes of the event around its records, where a connector makes it (Kafka's names the brokers) or a state is in it.
+ROOM_FOR_AN_ENVELOPE = 4096
+ROOM_FOR_A_STATE = 1_200_000
+GIVEN_UP_ONCE_MS = 24 * 3_600_000  # the same batch, given up twice around a crash, leaves once
+LAST_WORD = 5.0  # seconds that a source has to close
+
+
+class StreamIntake:
+    """The host of one trigger with ack="prefix". `run` it once; `drain` ends it."""
+
+    def __init__(
+        self,
+        function: Function,
+        function_arn: str,
+        binding: TriggerBinding,
+        trigger: Stream,
+        assignments: HostAssignments,
+        invoke: Invoke,
+        engine: Engine,
+        clock: Clock,
+        *,
+        owner: str,
+        log: logging.Logger,
+        jitter: Jitter = random.random,
+    ) -> None:
+        settings = binding.intake
+        self._function_arn = function_arn
+        self._source = binding.source
+        self._on_failure = settings.on_failure or BUILT_IN_DEAD_LETTERS
+        self._trigger = trigger
+        self._assignments = assignments
+        self._engine = engine
+        self._clock = clock
+        self._log = log
+        self._owner = owner
+        self._start = _start(settings)
+        self._link = Link(trigger, clock, log, jitter)
+        filters = settings.filter_criteria
+        self._plan = StreamPlan(
+            function=function.name,
+            trigger=trigger,
+            link=self._link,
+            invoke=invoke,
+            keep_failure=self._keep_failure,
+            places=None if settings.maximum_concurrency is None else asyncio.Semaphore(settings.maximum_concurrency),
+            filters=compile_criteria(filters, getattr(trigger, "data_key", None), getattr(trigger, "filtering", None))
+            if filters
+            else None,
+            policy=_policy(settings, trigger),
+            lanes=settings.parallelization_factor,
+            report_failures=settings.report_batch_item_failures,
+            event_source_arn=getattr(trigger, "event_source_arn", ""),
+            clock=clock,
+            log=log,
+            jitter=jitter,
+        )
+        self._hosts: dict[str, ShardHost] = {}
+        self._tasks: asyncio.TaskGroup
+        self._sharing: Sharing | None = None
+        self._draining = asyncio.Event()
+        self._drain_seconds = 0.0
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    @property
+    def status(self) -> SourceStatus:
+        status = self._link.status
+        status.batches_in_flight = sum(host.batches_in_flight for host in self._hosts.values())
+        arrived = [
+            record.arrived_ms for host in self._hosts.values() if (record := host.oldest()) and record.arrived_ms
+        ]
+        status.iterator_age_ms = max(0, self._clock.now_ms() - min(arrived)) if arrived else 0
+        return status
+
+    async def tried(self) -> None:
+        """Returns once the source is connected, or the first try has failed."""
+        await self._link.tried.wait()
+
+    async def pending(self) -> int | None:
+        """How many records wait in the source; None when it cannot say."""
+        if not hasattr(self._trigger, "pending") or not self._link.status.connected:
+            return None
+        try:
+            async with self._link.one_at_a_time:
+                return await cast(Pending, self._trigger).pending()
+        except Exception as error:
+            self._link.note("cannot say how much is waiting", error)
+            return None
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until drained, or cancelled: then what is not kept as done is read again."""
+        self._ended.clear()
+        self._assignments.host = self
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                linking = self._tasks.create_task(self._link.run())
+                finding = self._tasks.create_task(self._find_shards())
+                await self._draining.wait()
+                finding.cancel()
+                await asyncio.gather(finding, return_exceptions=True)
+                if self._sharing is not None:
+                    await self._sharing.let_go(self._drain_seconds)
+                await asyncio.gather(*(host.let_go(self._drain_seconds) for host in list(self._hosts.values())))
+                linking.cancel()
+        finally:
+            self._assignments.host = None
+            await self._close()
+            self._ended.set()
+
+    async def drain(self, deadline: float) -> None:
+        """Reads no more, lets functions finish what they have for at most `deadline` seconds, keeps what is done."""
+        self._drain_seconds = deadline
+        self._draining.set()
+        await self._ended.wait()
+
+    async def _close(self) -> None:
+        try:
+            await within(self._trigger.close(LAST_WORD), self._clock, LAST_WORD)
+        except Exception as error:
+            self._link.note("cannot close", error)
+        self._link.status.connected = False
+
+    # --- which shards ------------------------------------------------------------------------------------------------
+
+    async def _find_shards(self) -> None:
+        if not hasattr(self._trigger, "shards"):
+            await asyncio.Event().wait()  # the source says it, through the assignments
+        self._sharing = Sharing(
+            cast(Lists, self._trigger),
+            self._link,
+            self._engine,
+            self._clock,
+            source=self._source,
+            owner=self._owner,
+            start=self._start,
+            begin=self._begin,
+            log=self._log,
+        )
+        await self._sharing.run()
+
+    def _begin(self, shard: Shard, marks: Marks, start: Start) -> ShardHost:
+        host = ShardHost(shard, self._plan, marks, start)
+        self._hosts[shard.id] = host
+        self._tasks.create_task(self._run_shard(host))
+        return host
+
+    async def _run_shard(self, host: ShardHost) -> None:
+        try:
+            await host.run()
+        finally:
+            if self._hosts.get(host.shard.id) is host:
+                del self._hosts[host.shard.id]
+            if self._sharing is not None and host.finished:
+                self._sharing.ended()
+
+    def assign(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            if shard.id not in self._hosts and not self._draining.is_set():
+                self._begin(shard, SourceMarks(), self._start)
+
+    async def revoke(self, shards: Sequence[str], deadline: float) -> None:
+        hosts = [self._hosts[shard] for shard in shards if shard in self._hosts]
+        await asyncio.gather(*(host.let_go(deadline) for host in hosts))
+
+    def lost(self, shards: Sequence[str]) -> None:
+        for shard in shards:
+            if shard in self._hosts:
+                self._hosts.pop(shard).lose()
+
+    # --- what is given up --------------------------------------------------------------------------------------------
+
+    async def _keep_failure(
+        self,
+        info: BatchInfo,
+        condition: str,
+        invokes: int,
+        outcome: Outcome | None,
+        records: Sequence[Record],
+        event: bytes,
+    ) -> None:
+        first, last = (records[0].id, records[-1].id) if records else ("", "")
+        told_apart = f"{self._source} {info.info} {first} {last} {condition}"
+        digest = hashlib.sha256(told_apart.encode()).hexdigest()
+        record_id = "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))  # as a UUID looks
+        now = self._clock.now_ms()
+        failure = BatchFailure(record_id, self._function_arn, condition, invokes, outcome, info, event)
+        record = given_up(failure, self._on_failure, now)
+        send = Send(
+            names.OUTBOX + self._on_failure,
+            record.id,
+            record.payload,
+            record.attributes,
+            dedupe_key=record.id,
+            dedupe_until_ms=now + GIVEN_UP_ONCE_MS,
+        )
+        await self._engine.commit([send], now)
+
+
+class HostAssignments:
+    """Implements trigger.Assignments. A trigger gets it before there is its host; what it is told before the host runs,
+    or after, is of no shard that is read."""
+
+    def __init__(self) -> None:
+        self.host: StreamIntake | None = None
+
+    def assign(self, shards: Sequence[Shard]) -> None:
+        if self.host is not None:
+            self.host.assign(shards)
+
+    async def revoke(self, shards: Sequence[str], deadline: float) -> None:
+        if self.host is not None:
+            await self.host.revoke(shards, deadline)
+
+    def lost(self, shards: Sequence[str]) -> None:
+        if self.host is not None:
+            self.host.lost(shards)
+
+
+def _start(settings: Intake) -> Start:
+    at = settings.starting_position_timestamp
+    return Start(settings.starting_position, None if at is None else round(at.timestamp() * 1000))
+
+
+def _policy(settings: Intake, trigger: Any) -> Policy:
+    envelope = ROOM_FOR_AN_ENVELOPE if hasattr(trigger, "encode") else ENVELOPE
+    if settings.tumbling_window:
+        envelope += ROOM_FOR_A_STATE
+    return Policy(
+        batch_size=settings.batch_size or trigger.traits.default_batch_size,
+        batching_window=float(settings.maximum_batching_window),
+        bisect=settings.bisect_batch_on_function_error,
+        maximum_retry_attempts=settings.maximum_retry_attempts,
+        maximum_record_age=None if settings.maximum_record_age is None else float(settings.maximum_record_age),
+        tumbling_window=float(settings.tumbling_window),
+        envelope=envelope,
+    )
