@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from eventfn.bus.stream import StreamIntake
 from eventfn.engine.memory import MemoryEngine
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.testing import FakeClock
 from eventfn.units import Duration
-from tests.bus.hosting import THROTTLED, Calls, reported
+from tests.bus.hosting import THROTTLED, Call, Calls, reported
 from tests.bus.streaming import ARN, Function, make_host, new_stream, outbox, running, until, values
 
 DEAD_LETTERS = "queue:dead-letters"
@@ -40,6 +42,10 @@ def fail_on(*bad: Any) -> Any:
                 raise ValueError(f"{value} is bad")
 
     return handler
+
+
+def _is_over(calls: Calls, call: Call) -> bool:
+    return call not in calls.running
 
 
 # --- batches and order ------------------------------------------------------------------------------------------------
@@ -136,7 +142,7 @@ async def test_with_lanes_order_is_kept_per_key_and_several_batches_run(
             call = calls.running[-1]  # the latest first: the mark must not run ahead of the others
             handled += [record["value"] for record in call.records]
             call.end(Outcome(OutcomeKind.SUCCESS, b"null"))
-            await until(clock, lambda call=call: call not in calls.running)
+            await until(clock, functools.partial(_is_over, calls, call))
             undone = sorted(set(range(40)) - set(handled))
             for _ in range(5):
                 await clock.advance(0)
@@ -546,7 +552,10 @@ async def test_the_state_of_a_window_survives_a_restart(clock: FakeClock, engine
     function = Function(lambda event: {"state": {"seen": [*event["state"].get("seen", []), *values(event)]}})
     now = clock.now_ms() // 60_000 * 60_000
     stream.put("a", arrived_ms=now)
-    make = lambda: make_host(stream, function.invoke, engine, clock, tmp_path, tumbling_window=Duration(60))  # noqa: E731
+
+    def make() -> StreamIntake:
+        return make_host(stream, function.invoke, engine, clock, tmp_path, tumbling_window=Duration(60))
+
     async with running(make()) as host:
         await until(clock, lambda: function.handled == ["a"], step=0.1)
         await host.drain(1)

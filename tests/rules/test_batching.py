@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfn.event import MAX_SYNC_REQUEST, Outcome, OutcomeKind, Record
-from eventfn.rules.batching import ENVELOPE, MAX_RECORD, Gathering, effective_lease, judge
+from eventfn.rules.batching import (
+    ENVELOPE,
+    MAX_RECORD,
+    Gathering,
+    StreamVerdict,
+    effective_lease,
+    judge,
+    judge_stream,
+)
+from eventfn.rules.windows import WindowCall
 from eventfn.trigger import DONE, RETRY, Settlement
 
 
@@ -240,3 +249,69 @@ def test_each_record_gets_exactly_one_settlement(named: list[tuple[str, str | No
 
 def words(settlements: Sequence[Settlement]) -> str:
     return " ".join("done" if settlement == DONE else "retry" for settlement in settlements)
+
+
+# --- a shard's batch --------------------------------------------------------------------------------------------------
+
+SHARD = [Record(id=f"orders-0-{number}", payload=b"{}") for number in range(4)]
+
+
+def answered(answer: bytes) -> Outcome:
+    return Outcome(OutcomeKind.SUCCESS, answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok", "done"),
+    [
+        (b"null", True, 4),
+        (b'""', True, 4),
+        (b"{}", True, 4),
+        (b"[]", True, 4),
+        (b'{"batchItemFailures":[]}', True, 4),
+        (b'{"batchItemFailures":null}', True, 4),
+        (b'{"batchItemFailures":[{"itemIdentifier":"orders-0-2"}]}', False, 2),
+        (b'{"batchItemFailures":[{"itemIdentifier":"orders-0-3"},{"itemIdentifier":"orders-0-1"}]}', False, 1),
+        (b'{"batchItemFailures":[{"itemIdentifier":{"partition":"orders-0","offset":2}}]}', False, 2),
+        (b'{"batchItemFailures":[{"itemIdentifier":""}]}', False, 0),
+        (b'{"batchItemFailures":[{"itemIdentifier":null}]}', False, 0),
+        (b'{"batchItemFailures":[{"foo":"orders-0-2"}]}', False, 0),
+        (b'{"batchItemFailures":[{"itemIdentifier":"orders-0-2"},{"itemIdentifier":"unknown"}]}', False, 0),
+        (b'{"batchItemFailures":[{"itemIdentifier":{"partition":"orders-0","offset":9}}]}', False, 0),
+        (b"not json", False, 0),
+    ],
+)
+def test_the_first_record_that_is_named_is_where_a_shard_goes_on(answer: bytes, ok: bool, done: int) -> None:
+    verdict = judge_stream(SHARD, answered(answer), report_batch_item_failures=True)
+    assert (verdict.ok, verdict.done) == (ok, done)
+    assert (verdict.problem is not None) == (not ok and done == 0)
+
+
+def test_without_the_report_an_answer_says_nothing_and_an_error_everything() -> None:
+    named = b'{"batchItemFailures":[{"itemIdentifier":"orders-0-0"}]}'
+    assert judge_stream(SHARD, answered(named), False).done == 4
+    failed = Outcome(OutcomeKind.FUNCTION_ERROR, b"{}")
+    assert judge_stream(SHARD, failed, True) == StreamVerdict(False, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "final", "state"),
+    [
+        (b'{"state":{"n":1}}', False, b'{"n":1}'),
+        (b'{"state":{"n":1},"batchItemFailures":[]}', False, b'{"n":1}'),
+        (b"null", True, None),
+        (b'{"batchItemFailures":[]}', True, None),
+    ],
+)
+def test_a_window_s_state_is_taken_from_the_answer(answer: bytes, final: bool, state: bytes | None) -> None:
+    call = WindowCall(0, 60_000, b"{}", final, early=False)
+    verdict = judge_stream(SHARD, answered(answer), True, call)
+    assert verdict.ok
+    assert verdict.state == state
+
+
+@pytest.mark.parametrize("answer", [b"null", b"{}", b'{"state":null}', b'{"state":[1]}', b'{"state":"x"}', b"["])
+def test_an_answer_without_a_state_fails_a_window_s_batch(answer: bytes) -> None:
+    verdict = judge_stream(SHARD, answered(answer), False, WindowCall(0, 60_000, b"{}", final=False, early=False))
+    assert (verdict.ok, verdict.done) == (False, 0)
+    assert verdict.problem is not None
+    assert "state" in verdict.problem
