@@ -5,6 +5,7 @@ PURE.
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ import msgspec
 from eventfn.units import Between, Duration
 
 _PORT = 6379
+_LAST_OF_A_MS = 2**64 - 1
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +67,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """One trigger: what is read, and what becomes of what fails."""
 
     stream: str
-    group: str = "eventfn"  # the consumer group; made when there is none
-    starting_position: Literal["TRIM_HORIZON", "LATEST"] = "TRIM_HORIZON"  # of a group that has to be made
+    group: str | None = None  # the consumer group; None: the function's name. Made when there is none
+    starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] = "TRIM_HORIZON"  # of one that has to be made
+    starting_position_timestamp: datetime.datetime | None = None
     visibility_timeout: Annotated[Duration, Between(1, 43_200)] = Duration(30)
     body_field: str = "body"  # the field whose value is the record's "body"
     max_receive_count: Annotated[int, Between(1, 1000)] | None = None
@@ -75,12 +78,25 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for key in ("stream", "group", "body_field"):
-            if not getattr(self, key):
+            if getattr(self, key) == "":
                 raise ValueError(f"{key}: expected a name")
         if self.max_receive_count is not None and self.dead_letter_stream is None:
             raise ValueError("max_receive_count: name a dead_letter_stream too, for what was received too often")
         if self.dead_letter_stream is not None and self.dead_letter_stream in ("", self.stream):
             raise ValueError("dead_letter_stream: expected the name of another stream")
+        if (self.starting_position == "AT_TIMESTAMP") != (self.starting_position_timestamp is not None):
+            raise ValueError(
+                "starting_position_timestamp: it goes with starting_position AT_TIMESTAMP, and only with it"
+            )
+
+    @property
+    def start(self) -> str:
+        """The last entry that a new group is not to see."""
+        if self.starting_position == "LATEST":
+            return "$"
+        if self.starting_position_timestamp is None:
+            return "0"
+        return f"{round(self.starting_position_timestamp.timestamp() * 1000) - 1}-{_LAST_OF_A_MS}"
 
 
 class Sink(Server, frozen=True, kw_only=True):

@@ -53,7 +53,8 @@ class RedisTrigger:
         self._server = shared
         self._context = context
         self._clock = context.clock
-        self._keys = (settings.stream, f"{settings.stream}:eventfn:{settings.group}")
+        self._group = settings.group or context.function
+        self._keys = (settings.stream, f"{settings.stream}:eventfn:{self._group}")
         self._consumer = ""
         self._client: Any = None
         self._was_connected = False
@@ -75,13 +76,10 @@ class RedisTrigger:
         self._consumer = self._consumer or f"{_NAME}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._client = open_client(self._server, self._context.folder)
         # All of a stream that vanished and came again is new to us, whatever was said of the first start.
-        latest = self._settings.starting_position == "LATEST" and not self._was_connected
+        start = "0" if self._was_connected else self._settings.start
         with outside(self._server):
             try:
-                await self._command(
-                    *("XGROUP", "CREATE", self._settings.stream, self._settings.group, "$" if latest else "0"),
-                    "MKSTREAM",
-                )
+                await self._command("XGROUP", "CREATE", self._settings.stream, self._group, start, "MKSTREAM")
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -90,7 +88,7 @@ class RedisTrigger:
         self._look_at = self._clock.monotonic()
 
     async def _forget_the_dead(self) -> None:
-        found = await self._command("XINFO CONSUMERS", self._settings.stream, self._settings.group)
+        found = await self._command("XINFO CONSUMERS", self._settings.stream, self._group)
         for consumer in found:
             name = consumer["name"].decode(errors="replace")
             if name.startswith(_NAME) and not consumer["pending"] and consumer["idle"] > _FORGOTTEN_MS:
@@ -182,7 +180,7 @@ class RedisTrigger:
         with outside(self._server):
             while True:
                 found: list[tuple[bytes, list[tuple[bytes, list[bytes] | None]]]] | None = await self._command(
-                    *("XREADGROUP", "GROUP", settings.group, self._consumer, "COUNT", limit),
+                    *("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", limit),
                     *("BLOCK", int(LONG_POLL * 1000), "STREAMS", settings.stream, ">"),
                 )
                 if found:
@@ -310,7 +308,7 @@ class RedisTrigger:
     async def pending(self) -> int:
         with outside(self._server):
             for group in await self._command("XINFO GROUPS", self._settings.stream):
-                if group["name"] == self._settings.group.encode():
+                if group["name"] == self._group.encode():
                     # Where entries were deleted unread the server does not know the lag: then all there are, at most.
                     lag = group.get("lag")
                     unread = await self._command("XLEN", self._settings.stream) if lag is None else lag
@@ -330,5 +328,5 @@ class RedisTrigger:
         visibility_ms = round(self.lease * 1000)
         with outside(self._server):
             return await self._client.register_script(script)(
-                self._keys, (self._settings.group, consumer, visibility_ms, *arguments)
+                self._keys, (self._group, consumer, visibility_ms, *arguments)
             )

@@ -1,0 +1,27 @@
+"""Into a stream, once within its duplicate window, and stored before anything is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eventfn_nats.server import PATIENCE
+
+MESSAGE_ID = "Nats-Msg-Id"  # a stream takes a message with an id that it remembers for a duplicate, and keeps the first
+_HEADER_SPACE = len("NATS/1.0\r\n\r\n")
+
+
+def headers_of(message_id: str, attributes: Mapping[str, str]) -> dict[str, str]:
+    """A header is a line: what would end it becomes a space."""
+    return {MESSAGE_ID: message_id} | {name: " ".join(value.split()) for name, value in attributes.items()}
+
+
+def size(payload: bytes, headers: Mapping[str, str]) -> int:
+    """What a server holds against its max_payload."""
+    lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    return len(payload) + lines + _HEADER_SPACE
+
+
+async def publish(client: Any, subject: str, message_id: str, payload: bytes, attributes: Mapping[str, str]) -> None:
+    """Raises the library's errors: no stream takes the subject, or nobody answers."""
+    await client.jetstream().publish(subject, payload, timeout=PATIENCE, headers=headers_of(message_id, attributes))
