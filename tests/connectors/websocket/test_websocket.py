@@ -56,7 +56,15 @@ def test_bytes_are_base64() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "https://example.com", "wss://", "wss://a b", "wss://user:s3cret@example.com", "wss://e.com/#x", "ws://e:port"],
+    [
+        "",
+        "https://example.com",
+        "wss://",
+        "wss://a b",
+        "wss://user:s3cret@example.com",
+        "wss://e.com/#x",
+        "ws://e:port",
+    ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"^url: expected a URL") as refused:
