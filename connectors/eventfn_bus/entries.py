@@ -81,7 +81,7 @@ def _unsatisfied(value: str, constraint: str) -> BadRequest:
 
 
 def event_of(entry: Entry, event_id: str, now_ms: int, buses: Collection[str], home: Home) -> tuple[str, Event]:
-    """The bus and the event. Raises BadEntry."""
+    """The bus and the event, whose detail stays as it was written. Raises BadEntry."""
     for name, value in (("Source", entry.source), ("DetailType", entry.detail_type), ("Detail", entry.detail)):
         if not value:
             raise BadEntry("InvalidArgument", f"Parameter {name} is not valid. Reason: {name} is a required argument.")
@@ -91,7 +91,7 @@ def event_of(entry: Entry, event_id: str, now_ms: int, buses: Collection[str], h
     if entry.source.lower().startswith("aws."):
         raise BadEntry("NotAuthorizedForSourceException", "Not authorized for the source.")
     try:
-        detail = _decode_detail(entry.detail)
+        _decode_detail(entry.detail)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadEntry("MalformedDetail", "Detail is malformed.") from error
     if entry.time is not None and not 0 <= entry.time <= _LAST_SECOND:
@@ -105,7 +105,7 @@ def event_of(entry: Entry, event_id: str, now_ms: int, buses: Collection[str], h
         source=entry.source,
         time_ms=now_ms if entry.time is None else round(entry.time * 1000),
         resources=entry.resources,
-        detail=detail,
+        detail=msgspec.Raw(entry.detail.encode()),
         home=home,
     )
     return bus, event

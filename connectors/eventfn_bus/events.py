@@ -118,7 +118,7 @@ def envelope(
     source: str,
     time_ms: int,
     resources: list[str],
-    detail: dict[str, Any],
+    detail: dict[str, Any] | msgspec.Raw,
     home: Home,
 ) -> Event:
     return {

@@ -90,9 +90,8 @@ class Router:
     async def _route_all(self, messages: Sequence[ReceivedMessage]) -> None:
         delays = await asyncio.gather(*(self._route(message) for message in messages))
         await self._queues.delete([message for message, delay in zip(messages, delays, strict=True) if delay is None])
-        for message, delay in zip(messages, delays, strict=True):
-            if delay is not None:
-                await self._queues.release([message], delay)
+        later = [(message, delay) for message, delay in zip(messages, delays, strict=True) if delay is not None]
+        await asyncio.gather(*(self._queues.release([message], delay) for message, delay in later))
 
     async def _route(self, message: ReceivedMessage) -> float | None:
         """None when every target has it, else the seconds until it is to come again."""

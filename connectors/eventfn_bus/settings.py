@@ -88,6 +88,8 @@ class RuleSettings(msgspec.Struct, frozen=True, kw_only=True):
         _check_pattern(self.event_pattern)
         if not self.targets:
             raise ValueError("targets: expected at least one")
+        if any(target.uri == f"bus:{self.bus}" for target in self.targets):
+            raise ValueError(f"targets: bus:{self.bus} would hand its own events to itself, again and again")
 
 
 class BusShared(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,8 @@ GOOD = {"Source": "shop", "DetailType": "OrderPlaced", "Detail": '{"id": 1}'}
 def put(**entry: Any) -> tuple[str, dict[str, Any]]:
     given = {key: value for key, value in (GOOD | entry).items() if value is not None}
     (read,) = entries_of(msgspec.json.encode({"Entries": [given]}))
-    return event_of(read, "id-1", NOW, BUSES, HOME)
+    bus, event = event_of(read, "id-1", NOW, BUSES, HOME)
+    return bus, msgspec.json.decode(msgspec.json.encode(event))
 
 
 def test_an_entry_becomes_an_event() -> None:
@@ -50,6 +51,14 @@ def test_an_entry_becomes_an_event() -> None:
 )
 def test_its_bus(given: str | None, bus: str) -> None:
     assert put(EventBusName=given)[0] == bus
+
+
+def test_its_detail_stays_as_it_was_written() -> None:
+    (read,) = entries_of(
+        msgspec.json.encode({"Entries": [GOOD | {"Detail": '{ "n": 1.10, "n": 12345678901234567890 }'}]})
+    )
+    _, event = event_of(read, "id-1", NOW, BUSES, HOME)
+    assert b'"detail":{ "n": 1.10, "n": 12345678901234567890 }' in msgspec.json.encode(event)
 
 
 @pytest.mark.parametrize("time", [0, 0.25, 1_447_277_394, 1_447_277_394.25])

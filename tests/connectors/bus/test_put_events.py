@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import importlib
 import io
 import logging
@@ -100,7 +101,8 @@ async def entrance(tmp_path: Path) -> AsyncIterator[Entrance]:
 
 async def test_an_event_that_is_put_is_routed(entrance: Entrance) -> None:
     await entrance.open()
-    answer = await entrance.put(ENTRY | {"Resources": ["arn:a"]})
+    moment = datetime.datetime(2015, 11, 11, 21, 29, 54, tzinfo=datetime.UTC)
+    answer = await entrance.put(ENTRY | {"Resources": ["arn:a"], "Time": moment})
     assert answer["FailedEntryCount"] == 0
     (result,) = answer["Entries"]
     (event,) = await entrance.routed(1)

@@ -427,6 +427,11 @@ WRONG: Sequence[tuple[type[msgspec.Struct], dict[str, Any], str]] = [
         {"rules": {"a": {"event_pattern": SHOP, "targets": [{"uri": "x"}]}}},
         'rules.a.targets[0].uri: expected a destination such as "queue:orders" or "fn:NAME", got "x"',
     ),
+    (
+        BusShared,
+        {"rules": {"a": {"bus": "b", "event_pattern": SHOP, "targets": [{"uri": "queue:x"}, {"uri": "bus:b"}]}}},
+        "rules.a.targets: bus:b would hand its own events to itself, again and again",
+    ),
     (BusShared, {"rules": {"a b": {"event_pattern": SHOP, "targets": [{"uri": "queue:x"}]}}}, "rules: expected the"),
     (BusShared, {"listen": "localhost"}, "listen: expected an address of this machine and a port"),
     (BusShared, {"listen": "0.0.0.0:80"}, "listen: 0.0.0.0:80 can be reached from other machines: set tokens"),
