@@ -132,7 +132,8 @@ class Inbox:
             for reply, word in words:
                 await self._publish(reply, word, subject)
             with outside(self._server):
-                await asyncio.wait_for(confirmations.done, PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await confirmations.done
         finally:
             del self._confirming[subject]
             confirmations.done.cancel()

@@ -121,9 +121,11 @@ class RedisTrigger:
     async def _stop_fetching(self) -> None:
         tasks = [task for task in (self._fetching, self._blocked) if task is not None]
         self._fetching = self._blocked = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [task for task in tasks if not task.done()]:
+            for task in tasks:
+                task.cancel()
+            # Python 3.11's wait_for, which the library uses, may swallow a cancel: then once more.
+            await asyncio.wait(tasks, timeout=0.1)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

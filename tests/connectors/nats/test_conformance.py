@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,6 +27,19 @@ def _running(server: NatsServer) -> None:
 class TestNatsTrigger(TriggerSuite):
     trigger = NatsTrigger
     name = "nats"
+    outside = True
+    nonsense = (
+        {},
+        {"stream": ""},
+        {"stream": "two words"},
+        {"stream": "A", "consumer": "a.b"},
+        {"stream": "A", "subject": "a..b"},
+        {"stream": "A", "visibility_timeout": "0s"},
+        {"stream": "A", "max_receive_count": 3},
+        {"stream": "A", "dead_letter_subject": "dead.>"},
+        {"stream": "A", "starting_position": "AT_TIMESTAMP"},
+    )
+    visibility: Duration = Duration(20)
 
     @pytest_asyncio.fixture(autouse=True)
     async def _server(self, _running: None, server: NatsServer, proxy: Proxy, peer: Any, stream: str) -> None:
@@ -36,7 +49,7 @@ class TestNatsTrigger(TriggerSuite):
         return Source(
             stream=self.stream,
             subject=f"{self.stream}.new",
-            visibility_timeout=Duration(20),
+            visibility_timeout=self.visibility,
             dead_letter_subject=f"{self.stream}.dead",
         )
 
@@ -49,6 +62,16 @@ class TestNatsTrigger(TriggerSuite):
     def number(self, record: Record) -> int:
         return int(msgspec.json.decode(record.payload)["body"])
 
+    async def elsewhere(self) -> Source:
+        await self.peer.add_stream(f"{self.stream}-elsewhere")
+        return Source(stream=f"{self.stream}-elsewhere")
+
+    async def lapse(self) -> None:
+        """The server counts by its own clock, and in no time from now on."""
+        jetstream = await self.peer.jetstream()
+        info = await jetstream.consumer_info(self.stream, "hello")
+        await jetstream.add_consumer(self.stream, config=info.config.evolve(ack_wait=0.05))
+
     async def refuse(self) -> None:
         await self.proxy.refuse()
         self.server.kill()
@@ -56,6 +79,11 @@ class TestNatsTrigger(TriggerSuite):
     async def accept(self) -> None:
         self.server.start()
         await self.proxy.accept()
+
+    async def test_what_a_killed_reader_had_comes_again(self) -> None:
+        # It passes on the server's clock, which is real. JSON, in which the reader gets it, knows no Duration.
+        self.visibility = cast(Duration, 1.0)
+        await super().test_what_a_killed_reader_had_comes_again()
 
 
 class TestNatsDestination(DestinationSuite):
