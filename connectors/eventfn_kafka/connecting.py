@@ -13,12 +13,12 @@ from eventfn_kafka.settings import Cluster
 REQUEST = 15.0  # seconds that brokers have for an answer
 
 
-async def options(cluster: Cluster, folder: str, client: str) -> dict[str, Any]:
+async def options(cluster: Cluster, folder: str, client: str, timeout: float = REQUEST) -> dict[str, Any]:
     """Keyword arguments that consumers and producers have in common. Raises ConnectorError: a file cannot be read."""
     found: dict[str, Any] = {
         "bootstrap_servers": list(cluster.bootstrap_servers),
         "client_id": client,
-        "request_timeout_ms": round(REQUEST * 1000),
+        "request_timeout_ms": round(timeout * 1000),
         "metadata_max_age_ms": 60_000,  # how soon new partitions are noticed, and leaders that nobody spoke of
         "security_protocol": ("SASL_" if cluster.sasl_mechanism else "") + ("SSL" if cluster.tls else "PLAINTEXT"),
     }

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
-from eventfn.errors import ConnectorError
 from eventfn_kafka.connecting import REQUEST, options
 from eventfn_kafka.library import KafkaError, aiokafka, errors, outside
 from eventfn_kafka.settings import EXPECTED_TOPIC, TOPIC, Clusters
@@ -102,12 +101,15 @@ class KafkaDestination:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        producer._message_accumulator.fail_all(ConnectorError("the producer was closed"))  # stop() would wait for them
-        try:
-            async with asyncio.timeout(deadline):
-                await producer.stop()
-        except TimeoutError:
-            await producer.client.close()
+        # Not stop(), which waits until everything is sent: what was not has been said to come again. Cancelled once, it
+        # ends when requests under way do; cancelled twice, it ends.
+        sending: asyncio.Task[None] | None = producer._sender.sender_task
+        for _ in range(2):
+            if sending is not None and not sending.done():
+                sending.cancel()
+                await asyncio.wait({sending}, timeout=deadline / 2)
+        producer._closed = True
+        await producer.client.close()
 
 
 def _parts(target: str) -> tuple[str | None, str]:

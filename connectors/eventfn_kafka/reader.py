@@ -10,9 +10,10 @@ from typing import Any
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
 from eventfn.trigger import Start
+from eventfn_kafka.commits import Commits
 from eventfn_kafka.connecting import REQUEST
 from eventfn_kafka.library import errors, outside
-from eventfn_kafka.shape import Shaping, shard_id
+from eventfn_kafka.shape import Shaping, offset_of, shard_id
 
 # A consumer asks its brokers at least every half second, and notes when it had an answer. So many of these in a row
 # without one, and the partition cannot be read: its brokers are gone, or the way to them.
@@ -24,12 +25,14 @@ class PartitionReader:
     def __init__(
         self,
         consumer: Any,
+        commits: Commits,
         partition: Any,
         shaping: Shaping,
         log: logging.Logger,
         closed: Callable[[PartitionReader], None],
     ) -> None:
         self._consumer = consumer
+        self._commits = commits
         self._partition = partition
         self._name = shard_id(partition.topic, partition.partition)
         self._shaping = shaping
@@ -49,19 +52,19 @@ class PartitionReader:
                 self._consumer.seek(self._partition, int(at) if isinstance(at, str) else committed)
 
     async def _begin(self, at: str | Start) -> int:
-        """The offset to begin with, kept by the brokers from now on: after a restart LATEST means the same place."""
+        """The offset to begin with. The brokers keep it from now on, where it would be another one after a restart."""
         if isinstance(at, str):
             return int(at)
-        offset: int | None = None
         if at.position == "TRIM_HORIZON":
-            offset = await self._earliest()
-        elif at.position == "AT_TIMESTAMP":
+            return await self._earliest()
+        offset: int | None = None
+        if at.position == "AT_TIMESTAMP":
             found = await self._consumer.offsets_for_times({self._partition: at.timestamp_ms})
             offset = found[self._partition] and found[self._partition].offset
         if offset is None:  # LATEST, or nothing is as young as that
             ends: dict[Any, int] = await self._consumer.end_offsets([self._partition])
             offset = ends[self._partition]
-        await self._consumer.commit({self._partition: offset})
+        await self._commits.commit(self._partition, offset)
         return offset
 
     async def _earliest(self) -> int:
@@ -101,15 +104,13 @@ class PartitionReader:
             self._consumer.seek(self._partition, earliest)
 
     def position(self, record: Record) -> str:
-        return str(record.token + 1)
+        return str(offset_of(record) + 1)
 
     # --- what is done ------------------------------------------------------------------------------------------------
 
     async def commit(self, position: str) -> None:
         offset = int(position)
-        with outside(f"committing {self._name}"):
-            async with asyncio.timeout(REQUEST):
-                await self._consumer.commit({self._partition: offset})
+        await self._commits.commit(self._partition, offset)
         self._done = offset
 
     @staticmethod

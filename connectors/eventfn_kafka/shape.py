@@ -12,6 +12,8 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -22,7 +24,7 @@ from eventfn.trigger import BatchInfo
 _encode = msgspec.json.Encoder().encode
 _base64 = binascii.b2a_base64
 
-_TIMESTAMP_TYPES = ("CREATE_TIME", "LOG_APPEND_TIME")
+_SHARD = attrgetter("token")
 
 
 class Consumed(Protocol):
@@ -43,51 +45,52 @@ def shard_id(topic: str, partition: int) -> str:
     return f"{topic}-{partition}"
 
 
-def shard_of(record: Record) -> str:
-    return record.id.rpartition("-")[0]
+def offset_of(record: Record) -> int:
+    return int(record.id.rpartition("-")[2])
 
 
 def shaping(event_format: Literal["lambda", "plain"], topic: str, partition: int) -> Shaping:
-    """How the records of this partition become eventfn's; `token` is the offset."""
+    """How the records of this partition become eventfn's: `token` is the shard's id."""
+    shard = shard_id(topic, partition)
     head = b'{"topic":%b,"partition":%d,"offset":' % (_encode(topic), partition)
-    name = shard_id(topic, partition)
-    value_of = _in_base64 if event_format == "lambda" else _as_text
-    headers_of = _signed_headers if event_format == "lambda" else _text_headers
+    field, headers_of = (_in_base64, _signed_headers) if event_format == "lambda" else (_as_text, _text_headers)
+    # What nearly all records are like, with places for what is their own: one step of formatting takes half the time.
+    usual = head + b'%d,"timestamp":%d,"timestampType":"CREATE_TIME","key":"%b","value":"%b","headers":[]}'
+    is_usual = event_format == "lambda"
 
     def shape(consumed: Iterable[Consumed]) -> tuple[Record, ...]:
         records: list[Record] = []
         for each in consumed:
             key, value, offset, timestamp = each.key, each.value, each.offset, each.timestamp
-            records.append(
-                Record(
-                    f"{name}-{offset}",
-                    b'%b%d,"timestamp":%d,"timestampType":"%b"%b%b,"headers":%b}'
-                    % (
-                        head,
-                        offset,
-                        timestamp,
-                        b"LOG_APPEND_TIME" if each.timestamp_type else b"CREATE_TIME",
-                        b"" if key is None else value_of(b"key", key),
-                        b"" if value is None else value_of(b"value", value),
-                        headers_of(each.headers) if each.headers else b"[]",
-                    ),
-                    None if key is None else key.decode("latin-1"),  # whatever it is made of, equal keys are equal
-                    max(timestamp, 0),  # -1: the record has none
-                    1,
+            if is_usual and key is not None and value is not None and not each.headers and not each.timestamp_type:
+                payload = usual % (offset, timestamp, _base64(key, newline=False), _base64(value, newline=False))
+            else:
+                payload = b'%b%d,"timestamp":%d,"timestampType":"%b"%b%b,"headers":%b}' % (
+                    head,
                     offset,
+                    timestamp,
+                    b"LOG_APPEND_TIME" if each.timestamp_type else b"CREATE_TIME",
+                    field(b"key", key),
+                    field(b"value", value),
+                    headers_of(each.headers) if each.headers else b"[]",
                 )
-            )
+            # Whatever a key is made of, equal ones are equal in latin-1. A timestamp of -1 says that there is none.
+            group = None if key is None else key.decode("latin-1")
+            records.append(Record(f"{shard}-{offset}", payload, group, timestamp if timestamp > 0 else 0, 1, shard))
         return tuple(records)
 
     return shape
 
 
-def _in_base64(name: bytes, data: bytes) -> bytes:
-    return b',"%b":"%b"' % (name, _base64(data, newline=False))
+def _in_base64(name: bytes, data: bytes | None) -> bytes:
+    """What is null is left out."""
+    return b"" if data is None else b',"%b":"%b"' % (name, _base64(data, newline=False))
 
 
-def _as_text(name: bytes, data: bytes) -> bytes:
+def _as_text(name: bytes, data: bytes | None) -> bytes:
     """What is not UTF-8 is in base64, and says so."""
+    if data is None:
+        return b""
     try:
         return b',"%b":%b' % (name, _encode(data.decode()))
     except UnicodeDecodeError:
@@ -99,10 +102,7 @@ def _signed_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
 
 
 def _text_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
-    return b"[%b]" % b",".join(
-        b'{"name":%b%b}' % (_encode(name), b"" if value is None else _as_text(b"value", value))
-        for name, value in headers
-    )
+    return b"[%b]" % b",".join(b'{"name":%b%b}' % (_encode(name), _as_text(b"value", value)) for name, value in headers)
 
 
 def event(event_format: Literal["lambda", "plain"], bootstrap_servers: str, records: Sequence[Record]) -> bytes:
@@ -110,8 +110,8 @@ def event(event_format: Literal["lambda", "plain"], bootstrap_servers: str, reco
     if event_format == "plain":
         return b'{"Records":[%b]}' % b",".join([record.payload for record in records])
     by_shard: dict[str, list[bytes]] = {}
-    for record in records:
-        by_shard.setdefault(shard_of(record), []).append(record.payload)
+    for shard, some in groupby(records, _SHARD):
+        by_shard.setdefault(shard, []).extend([record.payload for record in some])
     return b'{"eventSource":"SelfManagedKafka","bootstrapServers":%b,"records":{%b}}' % (
         _encode(bootstrap_servers),
         b",".join(b"%b:[%b]" % (_encode(shard), b",".join(payloads)) for shard, payloads in by_shard.items()),
@@ -128,8 +128,8 @@ def batch_info(shard: str, bootstrap_servers: str, records: Sequence[Record]) ->
         "payloadSize": sum(len(record.payload) for record in records),
         "recordsInfo": {
             shard: {
-                "firstRecordOffset": str(first.token),
-                "lastRecordOffset": str(last.token),
+                "firstRecordOffset": str(offset_of(first)),
+                "lastRecordOffset": str(offset_of(last)),
                 "firstRecordTimestamp": _iso(first.arrived_ms),
                 "lastRecordTimestamp": _iso(last.arrived_ms),
             }

@@ -19,7 +19,9 @@ from eventfn.errors import ConnectorError
 from eventfn.event import Record
 from eventfn.trigger import BatchInfo, Filtering, Shard, ShardReader, Start, Traits, TriggerContext
 from eventfn_kafka import shape
+from eventfn_kafka.commits import Commits
 from eventfn_kafka.connecting import REQUEST, options
+from eventfn_kafka.fetching import come_back_soon
 from eventfn_kafka.library import Partition, aiokafka, outside
 from eventfn_kafka.reader import PartitionReader
 from eventfn_kafka.settings import Clusters, KafkaSettings, group_of
@@ -30,6 +32,7 @@ _IN_BASE64 = Filtering(base64_keys=("value", "key"), mismatch="ignore")
 _IN_TEXT = Filtering(mismatch="ignore")
 # Of the rebalance timeout, how much is left for the commits after functions had their time, and for joining again.
 _FOR_THE_REST = 0.2
+_TASKS = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
 _LAST_WORD = 5.0  # seconds to leave the group when a consumer is replaced
 
 
@@ -52,6 +55,7 @@ class KafkaTrigger:
         self._bootstrap = "" if self._cluster is None else ",".join(self._cluster.bootstrap_servers)
         self.filtering = _IN_BASE64 if settings.event_format == "lambda" else _IN_TEXT
         self._consumer: Any = None
+        self._commits: Commits
         self._shards: dict[str, Any] = {}  # those that are ours, as the library names them
         self._readers: set[PartitionReader] = set()
 
@@ -62,8 +66,11 @@ class KafkaTrigger:
             return
         if self._cluster is None:
             raise ConnectorError(f"no cluster is called {self._settings.cluster!r}: add [kafka.clusters.NAME]")
+        client = f"eventfn-{self._context.function}"
+        # Whoever joins a group hears of it when all others have, and one timeout is for all requests.
+        timeout = self._settings.rebalance_timeout + REQUEST
         consumer = aiokafka.AIOKafkaConsumer(
-            **await options(self._cluster, self._context.folder, f"eventfn-{self._context.function}"),
+            **await options(self._cluster, self._context.folder, client, timeout),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",  # where to start is said when a partition is opened
@@ -74,10 +81,11 @@ class KafkaTrigger:
             # What is read, and how fast, is the host's business: it never makes this consumer leave its group.
             max_poll_interval_ms=_NEVER,
         )
-        self._consumer = consumer
+        self._consumer, self._commits = consumer, Commits(consumer)
         try:
             with outside(f"connecting to {self._bootstrap}"):
                 await consumer.start()
+            come_back_soon(consumer)
             await self._ask_for_topics(consumer)
             consumer.subscribe(topics=list(self._settings.topics), listener=_Listener(self, consumer))
             await _raise_what_went_wrong(consumer)
@@ -87,7 +95,13 @@ class KafkaTrigger:
 
     async def _can_go_on(self) -> bool:
         """Whether the consumer that there is does. Raises ConnectorError when only its brokers are missing."""
-        await self._ask_for_topics(self._consumer)
+        try:
+            await self._ask_for_topics(self._consumer)
+        except ConnectorError:
+            # Where nothing answers, a new connection may: the library would wait for its timeout first.
+            for connection in list(self._consumer._client._conns.values()):
+                connection.close()
+            raise
         try:
             with outside("as a member of the group"):
                 self._consumer._coordinator.check_errors()
@@ -141,6 +155,7 @@ class KafkaTrigger:
             raise ConnectorError(f"{shard.id} is not assigned to this node")
         reader = PartitionReader(
             self._consumer,
+            self._commits,
             partition,
             shape.shaping(self._settings.event_format, partition.topic, partition.partition),
             self._context.log,
@@ -185,8 +200,18 @@ async def _raise_what_went_wrong(consumer: Any) -> None:
 
 async def _stop(consumer: Any, deadline: float) -> None:
     """It leaves its group, if the brokers are there to hear of it."""
+    stopping = asyncio.ensure_future(consumer.stop())
     try:
-        async with asyncio.timeout(deadline):
-            await consumer.stop()
-    except TimeoutError:
-        await consumer._client.close()
+        await asyncio.wait({stopping}, timeout=deadline)
+    finally:
+        if not stopping.done():
+            # It waits for an answer of brokers that are not there: its tasks are ended one by one, with none waiting.
+            stopping.cancel()
+            own = [consumer._coordinator and getattr(consumer._coordinator, name) for name in _TASKS]
+            tasks = [stopping, *(task for task in own if task is not None)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_LAST_WORD)
+            if consumer._fetcher is not None:
+                await consumer._fetcher.close()
+            await consumer._client.close()

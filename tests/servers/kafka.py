@@ -23,6 +23,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 VERSION = "4.1.0"
 PATIENCE = 90.0  # seconds that a broker may take on a busy machine
@@ -75,7 +76,11 @@ def _java(*arguments: str) -> list[str]:
     return [*_JAVA, "-cp", os.pathsep.join(sorted(map(str, (_cache() / "jars").glob("*.jar")))), *arguments]
 
 
-def _free_port() -> int:
+def _address(listener: Listener, port: int) -> str:
+    return f"{listener.name}://127.0.0.1:{port}"
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -137,6 +142,15 @@ class Node:
             await asyncio.to_thread(process.wait, PATIENCE)
 
 
+class Listener(NamedTuple):
+    """One more address of a cluster of one node, beside the plain one."""
+
+    name: str
+    protocol: str  # PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL
+    port: int
+    advertised: int  # what clients are told: the port itself, or that of a proxy in front of it
+
+
 class Kafka:
     """A cluster; `bootstrap` names the listener of every node that needs no credentials."""
 
@@ -150,27 +164,33 @@ class Kafka:
 
 @contextlib.asynccontextmanager
 async def running_kafka(
-    folder: Path, nodes: int = 1, settings: Mapping[str, str] | None = None, scram: Sequence[str] = ()
+    folder: Path,
+    nodes: int = 1,
+    settings: Mapping[str, str] | None = None,
+    listeners: Sequence[Listener] = (),
+    scram: Sequence[str] = (),
 ) -> AsyncIterator[Kafka]:
-    """`settings` are properties of every node, over those below; "listeners" are added to the plain one. `scram` are
-    users as kafka-storage's --add-scram takes them."""
+    """`settings` are properties of every node, over those below; `scram` are users as kafka-storage's --add-scram takes
+    them."""
     folder.mkdir(parents=True, exist_ok=True)
-    ports = [(_free_port(), _free_port()) for _ in range(nodes)]
+    ports = [(free_port(), free_port()) for _ in range(nodes)]
     voters = ",".join(f"{number}@127.0.0.1:{controller}" for number, (_, controller) in enumerate(ports, 1))
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     copies = str(min(nodes, 3))
     made: list[Node] = []
     for number, (port, controller) in enumerate(ports, 1):
         node = Node(number, folder, port)
-        given = dict(settings or {})
-        more = given.pop("listeners", "")
+        plain = f"PLAINTEXT://127.0.0.1:{port}"
+        bound = [plain, f"CONTROLLER://127.0.0.1:{controller}", *(_address(each, each.port) for each in listeners)]
+        protocols = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT", *(f"{each[0]}:{each[1]}" for each in listeners)]
         properties = {
             "process.roles": "broker,controller",
             "node.id": str(number),
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{more and ',' + more}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}{more and ',' + more}",
+            "listeners": ",".join(bound),
+            "advertised.listeners": ",".join([plain, *(_address(each, each.advertised) for each in listeners)]),
+            "listener.security.protocol.map": ",".join(protocols),
             "log.dirs": str(folder / f"kafka-{number}"),
             "auto.create.topics.enable": "false",  # what a topic is like is said by whoever makes it
             "default.replication.factor": copies,
@@ -187,7 +207,7 @@ async def running_kafka(
             "num.network.threads": "2",
             "num.io.threads": "2",
             "log.cleaner.dedupe.buffer.size": "4194304",
-            **given,
+            **(settings or {}),
         }
         node.properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         format_it = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(node.properties))
