@@ -5,7 +5,7 @@ in-flight counts, lease extension, retries, drain. A trigger is found by its ent
 the entry point's name is the `type` in eventfn.toml.
 
 PURE: no I/O here. A connector imports this module, `eventfn.event`, `eventfn.errors`, `eventfn.units`, `eventfn.clock`,
-`eventfn.patterns` and `eventfn.destination`, and nothing else of eventfn.
+`eventfn.patterns`, `eventfn.schedules` and `eventfn.destination`, and nothing else of eventfn.
 
     connect() ──▶ read() ─▶ batch ─▶ (host: filter, batch, invoke) ─▶ settle(batch) ──▶ read() … ──▶ close()
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from eventfn_cron.schedule import parse
+from eventfn.schedules import parse
 
 
 class CronSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,9 +17,9 @@ from typing import ClassVar
 import msgspec
 
 from eventfn.event import Batch, Position, Record
+from eventfn.schedules import latest_ticks, parse
 from eventfn.trigger import Done, Reject, Retry, Settlement, Traits, TriggerContext
 from eventfn_cron.events import event_id, scheduled_event
-from eventfn_cron.schedule import latest_ticks, parse
 from eventfn_cron.settings import CronSettings
 
 # The wall clock may jump (NTP, a suspended laptop), so it is looked at again at least this often. A tick that is

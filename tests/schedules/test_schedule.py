@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventfn_cron.schedule import Cron, latest_ticks, parse
+from eventfn.schedules import latest_ticks, parse
+from eventfn.schedules.schedule import Cron
 
 UTC = datetime.UTC
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")

@@ -1,8 +1,7 @@
 """When a schedule is due. A moment is a whole number of seconds since the epoch.
 
 PURE: the time zone and every "now" are passed in. What belongs here: the four forms of a schedule, the next tick after
-a moment, the ticks between two moments. What does not: the fields of a cron expression (fields.py), waiting
-(trigger.py).
+a moment, the ticks between two moments. What does not: the fields of a cron expression (fields.py), waiting.
 
 Local time and daylight saving: a tick whose local time is skipped comes once, at the first moment after the gap; a tick
 whose local time is repeated comes once, the first time. `rate` counts seconds and knows no local time.
@@ -16,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from eventfn_cron.fields import (
+from eventfn.schedules.fields import (
     AWS,
     CRONTAB,
     FIRST_YEAR,
