@@ -58,11 +58,12 @@ return {taken, trimmed, again}
 )
 
 # ARGV: '1' to delete what is done, then for each entry its id, how often it was received, and in how many ms it is due
-# again ('': it is done). Returns the ids of those that were not ours any more, which are left as they are.
+# again ('': it is done). Returns the ids of those that were not ours any more, which are left as they are, and of those
+# that are due again but no longer in the stream: Redis drops them from the pending list then.
 SETTLE = (
     _PROLOGUE
     + """
-local late = {}
+local late, trimmed = {}, {}
 for i = 5, #ARGV, 3 do
   local id, receives, after = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local entry = redis.call('XPENDING', stream, group, id, id, 1)[1]
@@ -74,14 +75,16 @@ for i = 5, #ARGV, 3 do
     else
       redis.call('ZREM', leases, id)
     end
-    redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', math.max(visibility - after, 0), 'JUSTID')
+    local idle = math.max(visibility - after, 0)
+    local claimed = redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', idle, 'JUSTID')
+    if #claimed == 0 then trimmed[#trimmed + 1] = id end
   else
     redis.call('ZREM', leases, id)
     redis.call('XACK', stream, group, id)
     if ARGV[4] == '1' then redis.call('XDEL', stream, id) end
   end
 end
-return late
+return {late, trimmed}
 """
 )
 

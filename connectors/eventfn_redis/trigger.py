@@ -197,13 +197,7 @@ class RedisTrigger:
         # Others may hand something back meanwhile, which nobody tells us: hence not later than after a long poll.
         pause = 0 if len(taken) == limit else min(max(again_ms / 1000, _SHORTEST_PAUSE), LONG_POLL)
         self._look_at = self._clock.monotonic() + pause
-        if trimmed:
-            self._context.log.error(
-                "%d entries of stream %s were removed from it before a function had handled them: %s",
-                len(trimmed),
-                self._settings.stream,
-                ", ".join(entry.decode() for entry in trimmed[:10]),
-            )
+        self._tell_trimmed(trimmed)
         due = [_Entry(entry.decode(), receives, fields) for entry, receives, fields in taken]
         self._open.update((entry.id, entry.receives) for entry in due)
         most = self._settings.max_receive_count
@@ -213,6 +207,15 @@ class RedisTrigger:
             if entry.receives > most:
                 await self._give_up(entry, f"received {most} times, and never handled")
         return [entry for entry in due if entry.receives <= most]
+
+    def _tell_trimmed(self, trimmed: Sequence[bytes]) -> None:
+        if trimmed:
+            self._context.log.error(
+                "%d entries of stream %s were removed from it before a function had handled them: %s",
+                len(trimmed),
+                self._settings.stream,
+                ", ".join(entry.decode() for entry in trimmed[:10]),
+            )
 
     async def _give_up(self, entry: _Entry, reason: str) -> None:
         try:
@@ -265,7 +268,8 @@ class RedisTrigger:
     async def _due_again(self, entries: Sequence[tuple[str, int, float | None]]) -> list[str]:
         if not entries:
             return []
-        late: list[bytes] = await self._script(scripts.SETTLE, self._consumer, *self._settle_arguments(entries))
+        late, trimmed = await self._script(scripts.SETTLE, self._consumer, *self._settle_arguments(entries))
+        self._tell_trimmed(trimmed)
         return [entry.decode() for entry in late]
 
     def _settle_arguments(self, entries: Sequence[tuple[str, int, float | None]]) -> list[Any]:
