@@ -122,6 +122,9 @@ class Node:
         found: dict[str, list[str]] = {}
         for function in self.project.functions.values():
             uris = [uri for uri in (function.on_failure, function.dead_letter_queue) if uri is not None]
+            for binding in function.triggers:
+                if binding.intake.on_failure is not None:
+                    uris.append(binding.intake.on_failure)
             for uri in uris or [BUILT_IN_DEAD_LETTERS]:
                 if uri.startswith("queue:"):
                     found.setdefault(uri.removeprefix("queue:"), []).append(f"fn:{function.name}")
@@ -144,6 +147,11 @@ class Node:
 
     async def purge(self, queue: str) -> int:
         return await self._queues.purge(queue)
+
+    # --- triggers ----------------------------------------------------------------------------------------------------
+
+    async def set_trigger_enabled(self, source: str, enabled: bool) -> None:
+        await self._sources.set_enabled(source, enabled)
 
     # --- status ------------------------------------------------------------------------------------------------------
 

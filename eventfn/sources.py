@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from eventfn.bus import names
+from eventfn.bus import names, switches
 from eventfn.bus.announce import Announcer
 from eventfn.bus.bus import Bus
 from eventfn.bus.intake import Intake
@@ -25,6 +25,7 @@ from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Send
+from eventfn.errors import Refused
 from eventfn.event import Apart, Outcome, Record
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
@@ -55,15 +56,43 @@ class Sources:
         self._owner = str(uuid.uuid4())  # of leases: this node, for as long as it runs
         self._hosts: dict[str, _Host] = {}
         self._listeners: dict[str, _Listening] = {}
+        self._current: tuple[Project, asyncio.TaskGroup] | None = None
+        self._switched: dict[str, bool] | None = None  # by an operator, at run time; None: not read yet
+        self._one_at_a_time = asyncio.Lock()  # a reload and an operator
 
     async def declare(self, project: Project, tasks: asyncio.TaskGroup) -> None:
         """Makes what runs what is declared. Sources that did not change are not touched; one that did is drained
         first, so that no record is in two hands. Raises ConnectorError when an address cannot be listened on."""
+        async with self._one_at_a_time:
+            if self._switched is None:
+                self._switched = await switches.read(self._engine)
+            self._current = project, tasks
+            await self._declare(project, tasks)
+
+    async def set_enabled(self, source: str, enabled: bool) -> None:
+        """Turns a trigger on or off, whatever its declaration says, until it is turned again: also over a restart.
+        What it has in hand comes to its end first. Raises Refused when there is no such trigger."""
+        async with self._one_at_a_time:
+            assert self._current is not None, "the API answers once all is declared"
+            assert self._switched is not None
+            project, tasks = self._current
+            bindings = {binding.source: binding for each in project.functions.values() for binding in each.triggers}
+            if source not in bindings:
+                raise Refused(f"there is no trigger '{source}'; `eventfn status --json` names them")
+            declared = bindings[source].intake.enabled
+            await switches.keep(self._engine, source, None if enabled == declared else enabled, self._clock.now_ms())
+            self._switched[source] = enabled
+            await self._declare(project, tasks)
+
+    def _enabled(self, binding: TriggerBinding) -> bool:
+        return (self._switched or {}).get(binding.source, binding.intake.enabled)
+
+    async def _declare(self, project: Project, tasks: asyncio.TaskGroup) -> None:
         wanted = {
             binding.source: (function, binding)
             for function in project.functions.values()
             for binding in function.triggers
-            if binding.intake.enabled and self._plugins.trigger(binding.type).traits.invocation != "listen"
+            if self._enabled(binding) and self._plugins.trigger(binding.type).traits.invocation != "listen"
         }
         stale = [
             host for source, host in self._hosts.items() if host.declared != _declared(project, wanted.get(source))
@@ -160,7 +189,7 @@ class Sources:
         shown = summary(binding.settings)
         host = self._hosts.get(binding.source)
         if host is None:
-            listens = binding.type in self._listeners and binding.intake.enabled
+            listens = binding.type in self._listeners and self._enabled(binding)
             return SourceStatus(binding.type, binding.source, shown, "running" if listens else "disabled")
         status = host.worker.status
         trouble = status.last_error
@@ -173,6 +202,8 @@ class Sources:
             state=state,
             reason=trouble or "",
             lag=await self._lag(host),
+            iterator_age_ms=status.iterator_age_ms,
+            last_result=status.last_result if isinstance(host.worker, StreamIntake) else None,
             batches_in_flight=status.batches_in_flight,
             records=Records(
                 status.records_read,
@@ -198,7 +229,7 @@ class Sources:
         for function in project.functions.values():
             caller = _Caller(self._bus, function.name, project.function_arn(function.name))
             for binding in function.triggers:
-                if binding.intake.enabled and self._plugins.trigger(binding.type).traits.invocation == "listen":
+                if self._enabled(binding) and self._plugins.trigger(binding.type).traits.invocation == "listen":
                     mounted.setdefault(binding.type, []).append(Mounted(binding.settings, caller, binding.source))
         for name in [name for name in self._listeners if name not in mounted]:
             await self._stop_listening(name, project.workers.drain_timeout)

@@ -1,4 +1,4 @@
-"""Friendly values in settings: "6h", "512 MB". Numbers mean Lambda's units: seconds and megabytes.
+"""Friendly values in settings: "6h", "512 MB", a date. Numbers mean Lambda's units: seconds and megabytes.
 
 PURE. What belongs here: the types that a Settings struct of the core or of a connector is annotated with, and how
 their text is read. `Annotated[Duration, Between(1, 900)]` adds bounds.
@@ -6,6 +6,7 @@ their text is read. `Annotated[Duration, Between(1, 900)]` adds bounds.
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Any
 
@@ -32,6 +33,25 @@ class Duration(float):
                 total, at = total + float(part[1]) * _SECONDS[part[2]], part.end()
             if at == len(value):
                 return cls(total)
+        raise ValueError(cls.expected)
+
+
+class Instant(float):
+    """A moment, in seconds since the epoch: 1767225600, 2026-01-01T00:00:00Z (a date of TOML, or text)."""
+
+    expected = "a moment such as 2026-01-31T12:00:00Z, with its time zone (a bare number is seconds since 1970)"
+
+    @classmethod
+    def parse(cls, value: Any) -> Instant:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
+            return cls(value)
+        if isinstance(value, str):
+            try:
+                value = datetime.datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError(cls.expected) from None
+        if isinstance(value, datetime.datetime) and value.tzinfo is not None and value.timestamp() >= 0:
+            return cls(value.timestamp())
         raise ValueError(cls.expected)
 
 

@@ -51,6 +51,23 @@ class FakeKafka(Pulled):
     traits = Traits(invocation="request_response", max_batch_size=500)
 
 
+class FakeStream(Pulled):
+    """Shards that its server assigns."""
+
+    class Settings(msgspec.Struct, frozen=True):
+        topic: str = "t"
+
+    traits = Traits(invocation="request_response", ack="prefix", starting_positions=("TRIM_HORIZON", "AT_TIMESTAMP"))
+
+    async def open_shard(self) -> None: ...
+
+
+class FakeListed(FakeStream):
+    """Shards that the host assigns."""
+
+    async def shards(self) -> None: ...
+
+
 class FakeFiles(Pulled):
     class Settings(msgspec.Struct, frozen=True):
         path: str
@@ -105,7 +122,14 @@ class FakeDestination:
 
 
 PLUGINS = Plugins(
-    triggers={"queue": FakeQueue, "kafka": FakeKafka, "files": FakeFiles, "http": FakeHttp},
+    triggers={
+        "queue": FakeQueue,
+        "kafka": FakeKafka,
+        "files": FakeFiles,
+        "http": FakeHttp,
+        "stream": FakeStream,
+        "listed": FakeListed,
+    },
     destinations={"queue": FakeDestination, "fn": FakeDestination, "https": FakeDestination},
 )
 
@@ -136,6 +160,28 @@ def handler(extra: str = "", name: str = "a") -> str:
 
 
 # --- what fits -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_with_all_that_it_may_be_told(write: Write) -> None:
+    project = load(
+        write(
+            handler("""
+            [[functions.a.triggers]]
+            type = "listed"
+            starting_position = "AT_TIMESTAMP"
+            starting_position_timestamp = 2026-01-31T12:00:00Z
+            bisect_batch_on_function_error = true
+            maximum_retry_attempts = 3
+            maximum_record_age = "1h"
+            tumbling_window = "30s"
+            on_failure = "queue:failed"
+            """)
+        ),
+        PLUGINS,
+    )
+    intake = project.functions["a"].triggers[0].intake
+    assert intake.starting_position_timestamp == 1769860800
+    assert (intake.maximum_record_age, intake.tumbling_window, intake.on_failure) == (3600, 30, "queue:failed")
 
 
 def test_a_whole_project(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +408,7 @@ def test_the_same_trigger_twice(write: Write) -> None:
             "x = 1\n",
             [
                 "eventfn.toml:1: x: unknown key (known keys: admin, aws, data, destinations, files, functions, http, "
-                "kafka, limits, queue, queues, workers)"
+                "kafka, limits, listed, queue, queues, stream, workers)"
             ],
         ),
         (handler("timout = 3"), ["eventfn.toml:3: functions.a.timout: unknown key (did you mean 'timeout'?)"]),
@@ -388,7 +434,7 @@ def test_the_same_trigger_twice(write: Write) -> None:
             handler("[[functions.a.triggers]]"),
             [
                 "eventfn.toml:3: functions.a.triggers[0].type: is missing: expected the name of a trigger "
-                "(installed triggers: files, http, kafka, queue)"
+                "(installed triggers: files, http, kafka, listed, queue, stream)"
             ],
         ),
         (
@@ -415,6 +461,54 @@ def test_the_same_trigger_twice(write: Write) -> None:
             [
                 'eventfn.toml:6: functions.a.triggers[0].every: expected 1s to 1m, got "2m"',
                 "eventfn.toml:7: functions.a.triggers[0].enabled: expected true or false, got 1",
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "stream"\nstarting_position = "LATEST"'),
+            [
+                'eventfn.toml:5: functions.a.triggers[0].starting_position: expected one of TRIM_HORIZON, AT_TIMESTAMP for this trigger',
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "stream"\nstarting_position = "AT_TIMESTAMP"'),
+            [
+                'eventfn.toml:3: functions.a.triggers[0].starting_position_timestamp: goes together with starting_position = "AT_TIMESTAMP"',
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "stream"\nstarting_position = "AT_TIMESTAMP"\nstarting_position_timestamp = 2026-01-31T12:00:00'),
+            [
+                'eventfn.toml:6: functions.a.triggers[0].starting_position_timestamp: expected a moment such as 2026-01-31T12:00:00Z, with its time zone (a bare number is seconds since 1970), got 2026-01-31 12:00:00',
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "stream"\ntumbling_window = "1m"'),
+            [
+                'eventfn.toml:5: functions.a.triggers[0].tumbling_window: this trigger has none: its server keeps positions, but no state',
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "listed"\ntumbling_window = "1m"\nparallelization_factor = 2'),
+            [
+                'eventfn.toml:5: functions.a.triggers[0].tumbling_window: needs parallelization_factor = 1: a window has one state',
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "stream"\non_failure = "fn:b"'),
+            [
+                "eventfn.toml:5: functions.a.triggers[0].on_failure: no function is called 'b' (declared: a)",
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "stream"\nmaximum_record_age = "10s"'),
+            [
+                'eventfn.toml:5: functions.a.triggers[0].maximum_record_age: expected 1m to 7d, got "10s"',
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "kafka"\ntopic = "t"\nparallelization_factor = 2'),
+            [
+                'eventfn.toml:6: functions.a.triggers[0].parallelization_factor: unknown key (known keys: batch_size, enabled, filter_criteria, maximum_batching_window, maximum_concurrency, report_batch_item_failures, topic, type)',
             ],
         ),
         (

@@ -13,6 +13,7 @@ import pytest
 
 from eventfn.bus.queues import NamedQueues
 from eventfn.engine.memory import MemoryEngine
+from eventfn.errors import Refused
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.plugins import Plugins
@@ -21,10 +22,14 @@ from eventfn.testing import FakeClock, MemorySource, MemoryTrigger
 from eventfn.trigger import Mounted, Traits
 
 
+class NoSettings(msgspec.Struct):
+    pass
+
+
 class Listening:
     """A connector whose callers wait; a test says how it drains and closes."""
 
-    Settings: ClassVar[type[msgspec.Struct]] = msgspec.Struct
+    Settings: ClassVar[type[msgspec.Struct]] = NoSettings
     Shared: ClassVar[type[msgspec.Struct] | None] = None
     traits: ClassVar[Traits] = Traits(invocation="listen")
     ending: ClassVar[Callable[[], Any]]
@@ -69,12 +74,16 @@ class Bench:
         self.engine = MemoryEngine()
         self.bus = SlowBus()
         self.source = MemorySource("orders")
+        self.sources = self.restarted()
+        self._folder = str(tmp_path)
+
+    def restarted(self) -> Sources:
+        """The triggers of a node that starts on the same engine."""
         plugins = Plugins({"memory": MemoryTrigger, "listening": Listening})
         queues = NamedQueues(self.engine, {}, self.clock)
         bus: Any = self.bus
         reporter: Any = Silent()
-        self.sources = Sources(plugins, bus, queues, self.engine, self.clock, reporter)
-        self._folder = str(tmp_path)
+        return Sources(plugins, bus, queues, self.engine, self.clock, reporter)
 
     def project(self, *triggers: tuple[str, Any]) -> Project:
         bound = tuple(TriggerBinding(type=kind, source=f"f/{kind}", settings=settings) for kind, settings in triggers)
@@ -82,12 +91,15 @@ class Bench:
         return Project(folder=self._folder, file=None, data=self._folder, functions={"f": function})
 
 
+BOTH = (("memory", MemoryTrigger.Settings(name="orders")), ("listening", NoSettings()))
+
+
 @contextlib.asynccontextmanager
 async def declared(tmp_path: Path) -> AsyncGenerator[tuple[Bench, asyncio.TaskGroup]]:
     bench = Bench(tmp_path)
     await bench.engine.open(bench.clock.now_ms())
     async with asyncio.TaskGroup() as tasks:
-        project = bench.project(("memory", MemoryTrigger.Settings(name="orders")), ("listening", None))
+        project = bench.project(*BOTH)
         await bench.sources.declare(project, tasks)
         yield bench, tasks
 
@@ -133,3 +145,53 @@ async def test_a_drain_waits_for_a_source_that_a_reload_was_stopping(tmp_path: P
         bench.bus.running[0].set_result(Outcome(OutcomeKind.SUCCESS, b"null"))
         await asyncio.wait_for(draining, 10)
         assert bench.source.pending == 0
+
+
+async def test_a_trigger_is_switched_off_and_on_and_stays_so_over_a_restart(tmp_path: Path) -> None:
+    async def well() -> None: ...
+
+    Listening.ending = well
+    async with declared(tmp_path) as (bench, tasks):
+        await bench.sources.set_enabled("f/memory", enabled=False)
+        await bench.sources.set_enabled("f/listening", enabled=False)
+        bench.source.put("one")
+        await bench.clock.advance(60)
+        assert bench.bus.running == []
+        states = [status.state for status in await bench.sources.status(bench.project(*BOTH).functions["f"])]
+        assert states == ["disabled", "disabled"]
+
+        again = bench.restarted()
+        await again.declare(bench.project(*BOTH), tasks)
+        await bench.clock.advance(60)
+        assert bench.bus.running == []
+        await again.set_enabled("f/memory", enabled=True)
+        await bench.clock.advance(1)
+        assert len(bench.bus.running) == 1
+        bench.bus.running[0].set_result(Outcome(OutcomeKind.SUCCESS, b"null"))
+        await again.drain(5)
+        assert await bench.engine.scan("switch/f/memory") == {}
+
+
+async def test_switching_off_lets_what_is_in_hand_come_to_its_end(tmp_path: Path) -> None:
+    async def well() -> None: ...
+
+    Listening.ending = well
+    async with declared(tmp_path) as (bench, tasks):
+        bench.source.put("one")
+        await bench.clock.advance(1)
+        switching = tasks.create_task(bench.sources.set_enabled("f/memory", enabled=False))
+        await bench.clock.advance(1)
+        assert not switching.done()
+        bench.bus.running[0].set_result(Outcome(OutcomeKind.SUCCESS, b"null"))
+        await asyncio.wait_for(switching, 10)
+        assert bench.source.pending == 0
+
+
+async def test_what_is_no_trigger_cannot_be_switched(tmp_path: Path) -> None:
+    async def well() -> None: ...
+
+    Listening.ending = well
+    async with declared(tmp_path) as (bench, _):
+        with pytest.raises(Refused, match="no trigger 'f/other'"):
+            await bench.sources.set_enabled("f/other", enabled=False)
+        await bench.sources.drain(1)

@@ -20,6 +20,7 @@ from eventfn.api.listener import is_loopback
 from eventfn.api.ports import Node
 from eventfn.api.queues import Queues
 from eventfn.api.status import StatusPages
+from eventfn.api.triggers import Triggers
 from eventfn.event import MAX_SYNC_REQUEST
 
 PUBLIC = frozenset({"/healthz", "/metrics"})
@@ -32,7 +33,7 @@ def application(node: Node, token: str, *, loopback: bool = True) -> web.Applica
         client_max_size=MAX_SYNC_REQUEST,
         middlewares=[_name_the_request, errors, _check_host(loopback), _check_token(token)],
     )
-    for resource in (Invocations(node), Queues(node), StatusPages(node)):
+    for resource in (Invocations(node), Queues(node), StatusPages(node), Triggers(node)):
         app.add_routes(resource.routes())
     return app
 

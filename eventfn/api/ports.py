@@ -68,4 +68,9 @@ class Node(Protocol):
         """Drops every message; how many."""
         ...
 
+    async def set_trigger_enabled(self, source: str, enabled: bool) -> None:
+        """Once what it has in hand has come to its end. Kept over restarts. Raises Refused when there is no such
+        trigger."""
+        ...
+
     async def status(self) -> Status: ...

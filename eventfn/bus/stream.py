@@ -30,7 +30,7 @@ from eventfn.rules.batching import ENVELOPE
 from eventfn.rules.filters import compile_criteria
 from eventfn.rules.records import BUILT_IN_DEAD_LETTERS, BatchFailure, given_up
 from eventfn.rules.streaming import Policy
-from eventfn.trigger import BatchInfo, Lists, Pending, Shard, Start, Stream
+from eventfn.trigger import BatchInfo, Lists, Pending, Shard, Start, Stream, Traits
 
 # Bytes of the event around its records, where a connector makes it (Kafka's names the brokers) or a state is in it.
 ROOM_FOR_AN_ENVELOPE = 4096
@@ -67,7 +67,7 @@ class StreamIntake:
         self._clock = clock
         self._log = log
         self._owner = owner
-        self._start = _start(settings)
+        self._start = _start(settings, trigger.traits)
         self._link = Link(trigger, clock, log, jitter)
         filters = settings.filter_criteria
         self._plan = StreamPlan(
@@ -252,9 +252,9 @@ class HostAssignments:
             self.host.lost(shards)
 
 
-def _start(settings: Intake) -> Start:
+def _start(settings: Intake, traits: Traits) -> Start:
     at = settings.starting_position_timestamp
-    return Start(settings.starting_position, None if at is None else round(at.timestamp() * 1000))
+    return Start(settings.starting_position or traits.starting_positions[0], None if at is None else round(at * 1000))
 
 
 def _policy(settings: Intake, trigger: Any) -> Policy:

@@ -24,6 +24,7 @@ COMMANDS = {
     "logs": ("eventfn.cli.logs", "Print what functions have logged, and follow it."),
     "status": ("eventfn.cli.status", "Show how the running node is."),
     "queue": ("eventfn.cli.queue", "Look into queues and dead letters; send, send back, empty."),
+    "trigger": ("eventfn.cli.trigger", "List the triggers of the running node; switch them off and on."),
     "new": ("eventfn.cli.new", "Start a function or a connector."),
 }
 

@@ -82,7 +82,7 @@ def _functions(status: Status) -> str:
 
 
 def _triggers(status: Status) -> str:
-    shown = Table("trigger", "of", "state", ">waiting")
+    shown = Table("trigger", "of", "state", ">waiting", ">oldest")
     for function in status.functions:
         for source in function.triggers:
             state = f"{source.state}: {source.reason}" if source.reason else source.state
@@ -91,6 +91,7 @@ def _triggers(status: Status) -> str:
                 safe(function.name),
                 safe(state),
                 "" if source.lag is None else f"{source.lag:,}",
+                age(source.iterator_age_ms) if source.iterator_age_ms else "",
                 colour="red" if source.state == "down" else None,
             )
     return str(shown)

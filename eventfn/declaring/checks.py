@@ -77,7 +77,7 @@ class Checks:
             self._concurrency(function, path)
             for key in ("on_success", "on_failure", "dead_letter_queue"):
                 if (uri := getattr(function, key)) is not None:
-                    self._destination(uri, (*path, key))
+                    self.destination(uri, (*path, key))
         self._reserved_concurrency()
 
     def _find(self, path: KeyPath, message: str, hint: str | None = None) -> None:
@@ -214,7 +214,8 @@ class Checks:
 
     # --- destinations ---
 
-    def _destination(self, uri: str, path: KeyPath) -> None:
+    def destination(self, uri: str, path: KeyPath) -> None:
+        """A URI that stands at this key."""
         scheme, colon, target = uri.partition(":")
         if not colon:
             self._find(path, f'expected a destination such as "queue:{uri}" or "fn:NAME", got {shown(uri)}')

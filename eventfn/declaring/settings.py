@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, TypeGuard, TypeVar, Union, ge
 
 import msgspec
 
-from eventfn.units import Between, Bytes, Duration, Megabytes
+from eventfn.units import Between, Bytes, Duration, Instant, Megabytes
 
 KeyPath = tuple[str | int, ...]
 StructType = TypeVar("StructType", bound=msgspec.Struct)
@@ -300,7 +300,7 @@ def described(kind: Any) -> str:
 
 def _parsed(kind: Any, value: Any) -> Any:
     """Raises ValueError with what was expected."""
-    if _is_class(kind, Duration, Megabytes, Bytes):
+    if _is_class(kind, Duration, Instant, Megabytes, Bytes):
         return kind.parse(value)
     if get_origin(kind) is Literal:
         # 1 == True: the type has to be that of the choice too.

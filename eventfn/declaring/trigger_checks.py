@@ -7,13 +7,13 @@ learned.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventfn.clock import SystemClock
 from eventfn.declaring.settings import KeyPath, SettingsReader
 from eventfn.functions.model import Project, TriggerBinding
-from eventfn.plugins import Plugins, TriggerClass
+from eventfn.plugins import Plugins, TriggerClass, is_stream
 from eventfn.rules import filters
 from eventfn.trigger import ListenContext, Listener, Traits
 
@@ -24,11 +24,17 @@ _BATCH_LIMIT_WITHOUT_WINDOW = 10
 
 
 class TriggerChecks:
-    """`paths` says where each trigger is declared, by its source."""
+    """`paths` says where each trigger is declared, by its source; `destination` checks the URI of one."""
 
     def __init__(
-        self, project: Project, plugins: Plugins, reader: SettingsReader, paths: Mapping[str, KeyPath]
+        self,
+        project: Project,
+        plugins: Plugins,
+        reader: SettingsReader,
+        paths: Mapping[str, KeyPath],
+        destination: Callable[[str, KeyPath], None],
     ) -> None:
+        self._destination = destination
         self._project = project
         self._plugins = plugins
         self._reader = reader
@@ -40,6 +46,8 @@ class TriggerChecks:
             plugin = self._plugins.trigger(binding.type)
             self._filters(binding, plugin)
             self._batches(binding, plugin.traits)
+            if is_stream(plugin.traits):
+                self._stream(binding, plugin)
         for name in self._plugins.trigger_names:
             if bound := [binding for binding in bindings if binding.type == name]:
                 self._listener(name, bound)
@@ -79,6 +87,21 @@ class TriggerChecks:
         elif size is not None and size > _BATCH_LIMIT_WITHOUT_WINDOW and not window:
             message = f"more than {_BATCH_LIMIT_WITHOUT_WINDOW} needs a maximum_batching_window, got {size}"
             self._find(binding, "batch_size", message)
+
+    def _stream(self, binding: TriggerBinding, plugin: Any) -> None:
+        intake, traits = binding.intake, plugin.traits
+        if intake.starting_position not in (None, *traits.starting_positions):
+            expected = ", ".join(traits.starting_positions)
+            self._find(binding, "starting_position", f"expected one of {expected} for this trigger")
+        elif (intake.starting_position == "AT_TIMESTAMP") != (intake.starting_position_timestamp is not None):
+            message = 'goes together with starting_position = "AT_TIMESTAMP"'
+            self._find(binding, "starting_position_timestamp", message)
+        if intake.tumbling_window and not hasattr(plugin, "shards"):
+            self._find(binding, "tumbling_window", "this trigger has none: its server keeps positions, but no state")
+        elif intake.tumbling_window and intake.parallelization_factor > 1:
+            self._find(binding, "tumbling_window", "needs parallelization_factor = 1: a window has one state")
+        if intake.on_failure is not None:
+            self._destination(intake.on_failure, (*self._paths[binding.source], "on_failure"))
 
     def _listener(self, name: str, bound: list[TriggerBinding]) -> None:
         """A connector that listens sees all its triggers at once: what clashes is a matter of all of them."""

@@ -6,12 +6,11 @@ durations are seconds, sizes megabytes, paths absolute.
 
 from __future__ import annotations
 
-import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from eventfn.units import Between, Duration, Megabytes
+from eventfn.units import Between, Duration, Instant, Megabytes
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -33,9 +32,9 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     maximum_concurrency: Annotated[int, Between(1, 1000)] | None = None
     report_batch_item_failures: bool = False  # Lambda's FunctionResponseTypes
 
-    # Of streams only. The default start is the one that misses nothing.
-    starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] = "TRIM_HORIZON"
-    starting_position_timestamp: datetime.datetime | None = None
+    # Of streams only. None: the connector's first, TRIM_HORIZON where it has that: it misses nothing.
+    starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] | None = None
+    starting_position_timestamp: Instant | None = None
     parallelization_factor: Annotated[int, Between(1, 10)] = 1  # batches of one shard in flight; order holds per key
     bisect_batch_on_function_error: bool = False
     maximum_retry_attempts: Annotated[int, Between(-1, 10_000)] = -1  # -1: until the record leaves the stream

@@ -129,6 +129,10 @@ def _sources(status: Status) -> Iterator[str]:
     for labels, source in sources:
         if source.lag is not None:
             yield _sample("eventfn_source_lag", labels, source.lag)
+    yield from _family("eventfn_source_iterator_age_seconds", "gauge", "Age of a stream's first record not yet done.")
+    for labels, source in sources:
+        if source.iterator_age_ms is not None:
+            yield _sample("eventfn_source_iterator_age_seconds", labels, source.iterator_age_ms / 1000)
     yield from _family("eventfn_source_records_total", "counter", "Records of a source, by what became of them.")
     for labels, source in sources:
         for result, count in _asdict(source.records).items():

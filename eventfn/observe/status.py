@@ -88,6 +88,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
     state: Literal["connecting", "running", "down", "disabled"] = "running"
     reason: str = ""  # what the source last failed with
     lag: int | None = None
+    iterator_age_ms: int | None = None  # of a stream: the age of the first record that is not done; 0: all are
+    last_result: str | None = None  # of a stream: Lambda's LastProcessingResult
     batches_in_flight: int = 0  # invocations that run
     records: Records | None = None
 

@@ -83,3 +83,8 @@ class FakeNode:
         self.calls.append(call)
         if self.error is not None:
             raise self.error
+
+    async def set_trigger_enabled(self, source: str, enabled: bool) -> None:
+        if self.error is not None:
+            raise self.error
+        self.calls.append({"source": source, "enabled": enabled})

@@ -100,7 +100,10 @@ async def test_a_slow_init_is_run_again_within_the_invocation(tmp_path: Path, sa
         ]
 
 
-async def test_a_thousand_at_once_share_what_is_started_within_bounds(bench: Workbench) -> None:
+async def test_a_thousand_at_once_share_what_is_started_within_bounds(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfn.workers.pool._SLOT_SECONDS", 60)  # a busy machine makes no start a slow one
     slots, most_starting, most_alive = bench.pool._slots, 0, 0
     bench.deploy("fn", "def handler(event, context): return event")
     answers = [bench.begin("fn", number) for number in range(1000)]
