@@ -15,7 +15,7 @@ from eventfn.errors import ConfigError
 from eventfn.functions.model import Admin, Aws, FileSystem, Function, Limits, Project, Queue, Workers
 from eventfn.plugins import Plugins
 from eventfn.trigger import ListenContext, Traits
-from eventfn.units import Between, Duration, Megabytes
+from eventfn.units import Between, Duration, Instant, Megabytes
 
 
 class Pulled:
@@ -180,8 +180,10 @@ def test_a_stream_with_all_that_it_may_be_told(write: Write) -> None:
         PLUGINS,
     )
     intake = project.functions["a"].triggers[0].intake
-    assert intake.starting_position_timestamp == 1769860800
-    assert (intake.maximum_record_age, intake.tumbling_window, intake.on_failure) == (3600, 30, "queue:failed")
+    assert intake.starting_position_timestamp == Instant(1769860800)
+    assert intake.maximum_record_age == Duration(3600)
+    assert intake.tumbling_window == Duration(30)
+    assert intake.on_failure == "queue:failed"
 
 
 def test_a_whole_project(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
