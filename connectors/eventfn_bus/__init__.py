@@ -4,8 +4,8 @@
 
 Here: the shape of an event (`events.py`), what a target gets of it (`inputs.py`), rules (`rules.py`) and the entries of
 PutEvents (`entries.py`), all PURE; the settings; the destination that keeps events; the router that takes them from
-their queue to all their targets; PutEvents on the wire. Not here: what a pattern is (eventfn/patterns.py), schedules
-(eventfn_cron), retries of functions and destinations (the host).
+their queue to all their targets; the events of schedules; PutEvents on the wire. Not here: what a pattern is
+(eventfn/patterns.py) and when a schedule is due (eventfn/schedules); retries of functions and destinations (the host).
 """
 
 from eventfn_bus.destination import BusDestination

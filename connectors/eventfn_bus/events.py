@@ -17,6 +17,7 @@ import msgspec
 
 DEFAULT_BUS = "default"
 QUEUE_PREFIX = "bus."  # the queue "bus.orders" holds what is on its way through the bus "orders"
+ONLY_RULE = "eventfn.rule"  # attribute of a message that is for one rule, whatever its pattern: a schedule's
 
 _BUS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,76}")  # a queue's name has 80
 _RULE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -18,7 +18,7 @@ from eventfn.clock import Clock
 from eventfn.destination import DESTINATION, ORIGIN, REASON, SHAPE
 from eventfn.errors import EngineError, FunctionNotFound, PayloadTooLarge, Refused, Throttled
 from eventfn.trigger import Deliver, QueueMessage, Queues, ReceivedMessage
-from eventfn_bus.events import Home, event_of, queue_of
+from eventfn_bus.events import ONLY_RULE, Home, event_of, queue_of
 from eventfn_bus.inputs import Sight
 from eventfn_bus.rules import Rule, Target
 
@@ -107,7 +107,7 @@ class Router:
         given = [
             self._give(message, Sight(event, payload, message.sent_ms, rule.arn, rule.name), target)
             for rule in self.rules
-            if rule.matches(event)
+            if rule.matches(event, message.attributes.get(ONLY_RULE))
             for target in rule.targets
         ]
         return max((delay for delay in await asyncio.gather(*given) if delay is not None), default=None)

@@ -28,8 +28,11 @@ class Target(msgspec.Struct, frozen=True):
 class Rule(msgspec.Struct, frozen=True):
     name: str
     arn: str
-    pattern: Pattern
+    pattern: Pattern | None  # None: a scheduled rule
     targets: tuple[Target, ...]
 
-    def matches(self, event: Event) -> bool:
-        return self.pattern.matches(event)
+    def matches(self, event: Event, only: str | None) -> bool:
+        """`only` is the name of the rule that the event is for, if it is for one."""
+        if only is not None:
+            return only == self.name
+        return self.pattern is not None and self.pattern.matches(event)

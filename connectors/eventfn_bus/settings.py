@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from eventfn import schedules
 from eventfn.patterns import compile_pattern
 from eventfn_bus import inputs
 from eventfn_bus.events import DEFAULT_BUS, bus_name_mistake, rule_name_mistake
@@ -78,18 +79,34 @@ class TargetSettings(TargetInput, frozen=True, kw_only=True):
 class RuleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """[bus.rules.NAME]"""
 
-    event_pattern: dict[str, Any]
     targets: list[TargetSettings]
+    event_pattern: dict[str, Any] | None = None
+    schedule_expression: str | None = None
     bus: str = DEFAULT_BUS
     enabled: bool = True
 
     def __post_init__(self) -> None:
         _check_bus(self.bus)
-        _check_pattern(self.event_pattern)
+        if (self.event_pattern is None) == (self.schedule_expression is None):
+            raise ValueError("expected either an event_pattern or a schedule_expression")
+        if self.event_pattern is not None:
+            _check_pattern(self.event_pattern)
+        if self.schedule_expression is not None:
+            self._check_schedule(self.schedule_expression)
         if not self.targets:
             raise ValueError("targets: expected at least one")
         if any(target.uri == f"bus:{self.bus}" for target in self.targets):
             raise ValueError(f"targets: bus:{self.bus} would hand its own events to itself, again and again")
+
+    def _check_schedule(self, expression: str) -> None:
+        if self.bus != DEFAULT_BUS:
+            raise ValueError("schedule_expression: is supported only on the default event bus")
+        if not expression.startswith(("rate(", "cron(")):
+            raise ValueError(f'schedule_expression: expected "rate(...)" or "cron(...)", got "{expression}"')
+        try:
+            schedules.parse(expression)
+        except ValueError as error:
+            raise ValueError(f"schedule_expression: {error}") from error
 
 
 class BusShared(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from eventfn.patterns import compile_pattern
+from eventfn.schedules import parse
 from eventfn.trigger import ListenContext, Mounted, Queues, Traits
 from eventfn_bus.events import DEFAULT_BUS, Home
 from eventfn_bus.router import Router
 from eventfn_bus.rules import Rule, Target
 from eventfn_bus.settings import BusSettings, BusShared, address
+from eventfn_bus.ticking import Ticker
 
 if TYPE_CHECKING:
     from eventfn_bus.wire import PutEvents
@@ -32,6 +34,7 @@ class BusTrigger:
         self._rules: dict[str, list[Rule]] = {}
         self._routers: dict[str, Router] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.Task[None] | None = None
         self._entrance: PutEvents | None = None
         self._routing = False
 
@@ -48,10 +51,12 @@ class BusTrigger:
         """Replaces all rules at once; events that are being routed are, by the old ones."""
         rules: dict[str, list[Rule]] = {DEFAULT_BUS: []}
         for name, settings in self._shared.rules.items():
+            if not settings.enabled:
+                rules.setdefault(settings.bus, [])
+                continue
             targets = tuple(Target(str(at), each.compiled(), each.uri) for at, each in enumerate(settings.targets))
-            on_bus = rules.setdefault(settings.bus, [])
-            if settings.enabled:
-                on_bus.append(self._rule(settings.bus, name, settings.event_pattern, targets))
+            rule = self._rule(settings.bus, name, settings.event_pattern, targets)
+            rules.setdefault(settings.bus, []).append(rule)
         for each in mounted:
             own: BusSettings = each.settings
             name = own.rule or _name_of(each.source)
@@ -61,8 +66,9 @@ class BusTrigger:
         if self._routing:
             self._route()
 
-    def _rule(self, bus: str, name: str, pattern: dict[str, Any], targets: tuple[Target, ...]) -> Rule:
-        return Rule(name, self._home.rule_arn(bus, name), compile_pattern(pattern), targets)
+    def _rule(self, bus: str, name: str, pattern: dict[str, Any] | None, targets: tuple[Target, ...]) -> Rule:
+        compiled = None if pattern is None else compile_pattern(pattern)
+        return Rule(name, self._home.rule_arn(bus, name), compiled, targets)
 
     async def open(self) -> str | None:
         """Routes; the address of PutEvents, None without one."""
@@ -73,6 +79,14 @@ class BusTrigger:
             queues, context = self._queues, self._context
             self._entrance = PutEvents(self._shared.tokens, self._home, queues, context.clock, context.log)
             bound = await self._entrance.open(*address(self._shared.listen))
+        schedules = {
+            name: parse(rule.schedule_expression)
+            for name, rule in self._shared.rules.items()
+            if rule.enabled and rule.schedule_expression is not None
+        }
+        if schedules:
+            ticker = Ticker(schedules, self._home, self._queues, self._context.clock, self._context.log)
+            self._ticking = self._start(ticker.run(), "bus schedules")
         self._routing = True
         self._route()
         return bound
@@ -88,18 +102,24 @@ class BusTrigger:
                     bus, self._home, self._queues, self._context.deliver, self._context.clock, self._context.log
                 )
                 self._routers[bus] = router
-                task = asyncio.create_task(router.run(), name=f"bus {bus}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(router.run(), f"bus {bus}")
             self._routers[bus].rules = rules
         if self._entrance is not None:
             self._entrance.buses = frozenset(self._rules)
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def drain(self, deadline: float) -> None:
         """What is being routed gets to its targets; the rest stays in its queue."""
         self._routing = False
         if self._entrance is not None:
             self._entrance.drain()
+        if self._ticking is not None:
+            self._ticking.cancel()
         for router in self._routers.values():
             router.stop()
         self._routers.clear()
