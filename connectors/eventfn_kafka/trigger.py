@@ -37,7 +37,7 @@ _LAST_WORD = 5.0  # seconds to leave the group when a consumer is replaced
 
 
 class KafkaTrigger:
-    Settings = KafkaSettings
+    Settings: ClassVar[type[msgspec.Struct]] = KafkaSettings
     Shared: ClassVar[type[msgspec.Struct] | None] = Clusters
     traits: ClassVar[Traits] = Traits(
         invocation="request_response", ack="prefix", ordered=True, max_batch_size=10_000, default_batch_size=100
