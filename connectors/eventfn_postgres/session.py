@@ -37,12 +37,13 @@ _DEFAULTS = {
 
 class Session:
     """One connection for everything that is asked and answered. It is opened by the first question and, once it is
-    lost, by the next one."""
+    lost, by the next one, until the session is closed."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection | None = None
         self._opening = asyncio.Lock()
+        self._is_over = False
 
     async def rows(self, statement: sql.Composed, values: Mapping[str, Any]) -> list[TupleRow]:
         """What a statement gives back, [] for one that gives nothing. Raises ConnectorError; `psycopg.DataError` and
@@ -69,16 +70,25 @@ class Session:
 
     async def _opened(self) -> Connection:
         async with self._opening:
+            if self._is_over:
+                raise ConnectorError("PostgreSQL: not connected")
             if self._connection is None or self._connection.closed:
-                await self.close()
+                await self._leave()
                 self._connection = await connect(self._dsn)
             return self._connection
 
     def hang_up(self) -> None:
+        """Whoever waits for an answer fails at once."""
+        self._is_over = True
         if self._connection is not None:
             hang_up(self._connection)
 
     async def close(self) -> None:
+        self._is_over = True
+        async with self._opening:
+            await self._leave()
+
+    async def _leave(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()

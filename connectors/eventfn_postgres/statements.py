@@ -33,25 +33,24 @@ WITH hidden AS MATERIALIZED (
     FROM (SELECT *, sum(size) OVER (ORDER BY id) - size AS before FROM oldest) AS weighed
     WHERE before < %(bytes)s
 ), locked AS MATERIALIZED (
-    SELECT one.id
+    SELECT one.id, one.attempts >= %(max_receives)s AS too_often
     FROM {table} AS one JOIN due USING (id)
     WHERE one.dead_reason IS NULL AND one.visible_at <= now()
     ORDER BY one.id
     FOR UPDATE OF one SKIP LOCKED
 ), ours AS MATERIALIZED (
-    SELECT id
+    SELECT id, too_often
     FROM (
-        SELECT due.*, locked.id IS NOT NULL AS held,
+        SELECT due.*, locked.id IS NOT NULL AS held, locked.too_often,
                count(locked.id) OVER (PARTITION BY due.group_id ORDER BY due.id) AS held_so_far
         FROM due LEFT JOIN locked USING (id)
     ) AS looked_at
     WHERE held AND (group_id IS NULL OR held_so_far = place)
 )
 UPDATE {table} AS one
-SET attempts = one.attempts + 1,
-    visible_at = now() + %(lease)s * interval '1 second',
-    dead_reason = CASE WHEN one.attempts >= %(max_receives)s
-                       THEN 'handed out ' || one.attempts || ' times without success' END
+SET attempts = one.attempts + CASE WHEN too_often THEN 0 ELSE 1 END,
+    visible_at = now() + CASE WHEN too_often THEN 0 ELSE %(lease)s END * interval '1 second',
+    dead_reason = CASE WHEN too_often THEN 'handed out ' || one.attempts || ' times without success' END
 FROM ours
 WHERE one.id = ours.id
 RETURNING one.id, one.body, one.attributes, one.group_id, one.attempts,
@@ -59,7 +58,8 @@ RETURNING one.id, one.body, one.attributes, one.group_id, one.attempts,
 """
 
 # A fate is 'done', 'retry' (after so many seconds, or when the lease ends) or 'dead'. `attempts` is the fence: a row
-# that was handed out again since, or is gone, is left as it is.
+# that was handed out again since, or is gone, is left as it is. Nodes are woken where others may go on now: those
+# behind in a group, and what is to be retried.
 SETTLE: Final = """
 WITH told AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[], %(fates)s::text[], %(after)s::float8[],
@@ -75,7 +75,8 @@ WITH told AS (
     WHERE one.id = told.id AND one.attempts = told.attempt AND one.dead_reason IS NULL AND told.fate <> 'done'
     RETURNING one.id
 )
-SELECT id FROM gone UNION ALL SELECT id FROM kept
+SELECT id, CASE WHEN %(wake)s THEN pg_notify(%(channel)s, '') END
+FROM (SELECT id FROM gone UNION ALL SELECT id FROM kept) AS settled
 """
 
 EXTEND: Final = """

@@ -35,8 +35,10 @@ class PostgresTrigger:
         self._settings = settings
         self._clock = context.clock
         self._log = context.log
+        self._dsn = shared.dsn
         self._session = Session(shared.dsn)
         self._listening = Listening(shared.dsn)
+        self._channel = ""
         self._claiming: asyncio.Task[list[shape.Row]] | None = None
         self._claimed: deque[shape.Row] = deque()  # and not handed over: a read was cancelled while they came
 
@@ -48,6 +50,8 @@ class PostgresTrigger:
 
     async def connect(self) -> None:
         table = self._settings.table
+        await self._session.close()
+        self._session = Session(self._dsn)
         oid, notifies = await self._look_up()
         if oid is None and self._settings.create_table:
             await self._session.create(create_statements(table), self._exists)
@@ -63,7 +67,8 @@ class PostgresTrigger:
                 f"`python -m eventfn_postgres {table}` prints"
             )
         # By the table's number: the channel is the same whichever way the table is named.
-        await self._listening.open(f"eventfn_{oid}", self._session)
+        self._channel = f"eventfn_{oid}"
+        await self._listening.open(self._channel, self._session)
 
     async def _look_up(self) -> tuple[int | None, bool]:
         name = statements.identifier(self._settings.table).as_string()
@@ -82,17 +87,22 @@ class PostgresTrigger:
             self._listening.heard.clear()  # before looking: what is inserted meanwhile is heard
             if rows := await self._next(limit):
                 return Batch(tuple(self._record(row) for row in rows))
-            await self._until_something_changes()
+            if self._listening.lost is None:
+                await self._until_something_changes()
 
     async def _next(self, limit: int) -> list[shape.Row]:
         if not self._claimed:
             if self._claiming is None:
                 self._claiming = asyncio.create_task(self._claim(limit))
-            # A cancelled read leaves the claim alone, and the next one gets what it brings.
-            await asyncio.wait({self._claiming})
-            claiming, self._claiming = self._claiming, None
-            self._claimed.extend(claiming.result())
+            await self._until_claimed(self._claiming)
         return [self._claimed.popleft() for _ in range(min(limit, len(self._claimed)))]
+
+    async def _until_claimed(self, claiming: asyncio.Task[list[shape.Row]]) -> None:
+        """A cancelled read leaves the claim alone: the next one gets what it brings, or it is given back."""
+        await asyncio.wait({claiming})
+        if self._claiming is claiming:  # a close may have waited for the same
+            self._claiming = None
+            self._claimed.extend(claiming.result())
 
     async def _claim(self, limit: int) -> list[shape.Row]:
         values = {
@@ -142,14 +152,17 @@ class PostgresTrigger:
                 case Retry(after):
                     fates.append(("retry", after, None))
                 case Reject(reason):
-                    fates.append(("dead", None, reason.replace("\0", "")))  # a character that no text there can have
+                    # Visible, should somebody take its reason away; and no text there can have a NUL.
+                    fates.append(("dead", 0, reason.replace("\0", "")))
         rows = _rows_of(batch)
         told = _fences(rows) | {
             "fates": [fate for fate, _, _ in fates],
             "after": [after for _, after, _ in fates],
             "reasons": [reason for _, _, reason in fates],
+            "wake": any(row.group_id is not None for row in rows) or any(after is not None for _, after, _ in fates),
+            "channel": self._channel,
         }
-        kept = {message for (message,) in await self._ask(statements.SETTLE, told)}
+        kept = {message for message, _ in await self._ask(statements.SETTLE, told)}
         late = [str(row.id) for row in rows if row.id not in kept]
         if late:
             self._log.warning(
@@ -187,9 +200,7 @@ class PostgresTrigger:
 
     async def _give_back(self) -> None:
         if self._claiming is not None:
-            await asyncio.wait({self._claiming})
-            claiming, self._claiming = self._claiming, None
-            self._claimed.extend(claiming.result())
+            await self._until_claimed(self._claiming)
         rows, self._claimed = list(self._claimed), deque()
         if rows:
             await self._ask(statements.UNCLAIM, _fences(rows))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
 import psycopg
 import pytest
+import pytest_asyncio
 
 from eventfn.event import Record
 from eventfn.testing import DestinationSuite, TriggerSuite
@@ -28,13 +30,17 @@ class TestPostgresTrigger(TriggerSuite):
     table: str
     down = False
 
-    @pytest.fixture(autouse=True)
-    def _table(self, server: Postgres) -> Any:
+    writer: psycopg.AsyncConnection[Any] | None = None
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _table(self, server: Postgres) -> AsyncIterator[None]:
         self.server = server
         self.table = f"outbox_{next(_numbers)}"
         yield
         if self.down:
             server.start()
+        if self.writer is not None:
+            await self.writer.close()
 
     def settings(self) -> OutboxSettings:
         # What is not settled comes again after a real second: it is the server's clock that counts.
@@ -44,11 +50,10 @@ class TestPostgresTrigger(TriggerSuite):
         return DatabaseSettings(dsn=self.server.dsn())
 
     async def put(self, number: int) -> None:
-        async with await psycopg.AsyncConnection.connect(self.server.dsn()) as writer:
-            await writer.execute(
-                f"INSERT INTO {self.table} (body, group_id) VALUES (%s, 'one')",
-                [f'{{"number": {number}}}'],
-            )
+        if self.writer is None:
+            self.writer = await psycopg.AsyncConnection.connect(self.server.dsn(), autocommit=True)
+        body = f'{{"number": {number}}}'
+        await self.writer.execute(f"INSERT INTO {self.table} (body, group_id) VALUES (%s, 'one')", [body])
 
     def number(self, record: Record) -> int:
         number: int = msgspec.json.decode(msgspec.json.decode(record.payload)["body"])["number"]
@@ -56,6 +61,9 @@ class TestPostgresTrigger(TriggerSuite):
 
     async def refuse(self) -> None:
         self.down = True
+        if self.writer is not None:
+            await self.writer.close()
+            self.writer = None
         self.server.stop()
 
     async def accept(self) -> None:
@@ -73,7 +81,7 @@ class TestPostgresDestination(DestinationSuite):
     down = False
 
     @pytest.fixture(autouse=True)
-    def _table(self, server: Postgres) -> Any:
+    def _table(self, server: Postgres) -> Iterator[None]:
         self.server = server
         self.target = f"records_{next(_numbers)}"
         yield
