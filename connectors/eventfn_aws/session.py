@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -21,6 +22,7 @@ _sessions: Any = importlib.import_module("aiobotocore.session")
 
 _CONNECT_TIMEOUT = 5  # seconds
 _READ_TIMEOUT = 40  # a long poll takes 20
+_LARGE_BODY = 512 * 1024
 _CREDENTIAL_TROUBLE = (
     _errors.ConfigNotFound,
     _errors.CredentialRetrievalError,
@@ -105,6 +107,7 @@ class Connection:
                 aws_session_token=settings.session_token,
                 config=_client_config(settings),
             ).__aenter__()
+            client.meta.events.register("before-send", _send_large_bodies_in_pieces)
         except (_errors.BotoCoreError, ValueError) as error:
             raise ConnectorError(f"no client for {service}: {error}") from error
         return cls(client, credentials)
@@ -159,6 +162,12 @@ def _warm_up(service: str) -> None:
         _loader.load_data_with_path(name)
     for kind in ("service-2", "endpoint-rule-set-1"):
         _loader.load_service_model(service, kind)
+
+
+def _send_large_bodies_in_pieces(request: Any, **more: Any) -> None:
+    """The HTTP library hands a body of bytes to the socket at once, and warns of the time which that takes."""
+    if isinstance(request.body, bytes | bytearray) and len(request.body) > _LARGE_BODY:
+        request.body = io.BytesIO(request.body)
 
 
 def _client_config(settings: AwsSettings) -> Any:
