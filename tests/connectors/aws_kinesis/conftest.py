@@ -68,6 +68,12 @@ class Peer:
 
         await until(active, f"{stream} is active")
 
+    async def until_gone(self, stream: str) -> None:
+        async def gone() -> bool:
+            return stream not in (await self.client.call("list_streams"))["StreamNames"]
+
+        await until(gone, f"{stream} is gone")
+
     async def put(self, stream: str, key: str, data: bytes) -> str:
         answer = await self.client.call("put_record", StreamName=stream, PartitionKey=key, Data=data)
         sequence_number: str = answer["SequenceNumber"]
