@@ -92,7 +92,9 @@ class Intake:
         self._log = log
         self._jitter = jitter
         self._source = Source(trigger, clock, log, jitter)
-        self._criteria = compile_criteria(settings.filter_criteria, getattr(trigger, "data_key", None))
+        self._criteria = compile_criteria(
+            settings.filter_criteria, getattr(trigger, "data_key", None), getattr(trigger, "filtering", None)
+        )
         self._report_failures = settings.report_batch_item_failures
         self._concurrency = settings.maximum_concurrency or DEFAULT_CONCURRENCY
         window = float(settings.maximum_batching_window)
