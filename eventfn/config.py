@@ -104,9 +104,8 @@ class _Loading:
             admin=admin or Admin(),
             aws=aws or Aws(),
         )
-        checks = Checks(project, self._plugins, self._reader, self._tables)
-        checks.run()
-        TriggerChecks(project, self._plugins, self._reader, self._trigger_paths, checks.destination).run()
+        Checks(project, self._plugins, self._reader, self._tables).run()
+        TriggerChecks(project, self._plugins, self._reader, self._trigger_paths).run()
         if read_handlers:
             check_handlers(project, self._reader)
         if self._reader.findings:

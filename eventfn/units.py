@@ -1,14 +1,14 @@
 """Friendly values in settings: "6h", "512 MB", a date. Numbers mean Lambda's units: seconds and megabytes.
 
 PURE. What belongs here: the types that a Settings struct of the core or of a connector is annotated with, and how
-their text is read. `Annotated[Duration, Between(1, 900)]` adds bounds.
+their text is read. `Annotated[Duration, Between(1, 900)]` adds bounds; a `DestinationUri` is text that names a sink.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -97,3 +97,10 @@ class Between(msgspec.Struct, frozen=True):
 
     low: float
     high: float
+
+
+class NamesDestination(msgspec.Struct, frozen=True):
+    """Says of a text that it is the URI of a destination: the host checks it when the declaration is loaded."""
+
+
+DestinationUri = Annotated[str, NamesDestination()]  # "queue:orders", "fn:NAME", "https://..."

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Any
 
 import msgspec
 
 from eventfn import schedules
 from eventfn.patterns import compile_pattern
+from eventfn.units import DestinationUri
 from eventfn_bus import inputs
 from eventfn_bus.events import DEFAULT_BUS, bus_name_mistake, rule_name_mistake
 from eventfn_bus.inputs import Input
 
-_URI = re.compile(r"[a-z][a-z0-9+.-]*:.+")
 _LISTEN = 'an address of this machine and a port, such as "127.0.0.1:4010" or "[::1]:4010" (port 0 is any free)'
 
 
@@ -68,12 +67,7 @@ class BusSettings(TargetInput, frozen=True, kw_only=True):
 class TargetSettings(TargetInput, frozen=True, kw_only=True):
     """One of the targets of [bus.rules.NAME]."""
 
-    uri: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not _URI.fullmatch(self.uri):
-            raise ValueError(f'uri: expected a destination such as "queue:orders" or "fn:NAME", got "{self.uri}"')
+    uri: DestinationUri
 
 
 class RuleSettings(msgspec.Struct, frozen=True, kw_only=True):

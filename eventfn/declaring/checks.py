@@ -75,9 +75,8 @@ class Checks:
             for place, message in file_system_checks.mistakes(function, self._project, path):
                 self._find(place, message)
             self._concurrency(function, path)
-            for key in ("on_success", "on_failure", "dead_letter_queue"):
-                if (uri := getattr(function, key)) is not None:
-                    self.destination(uri, (*path, key))
+        for path, uri in tuple(self._reader.destinations):  # a sink may have defaults to read
+            self._destination(uri, path)
         self._reserved_concurrency()
 
     def _find(self, path: KeyPath, message: str, hint: str | None = None) -> None:
@@ -214,8 +213,7 @@ class Checks:
 
     # --- destinations ---
 
-    def destination(self, uri: str, path: KeyPath) -> None:
-        """A URI that stands at this key."""
+    def _destination(self, uri: str, path: KeyPath) -> None:
         scheme, colon, target = uri.partition(":")
         if not colon:
             self._find(path, f'expected a destination such as "queue:{uri}" or "fn:NAME", got {shown(uri)}')

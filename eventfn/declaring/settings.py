@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, TypeGuard, TypeVar, Union, ge
 
 import msgspec
 
-from eventfn.units import Between, Bytes, Duration, Instant, Megabytes
+from eventfn.units import Between, Bytes, Duration, Instant, Megabytes, NamesDestination
 
 KeyPath = tuple[str | int, ...]
 StructType = TypeVar("StructType", bound=msgspec.Struct)
@@ -87,10 +87,12 @@ def shown(raw: Any) -> str:
 
 
 class SettingsReader:
-    """Reads tables into Structs and keeps every mistake in `findings`."""
+    """Reads tables into Structs and keeps every mistake in `findings`. `destinations` are the URIs among what it read:
+    whether there is such a destination is for others to say."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.findings: list[Finding] = []
+        self.destinations: list[tuple[KeyPath, str]] = []
         self._environ = environ
 
     def struct(
@@ -169,6 +171,8 @@ class SettingsReader:
         if value is INVALID or value is None:
             return value
         for note in notes:
+            if isinstance(note, NamesDestination):
+                self.destinations.append((path, value))
             if isinstance(note, Between) and not note.low <= value <= note.high:
                 low, high = _in_unit(base, note.low), _in_unit(base, note.high)
                 self.find(path, f"expected {low} to {high}, got {shown(raw)}")
@@ -192,6 +196,7 @@ class SettingsReader:
             attempt = SettingsReader(self._environ)
             value = attempt.value(kind, raw, path)
             if not attempt.findings:
+                self.destinations += attempt.destinations
                 return value
             if all(finding.path != path for finding in attempt.findings):
                 self.findings += attempt.findings  # of the right kind, and wrong inside

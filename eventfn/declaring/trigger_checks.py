@@ -7,7 +7,7 @@ learned.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from eventfn.clock import SystemClock
@@ -24,17 +24,11 @@ _BATCH_LIMIT_WITHOUT_WINDOW = 10
 
 
 class TriggerChecks:
-    """`paths` says where each trigger is declared, by its source; `destination` checks the URI of one."""
+    """`paths` says where each trigger is declared, by its source."""
 
     def __init__(
-        self,
-        project: Project,
-        plugins: Plugins,
-        reader: SettingsReader,
-        paths: Mapping[str, KeyPath],
-        destination: Callable[[str, KeyPath], None],
+        self, project: Project, plugins: Plugins, reader: SettingsReader, paths: Mapping[str, KeyPath]
     ) -> None:
-        self._destination = destination
         self._project = project
         self._plugins = plugins
         self._reader = reader
@@ -100,8 +94,6 @@ class TriggerChecks:
             self._find(binding, "tumbling_window", "this trigger has none: its server keeps positions, but no state")
         elif intake.tumbling_window and intake.parallelization_factor > 1:
             self._find(binding, "tumbling_window", "needs parallelization_factor = 1: a window has one state")
-        if intake.on_failure is not None:
-            self._destination(intake.on_failure, (*self._paths[binding.source], "on_failure"))
 
     def _listener(self, name: str, bound: list[TriggerBinding]) -> None:
         """A connector that listens sees all its triggers at once: what clashes is a matter of all of them."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from eventfn.units import Between, Duration, Instant, Megabytes
+from eventfn.units import Between, DestinationUri, Duration, Instant, Megabytes
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Intake(msgspec.Struct, frozen=True, kw_only=True):
     maximum_retry_attempts: Annotated[int, Between(-1, 10_000)] = -1  # -1: until the record leaves the stream
     maximum_record_age: Annotated[Duration, Between(60, 604_800)] | None = None  # None: never too old
     tumbling_window: Annotated[Duration, Between(0, 900)] = Duration(0)  # 0: none
-    on_failure: str | None = None  # destination URI of the batches that are given up; None: the dead letters
+    on_failure: DestinationUri | None = None  # of the batches that are given up; None: the dead letters
 
 
 # The keys of Intake by what they are of; `enabled` and `filter_criteria` are everybody's.
@@ -97,9 +97,9 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     maximum_retry_attempts: Annotated[int, Between(0, 100)] = 2
     maximum_event_age: Annotated[Duration, Between(1, 1_209_600)] = Duration(21_600)
     retry_delays: tuple[Duration, ...] = (Duration(60), Duration(120))  # before retry 1, 2 ...; the last one repeats
-    on_success: str | None = None  # destination URIs
-    on_failure: str | None = None
-    dead_letter_queue: str | None = None
+    on_success: DestinationUri | None = None
+    on_failure: DestinationUri | None = None
+    dead_letter_queue: DestinationUri | None = None
     triggers: tuple[TriggerBinding, ...] = ()
     where: Where = Where("")
 

@@ -138,8 +138,8 @@ async def test_a_bus_without_an_address_and_without_functions(tmp_path: Path) ->
 def test_check_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
     declaration = """
         [bus.rules.all]
-        event_pattern = { source = "lambda" }
-        targets = [{ uri = "queue:all", input = 1, input_path = "$" }]
+        event_pattern = { source = ["lambda"] }
+        targets = [{ uri = "queue:all" }, { uri = "qeue:all" }, { uri = "fn:g" }, { uri = "bus:a b" }, { uri = "all" }]
 
         [functions.f]
         handler = "work.f"
@@ -158,7 +158,11 @@ def test_check_names_what_is_wrong_with_rules(tmp_path: Path) -> None:
     found = command("check", str(folder))
     assert found.returncode == 1
     text = found.stdout + found.stderr
-    assert "bus.rules.all.targets[0]: expected one of input, input_path and input_transformer" in text
+    assert "bus.rules.all.targets[1].uri: no destination is called 'qeue'" in text
+    assert "bus.rules.all.targets[2].uri: no function is called 'g'" in text
+    assert "bus.rules.all.targets[3].uri: expected the name of a bus" in text
+    assert 'bus.rules.all.targets[4].uri: expected a destination such as "queue:all"' in text
+    assert "functions.f.triggers[1].rule: bus default has a rule called a already" in text
 
 
 async def test_kill_9_in_the_middle_of_routing_loses_nothing(tmp_path: Path) -> None:
