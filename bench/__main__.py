@@ -14,6 +14,7 @@ from bench import (
     cold_start,
     conditions,
     durable,
+    handover,
     heavy_imports,
     idle_memory,
     many_functions,
@@ -36,11 +37,12 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "many_functions": many_functions.measure,
     "durable": durable.measure,
     "queue": queue.measure,
+    "handover": handover.measure,
     "overload": overload.measure,
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
 }
-_WITHOUT_WRK = {"cold_start", "heavy_imports", "queue", "start_up"}
+_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "queue", "start_up"}
 
 
 def main(arguments: list[str]) -> int:

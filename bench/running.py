@@ -58,6 +58,11 @@ class Node:
         async with self._session.get(f"{self._admin}/status") as answer:
             return msgspec.json.decode(await answer.read(), type=Status)
 
+    async def send(self, queue: str, body: str) -> None:
+        """One message to a named queue; it is on disk when this returns."""
+        async with self._session.post(f"{self._admin}/queues/{queue}/messages", json={"body": body}) as answer:
+            answer.raise_for_status()
+
     async def function(self, name: str) -> FunctionStatus:
         return next(function for function in (await self.status()).functions if function.name == name)
 
