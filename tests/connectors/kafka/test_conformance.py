@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar
 
 import msgspec
+import pytest
 import pytest_asyncio
 
 from eventfn.event import Record
@@ -76,7 +77,8 @@ class TestKafkaDestination(DestinationSuite):
     nonsense = ("", "..", "two words", "a/b/c", "nowhere/topic", "x" * 250)
 
     @pytest_asyncio.fixture(autouse=True)
-    async def _topic(self, host: None, peer: Peer, proxy: Proxy) -> None:
+    async def _topic(self, host: None, peer: Peer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("eventfn_kafka.destination.REQUEST", 3.0)  # as long as a write tries while brokers are away
         self.peer = peer
         self.proxy = proxy
         self.target = await peer.create(configs={"max.message.bytes": "2000000"})
