@@ -18,6 +18,7 @@ from bench import (
     heavy_imports,
     idle_memory,
     many_functions,
+    mappings,
     overload,
     payload,
     queue,
@@ -38,11 +39,12 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "durable": durable.measure,
     "queue": queue.measure,
     "handover": handover.measure,
+    "mappings": mappings.measure,
     "overload": overload.measure,
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
 }
-_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "queue", "start_up"}
+_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "mappings", "queue", "start_up"}
 
 
 def main(arguments: list[str]) -> int:
