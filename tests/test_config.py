@@ -14,7 +14,7 @@ from eventfn.config import load
 from eventfn.errors import ConfigError
 from eventfn.functions.model import Admin, Aws, FileSystem, Function, Limits, Project, Queue, Workers
 from eventfn.plugins import Plugins
-from eventfn.trigger import ListenContext, Traits
+from eventfn.trigger import Filtering, ListenContext, Traits
 from eventfn.units import Between, Duration, Instant, Megabytes
 
 
@@ -64,6 +64,9 @@ class FakeStream(Pulled):
 
 class FakeListed(FakeStream):
     """Shards that the host assigns."""
+
+    data_key = "data"
+    filtering = Filtering(root="inner", base64_keys=("data",))
 
     async def shards(self) -> None: ...
 
@@ -518,6 +521,13 @@ def test_the_same_trigger_twice(write: Write) -> None:
             [
                 "eventfn.toml:6: functions.a.triggers[0].filter_criteria[1]: is not a filter pattern: "
                 '"k" must be an object or an array'
+            ],
+        ),
+        (
+            handler('[[functions.a.triggers]]\ntype = "listed"\nfilter_criteria = [{ data = ["text"] }]'),
+            [
+                "eventfn.toml:5: functions.a.triggers[0].filter_criteria[0]: is not a filter pattern: "
+                '"data" must be an object: the data of this source is filtered as JSON only'
             ],
         ),
         (

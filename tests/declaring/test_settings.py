@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfn.declaring.settings import INVALID, SettingsReader, dotted
-from eventfn.units import Between, Bytes, Duration, Megabytes
+from eventfn.units import Between, Bytes, DestinationUri, Duration, Megabytes
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +188,26 @@ def test_a_wrong_value_leaves_the_default_so_that_other_checks_go_on() -> None:
     settings, problems = read({"path": "x", "wait": "soon", "on": True})
     assert len(problems) == 1
     assert settings == Settings(path="x", on=True)
+
+
+def test_uris_of_destinations_are_kept_wherever_they_stand() -> None:
+    class Target(msgspec.Struct, frozen=True):
+        uri: DestinationUri
+
+    class Rules(msgspec.Struct, frozen=True):
+        rules: dict[str, list[Target]] = {}
+        either: DestinationUri | list[DestinationUri] = ""
+        last: DestinationUri | None = None
+
+    reader = SettingsReader({"TO": "here"})
+    table = {"rules": {"a": [{"uri": "queue:a"}, {"uri": 5}]}, "either": ["queue:b"], "last": "queue:${TO}"}
+    reader.struct(Rules, table, ("bus",))
+    assert [(dotted(path), uri) for path, uri in reader.destinations] == [
+        ("bus.rules.a[0].uri", "queue:a"),
+        ("bus.either[0]", "queue:b"),
+        ("bus.last", "queue:here"),
+    ]
+    assert [dotted(finding.path) for finding in reader.findings] == ["bus.rules.a[1].uri"]
 
 
 def test_given_fields_are_no_keys_and_keys_elsewhere_are_known() -> None:
