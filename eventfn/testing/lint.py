@@ -39,6 +39,24 @@ def check_keys(settings: type[msgspec.Struct]) -> None:
         assert re.fullmatch("[a-z][a-z0-9_]*", field.encode_name), f"{field.encode_name}: expected a key in snake_case"
 
 
+def is_secret(key: str) -> bool:
+    """Whether a key of this name holds what nobody else may see."""
+    return re.search("password|passphrase|secret|token|private_key|credential", key) is not None
+
+
+def check_readme(connector: type, settings: type[msgspec.Struct]) -> None:
+    """AssertionError unless the README names all keys, each `as code`."""
+    readme = _readme(package_folder(connector))
+    text = readme.read_text()
+    # In a table with others: `a`, `b`; with its value: `a = true`.
+    missing = [
+        field.encode_name
+        for field in msgspec.structs.fields(settings)
+        if not re.search(rf"`{re.escape(field.encode_name)}\b", text)
+    ]
+    assert not missing, f"{readme} does not say what `{'`, `'.join(missing)}` is"
+
+
 def package_folder(connector: type) -> Path:
     """The folder of the package that the class comes from: where README.md and sample.toml stand. Of a package for
     several connectors, the one below it that has a sample of its own."""
@@ -56,10 +74,15 @@ def check_sample(connector: type) -> dict[str, Any]:
     """The sample.toml beside the package, which its README shows word for word. AssertionError when it does not."""
     folder = package_folder(connector)
     text = (folder / "sample.toml").read_text()
-    readme = next((path for path in (folder / "README.md", *_readmes_above(folder)) if path.is_file()), None)
-    assert readme is not None, f"there is no README.md beside {folder}"
+    readme = _readme(folder)
     assert text.strip() in readme.read_text(), f"{readme} does not show sample.toml as it is"
     return tomllib.loads(text)
+
+
+def _readme(folder: Path) -> Path:
+    readme = next((path for path in (folder / "README.md", *_readmes_above(folder)) if path.is_file()), None)
+    assert readme is not None, f"there is no README.md beside {folder}"
+    return readme
 
 
 def _readmes_above(folder: Path) -> Iterator[Path]:

@@ -7,10 +7,11 @@ import asyncio
 import functools
 import inspect
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -34,6 +35,8 @@ class SourceSuite:
     variables: ClassVar[Mapping[str, str]] = {}  # of the environment, where sample.toml says "${NAME}"
     patience: ClassVar[float] = 10.0  # real seconds after which a read that should give something has failed
     verbs: ClassVar[tuple[str, ...]]  # the methods of its contract
+    nonsense: ClassVar[Sequence[Mapping[str, Any]]] = ()  # tables of eventfn.toml that it must refuse
+    outside: ClassVar[bool] = False  # another process can read the source too: one that does is killed
 
     folder: Path  # the project's folder, new for every test
     clock: FakeClock
@@ -55,6 +58,10 @@ class SourceSuite:
 
     async def accept(self) -> None:
         """Brings the source up again."""
+
+    async def elsewhere(self) -> Any:
+        """Settings for another source of the same kind, which `put` does not fill."""
+        pytest.skip("no second source: override elsewhere()")
 
     async def pass_time(self) -> None:
         """Called every few milliseconds while something is waited for: one second passes on the fake clock."""
@@ -126,6 +133,26 @@ class SourceSuite:
         if self.trigger.Shared is not None:
             lint.check_keys(self.trigger.Shared)
             assert isinstance(self.shared(), self.trigger.Shared)
+
+    async def test_it_refuses_nonsense(self) -> None:
+        if not self.nonsense:
+            pytest.skip("no nonsense is named")
+        for table in self.nonsense:
+            with pytest.raises(AssertionError):
+                lint.load_settings(self.trigger.Settings, table, self.variables)
+
+    async def test_it_keeps_secrets_out_of_what_status_shows(self) -> None:
+        # `status` shows the settings of a trigger as they are; those of [NAME], its Shared, it does not.
+        shown = [field.encode_name for field in msgspec.structs.fields(self.trigger.Settings)]
+        secrets = [name for name in shown if lint.is_secret(name)]
+        assert not secrets, f"put {', '.join(secrets)} into Shared: the settings of a trigger are shown"
+
+    async def test_its_readme_names_every_key(self) -> None:
+        if not self.has_sample:
+            pytest.skip("it is no package of its own")
+        for settings in (self.trigger.Settings, self.trigger.Shared):
+            if settings is not None:
+                lint.check_readme(self.trigger, settings)
 
     async def test_its_sample_loads(self) -> None:
         if not self.has_sample:

@@ -26,19 +26,24 @@ import functools
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import ClassVar, Literal, cast
 
 import msgspec
 import pytest
 import pytest_asyncio
 
+from eventfn.bus.shard import SMALLEST_BUFFER
+from eventfn.bus.stream import HostAssignments
+from eventfn.engine.contract import Engine
+from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
 from eventfn.testing.contexts import trigger_context
+from eventfn.testing.hosted import BATCH_SIZE, Handle, Stuck, Unsteady, WatchedStream, hosted_stream
 from eventfn.testing.sources import SourceSuite
 from eventfn.testing.stream_host import StreamHost
-from eventfn.trigger import Describes, Encodes, Filtering, Lists, Pending, Start, Stream, TriggerContext
+from eventfn.trigger import Assignments, Describes, Encodes, Filtering, Lists, Pending, Start, Stream, TriggerContext
 
 TRIM_HORIZON = Start("TRIM_HORIZON")
 LATEST = Start("LATEST")
@@ -68,7 +73,7 @@ class StreamSuite(SourceSuite):
         shards have no end."""
         pytest.skip("the shards of this source have no end")
 
-    def make_stream_context(self, host: StreamHost) -> TriggerContext:
+    def make_stream_context(self, host: Assignments) -> TriggerContext:
         return trigger_context(self.folder, clock=self.clock, positions=self.positions, assignments=host)
 
     # --- the host, played by the suite -------------------------------------------------------------------------------
@@ -510,6 +515,58 @@ class StreamSuite(SourceSuite):
         again = await self.opened()
         await self.nothing_more(again, 2)
         assert shard in again.finished
+
+    # --- under the host that a node has ------------------------------------------------------------------------------
+
+    async def test_all_is_handled_although_the_function_fails_with_one_in_ten(self) -> None:
+        engine = MemoryEngine()
+        await engine.open(self.clock.now_ms())
+        keys = ("one", "two", "three")
+        events = 60
+        function = Unsteady()
+        async with self._node(engine, function):
+            for number in range(events):
+                await self.put(number, keys[number % 3])
+            await self.until(lambda: len(function.handled) == events, "not everything was handled")
+        assert function.failures == events // 10
+        numbers = [self.number(record) for record in function.handled.values()]
+        for place in range(3):
+            assert [n for n in numbers if n % 3 == place] == list(range(place, events, 3)), "the order of a key is lost"
+        after_the_restart = Unsteady()
+        async with self._node(engine, after_the_restart):
+            await self.put(events, keys[0])
+            await self.until(lambda: after_the_restart.handled, "what came after the restart was not handled")
+        again = [self.number(record) for record in after_the_restart.handled.values()]
+        assert again == [events], "what was done is kept at a drain, and comes no more"
+        await engine.close()
+
+    async def test_a_slow_function_holds_back_the_reading(self) -> None:
+        engine = MemoryEngine()
+        await engine.open(self.clock.now_ms())
+        function = Stuck()
+        async with self._node(engine, function) as watched:
+            for number in range(self.flood):
+                await self.put(number, "one")
+            await self.until(lambda: watched.read, "nothing was read")
+            steady, read = 0, 0
+            while steady < 20:
+                steady, read = (steady + 1 if read == watched.read else 0), watched.read
+                await asyncio.sleep(0.005)
+                await self.pass_time()
+            bound = SMALLEST_BUFFER + 2 * BATCH_SIZE  # what waits, what runs, and what was read while it was taken
+            assert read <= bound, f"{read} records are in hand for one batch that is being handled"
+            function.let_go.set()
+            await self.until(lambda: len(function.handled) == self.flood, "not everything was handled")
+        await engine.close()
+
+    @contextlib.asynccontextmanager
+    async def _node(self, engine: Engine, function: Handle) -> AsyncGenerator[WatchedStream]:
+        assignments = HostAssignments()
+        settings = self.settings()
+        stream = WatchedStream(self.trigger(settings, self.shared(), self.make_stream_context(assignments)))
+        async with hosted_stream(stream, assignments, settings, self.name, self.start, engine, function):
+            await self.until(lambda: stream.opened, "no shard was opened")
+            yield stream
 
     async def _group(self) -> tuple[StreamHost, set[str]]:
         host = await self.opened()

@@ -36,6 +36,10 @@ class TestMemoryTrigger(TriggerSuite):
     def settings(self) -> MemoryTrigger.Settings:
         return MemoryTrigger.Settings(name="suite")
 
+    async def elsewhere(self) -> MemoryTrigger.Settings:
+        self.other = MemorySource("other")
+        return MemoryTrigger.Settings(name="other")
+
     async def put(self, number: int) -> None:
         self.source.put({"number": number}, group="one")
 

@@ -10,9 +10,14 @@ from eventfn_files.settings import FilesSettings
 class TestFilesTrigger(TriggerSuite):
     trigger = FilesTrigger
     name = "files"
+    outside = True
+    nonsense = ({}, {"path": "inbox", "events": []}, {"path": "inbox", "events": ["Created"]})
 
     def settings(self) -> FilesSettings:
         return FilesSettings(path="inbox", events=("ObjectCreated:*", "ObjectRemoved:*"))
+
+    async def elsewhere(self) -> FilesSettings:
+        return FilesSettings(path="other")
 
     async def put(self, number: int) -> None:
         inbox = self.folder / "inbox"

@@ -137,6 +137,7 @@ class TestQueueTrigger(TriggerSuite):
     trigger = QueueTrigger
     name = "queue"
     queue = Queue(name="jobs", dead_letter_queue="jobs-dead", max_receive_count=100)
+    nonsense = ({}, {"queue": "two words"}, {"queue": "jobs", "visibility_timeout": "x"})
 
     @pytest_asyncio.fixture(autouse=True)
     async def _queues(self, host: None) -> AsyncIterator[None]:
@@ -149,6 +150,12 @@ class TestQueueTrigger(TriggerSuite):
 
     def settings(self) -> QueueTrigger.Settings:
         return QueueTrigger.Settings(queue="jobs")
+
+    async def elsewhere(self) -> QueueTrigger.Settings:
+        return QueueTrigger.Settings(queue="others")
+
+    async def lapse(self) -> None:
+        await self.clock.advance(31)
 
     async def put(self, number: int) -> None:
         await self.named.queues.send("jobs", [QueueMessage(body=str(number).encode())])
