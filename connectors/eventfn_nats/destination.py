@@ -6,15 +6,14 @@ Idempotent within the duplicate window of the stream that takes the subject (`na
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
-from nats.js.errors import Error as JetStreamError
 
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
 from eventfn.errors import ConnectorError
 from eventfn_nats.publishing import headers_of, publish, size
-from eventfn_nats.server import connected, outside
+from eventfn_nats.server import Connection
 from eventfn_nats.settings import Sink, is_subject
 
 
@@ -30,35 +29,31 @@ class NatsDestination:
         self._subject = target
         self._settings = settings
         self._folder = context.folder
-        self._client: Any = None
+        self._connection: Connection | None = None
 
     async def connect(self) -> None:
         await self.close(0)
-        self._client = await connected(self._settings, self._folder, _nobody_waits)
+        self._connection = Connection(self._settings)
+        await self._connection.open(self._folder)
 
     async def write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
         """One after the other, which keeps their order."""
         return [await self._write(record) for record in records]
 
     async def _write(self, record: OutgoingRecord) -> Delivery:
-        client = self._client
-        if client is None or not client.is_connected:
+        connection = self._connection
+        if connection is None or connection.lost.done():
             raise ConnectorError(f"{self._settings.name}: not connected")
-        needed = size(record.payload, headers_of(record.id, record.attributes))
-        if needed > client.max_payload:
-            return Rejected(f"{needed} bytes are more than the server takes (max_payload {client.max_payload})")
-        with outside(self._settings):
-            try:
-                await publish(client, self._subject, record.id, record.payload, record.attributes)
-            except JetStreamError as error:
-                return RetryAfter(f"{self._subject}: {error}")
+        needed, most = size(record.payload, headers_of(record.id, record.attributes)), connection.client.max_payload
+        if needed > most:
+            return Rejected(f"{needed} bytes are more than the server takes (max_payload {most})")
+        try:
+            await publish(connection, self._subject, record.id, record.payload, record.attributes)
+        except ConnectorError as error:
+            return RetryAfter(f"{self._subject}: {error}")
         return WRITTEN
 
     async def close(self, deadline: float) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-
-async def _nobody_waits() -> None:
-    """The next write finds the connection gone."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -18,8 +18,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from eventfn.errors import ConnectorError
-from eventfn_nats.server import PATIENCE, outside
-from eventfn_nats.settings import Server
+from eventfn_nats.server import PATIENCE, Connection, outside
 
 ACK, NAK, PROGRESS, TERM = b"+ACK", b"-NAK", b"+WPI", b"+TERM"
 
@@ -38,12 +37,12 @@ class _Confirmations(msgspec.Struct):
 class Inbox:
     """Of one connection. `arrived` are messages that nobody has taken from it yet."""
 
-    def __init__(self, client: Any, server: Server, stream: str, consumer: str) -> None:
+    def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
         self.arrived: list[Msg] = []
-        self._client = client
-        self._server = server
+        self._client = connection.client
+        self._server = connection.server
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._subject = client.new_inbox()
+        self._subject: str = self._client.new_inbox()
         self._numbers = itertools.count()
         self._asked: str | None = None  # where the answer to the open request goes
         self._left = 0  # messages of it that have not come
@@ -51,6 +50,7 @@ class Inbox:
         self._changed = asyncio.Event()
         self._confirming: dict[str, _Confirmations] = {}
         self._failure: str | None = None
+        connection.lost.add_done_callback(lambda _: self.fail("the connection is gone"))
 
     async def open(self) -> None:
         with outside(self._server):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from eventfn_nats.server import PATIENCE
+from eventfn_nats.server import PATIENCE, Connection
 
 MESSAGE_ID = "Nats-Msg-Id"  # a stream takes a message with an id that it remembers for a duplicate, and keeps the first
 _HEADER_SPACE = len("NATS/1.0\r\n\r\n")
@@ -22,6 +21,10 @@ def size(payload: bytes, headers: Mapping[str, str]) -> int:
     return len(payload) + lines + _HEADER_SPACE
 
 
-async def publish(client: Any, subject: str, message_id: str, payload: bytes, attributes: Mapping[str, str]) -> None:
-    """Raises the library's errors: no stream takes the subject, or nobody answers."""
-    await client.jetstream().publish(subject, payload, timeout=PATIENCE, headers=headers_of(message_id, attributes))
+async def publish(
+    connection: Connection, subject: str, message_id: str, payload: bytes, attributes: Mapping[str, str]
+) -> None:
+    """Raises ConnectorError: no stream takes the subject, or nobody answers."""
+    jetstream = connection.client.jetstream()
+    headers = headers_of(message_id, attributes)
+    await connection.answer(jetstream.publish(subject, payload, timeout=PATIENCE, headers=headers))

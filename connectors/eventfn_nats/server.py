@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Coroutine, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from eventfn.errors import ConnectorError
 from eventfn_nats.settings import Server
@@ -19,19 +19,81 @@ try:
 except ImportError as error:
     raise ImportError("nats-py is missing: pip install 'eventfn[nats]'") from error
 
+T = TypeVar("T")
+
 PATIENCE = 5.0  # seconds that an answer may take
 _PING_EVERY = 20  # seconds: with two unanswered the connection is given up
 
 
-async def connected(server: Server, folder: str, closed: Callable[[], Awaitable[None]]) -> Any:
-    """`closed` is called when the connection is lost. It does not come back by itself: the host connects again."""
+class _Client(Client):
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """The library tries to send the rest also when the connection is broken, fails, and stops half way: nobody
+        would be told, and its tasks would be left. So there is no rest."""
+        if not self.is_connected:
+            self._pending = []
+            self._pending_data_size = 0
+        await super()._close(status, do_cbs)
 
-    said: list[Exception] = []
 
-    async def note(error: Exception) -> None:
-        """The library raises "no servers" in the end; why there are none it says here."""
-        said[:] = [error]
+class Connection:
+    """It does not come back by itself once it is `lost`: the host connects again."""
 
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.client: Any = _Client()  # the library's types are half known
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self, folder: str) -> None:
+        said: list[Exception] = []
+
+        async def note(error: Exception) -> None:
+            """The library raises "no servers" in the end; why there are none it says here."""
+            said[:] = [error]
+
+        async def closed() -> None:
+            if not self.lost.done():
+                self.lost.set_result(None)
+
+        with outside(self.server):
+            try:
+                async with asyncio.timeout(PATIENCE * len(self.server.servers)):
+                    await self.client.connect(
+                        servers=list(self.server.servers),
+                        allow_reconnect=False,
+                        connect_timeout=int(PATIENCE),
+                        max_reconnect_attempts=1,  # in the library's loop over all servers, which it needs even for one
+                        reconnect_time_wait=0,
+                        ping_interval=_PING_EVERY,
+                        error_cb=note,
+                        closed_cb=closed,
+                        **_who(self.server, folder),
+                    )
+            except NoServersError:
+                raise ConnectorError(f"{self.server.name}: {said[0] if said else 'nobody is there'}") from None
+            except BaseException:
+                await self.close()
+                raise
+
+    async def answer(self, request: Coroutine[Any, Any, T]) -> T:
+        """What the library is told. It would wait until its time is over, also on a connection that is lost."""
+        asking = asyncio.ensure_future(request)
+        try:
+            both: set[asyncio.Future[Any]] = {asking, self.lost}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise ConnectorError(f"{self.server.name}: the connection is gone")
+            with outside(self.server):
+                return asking.result()
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):  # a connection that is broken cannot be closed well
+            await self.client.close()
+
+
+def _who(server: Server, folder: str) -> dict[str, Any]:
     def path(file: str | None) -> str | None:
         return None if file is None else str(Path(folder, file))
 
@@ -42,32 +104,12 @@ async def connected(server: Server, folder: str, closed: Callable[[], Awaitable[
         "user_credentials": path(server.credentials_file),
         "nkeys_seed": path(server.nkey_seed_file),
     }
-    client = Client()
-    with outside(server):
-        if server.tls:
-            context = ssl.create_default_context(cafile=path(server.ca_file))
-            if server.certificate_file is not None:
-                context.load_cert_chain(str(path(server.certificate_file)), path(server.key_file))
-            who["tls"] = context
-        try:
-            async with asyncio.timeout(PATIENCE * len(server.servers)):
-                await client.connect(
-                    servers=list(server.servers),
-                    allow_reconnect=False,
-                    connect_timeout=int(PATIENCE),
-                    max_reconnect_attempts=1,  # in the library's loop over all servers, which it needs even for one
-                    reconnect_time_wait=0,
-                    ping_interval=_PING_EVERY,
-                    error_cb=note,
-                    closed_cb=closed,
-                    **who,
-                )
-        except NoServersError:
-            raise ConnectorError(f"{server.name}: {said[0] if said else 'nobody is there'}") from None
-        except BaseException:
-            await client.close()
-            raise
-    return client
+    if server.tls:
+        context = ssl.create_default_context(cafile=path(server.ca_file))
+        if server.certificate_file is not None:
+            context.load_cert_chain(str(path(server.certificate_file)), path(server.key_file))
+        who["tls"] = context
+    return who
 
 
 @contextlib.contextmanager

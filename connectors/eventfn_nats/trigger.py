@@ -23,7 +23,7 @@ from eventfn.trigger import Done, QueueMessage, Reject, Retry, Settlement, Trait
 from eventfn_nats import shape
 from eventfn_nats.inbox import ACK, NAK, PROGRESS, TERM, Inbox
 from eventfn_nats.publishing import publish
-from eventfn_nats.server import connected, outside
+from eventfn_nats.server import Connection
 from eventfn_nats.settings import Server, Source
 
 BUILT_IN_DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
@@ -48,7 +48,7 @@ class NatsTrigger:
         self._server = shared
         self._context = context
         self._clock = context.clock
-        self._client: Any = None  # the library's types are half known
+        self._connection: Connection | None = None
         self._inbox: Inbox | None = None
         self._open: dict[str, Msg] = {}  # read and not settled, by reply subject
         self._kept: dict[str, float] = {}  # reply subject -> until when it is kept ours, by the monotonic clock
@@ -62,16 +62,12 @@ class NatsTrigger:
 
     async def connect(self) -> None:
         await self._disconnect()
-        self._client = await connected(self._server, self._context.folder, self._lost)
-        with outside(self._server):
-            await self._declare(self._client.jetstream())
-        inbox = Inbox(self._client, self._server, self._settings.stream, self._consumer)
+        connection = self._connection = Connection(self._server)
+        await connection.open(self._context.folder)
+        await connection.answer(self._declare(connection.client.jetstream()))
+        inbox = Inbox(connection, self._settings.stream, self._consumer)
         await inbox.open()
         self._inbox = inbox
-
-    async def _lost(self) -> None:
-        if self._inbox is not None:
-            self._inbox.fail("the connection is gone")
 
     async def _declare(self, jetstream: Any) -> None:
         """The consumer as it stands in eventfn.toml; where it began is never changed."""
@@ -126,10 +122,9 @@ class NatsTrigger:
         if keeping is not None:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-        client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):  # a connection that is broken cannot be closed well
-                await client.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -205,15 +200,16 @@ class NatsTrigger:
             "Eventfn-Sequence": str(told.stream_sequence),
             "Eventfn-Reason": reason[:1024],
         }
-        with outside(self._server):
-            await publish(
-                self._client,
-                str(self._settings.dead_letter_subject),
-                f"{told.stream} {told.stream_sequence} {self._consumer}",
-                message.data,
-                (message.headers or {}) | ours,
-            )
-        await self._connected().tell([(message.reply, TERM)])
+        inbox = self._connected()
+        assert self._connection is not None
+        await publish(
+            self._connection,
+            str(self._settings.dead_letter_subject),
+            f"{told.stream} {told.stream_sequence} {self._consumer}",
+            message.data,
+            (message.headers or {}) | ours,
+        )
+        await inbox.tell([(message.reply, TERM)])
         self._context.log.error(
             "message %d of stream %s is in the dead letters %s: %s",
             told.stream_sequence,
@@ -251,11 +247,10 @@ class NatsTrigger:
                 await self._connected().tell([(reply, PROGRESS) for reply in self._kept])
 
     async def pending(self) -> int:
-        client = self._client
-        if client is None:
-            raise ConnectorError(f"{self._server.name}: not connected")
-        with outside(self._server):
-            info = await client.jetstream().consumer_info(self._settings.stream, self._consumer)
+        self._connected()
+        assert self._connection is not None
+        asking = self._connection.client.jetstream().consumer_info(self._settings.stream, self._consumer)
+        info = await self._connection.answer(asking)
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     def _connected(self) -> Inbox:

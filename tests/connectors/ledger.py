@@ -57,8 +57,9 @@ class Ledger:
             else:
                 return
 
-    def check(self, ids: Sequence[str]) -> None:
-        """Everything that was put in came to an end, and nothing twice."""
+    def check(self, ids: Sequence[str], *, forgetful: bool = False) -> None:
+        """Everything that was put in came to an end, and nothing twice; unless the source forgets what it confirmed."""
         assert sorted(self.handled) == sorted(ids)
         assert set(self.settled) | self.unsure == set(ids)
-        assert set(self.settled.values()) <= {1}, f"done twice: {self.settled.most_common(3)}"
+        if not forgetful:
+            assert set(self.settled.values()) <= {1}, f"done twice: {self.settled.most_common(3)}"
