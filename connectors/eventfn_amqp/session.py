@@ -17,6 +17,8 @@ from eventfn_amqp.connection import OUTSIDE, TIMEOUT, telling
 from eventfn_amqp.deliveries import Outstanding
 from eventfn_amqp.settings import QueueSettings
 
+DELIVERED_BEFORE = "x-delivery-count"  # the header by which a quorum queue says how often a message was handed out
+
 
 class Session:
     def __init__(self, connection: AbstractConnection, settings: QueueSettings, clock: Clock) -> None:
@@ -120,14 +122,11 @@ class Session:
     async def bury(self, message: DeliveredMessage, queue: str, reason: str) -> None:
         """Returns once a copy of the message is in that queue, by the broker's word."""
         properties = message.header.properties
+        headers = {name: value for name, value in (properties.headers or {}).items() if name != DELIVERED_BEFORE}
         copy = spec.Basic.Properties(
             content_type=properties.content_type,
             content_encoding=properties.content_encoding,
-            headers={
-                **(properties.headers or {}),
-                "x-eventfn-queue": self._settings.queue,
-                "x-eventfn-reason": reason,
-            },
+            headers=headers | {"x-eventfn-queue": self._settings.queue, "x-eventfn-reason": reason},
             delivery_mode=2,
             priority=properties.priority,
             correlation_id=properties.correlation_id,
@@ -144,12 +143,12 @@ class Session:
         if not isinstance(answer, spec.Basic.Ack):
             raise ConnectorError(f"queue {queue} did not take it")
 
-    async def close(self) -> None:
+    async def close(self, deadline: float = TIMEOUT) -> None:
         if self._giving_back is not None:
             self._giving_back.cancel()
             await asyncio.gather(self._giving_back, return_exceptions=True)
         with contextlib.suppress(*OUTSIDE):
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(deadline):
                 await self._connection.close()
 
 

@@ -13,12 +13,11 @@ from eventfn.errors import ConnectorError, EngineError, Refused
 from eventfn.event import Batch, Record
 from eventfn.trigger import DONE, Filtering, QueueMessage, Reject, Retry, Settlement, Traits, TriggerContext
 from eventfn_amqp import shape
-from eventfn_amqp.connection import Broker, telling
-from eventfn_amqp.session import Session, tag_of
+from eventfn_amqp.connection import TIMEOUT, Broker, telling
+from eventfn_amqp.session import DELIVERED_BEFORE, Session, tag_of
 from eventfn_amqp.settings import QueueSettings
 
 DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
-_DELIVERED_BEFORE = "x-delivery-count"  # quorum queues count how often a message was handed out
 
 
 class AmqpTrigger:
@@ -56,7 +55,7 @@ class AmqpTrigger:
     def _record(self, message: DeliveredMessage) -> Record:
         properties = message.header.properties
         headers: dict[str, Any] = dict(properties.headers or {})
-        before = headers.get(_DELIVERED_BEFORE, 1 if message.redelivered else 0)
+        before = headers.get(DELIVERED_BEFORE, 1 if message.redelivered else 0)
         sent = properties.timestamp
         return Record(
             # Only its sender can name a message for good; without that it is known by this delivery.
@@ -110,14 +109,14 @@ class AmqpTrigger:
 
     async def close(self, deadline: float) -> None:
         """What was not settled goes back to the queue by itself, and counts as delivered once."""
-        await self._disconnect()
+        await self._disconnect(deadline)
 
     def _connected(self) -> Session:
         if self._session is None:
             raise ConnectorError("not connected")
         return self._session
 
-    async def _disconnect(self) -> None:
+    async def _disconnect(self, deadline: float = TIMEOUT) -> None:
         session, self._session = self._session, None
         if session is not None:
-            await session.close()
+            await session.close(deadline)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -64,24 +65,33 @@ class RabbitMQ:
         self.kill()
 
     def start(self) -> None:
-        """Returns once it takes connections."""
+        """Returns once it takes connections, and its queues are at work."""
         # The port mapper would be started as a daemon, and outlive us: ours is a child in the foreground.
         self._spawn("epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port))
+        said_before = self.log.stat().st_size
         server = self._spawn(str(_SCRIPTS[-1]))
         deadline = time.monotonic() + _UP
-        while not self._answers():
+        while not (self._answers() and self._has_leaders(said_before)):
             if server.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"RabbitMQ did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """kill -9, of its node and all that it started. What it had confirmed is still there after `start`."""
+        """kill -9, of its node and all that it started. What it had confirmed is there after `start`; see
+        `remembers`."""
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self._processes.clear()
+
+    def remembers(self, queue: str) -> bool:
+        """Whether a quorum queue outlives a kill: RabbitMQ writes the names of new ones to disk a little later, and
+        what it had confirmed for one whose name it has lost is out of reach."""
+        names = self.folder.glob("data/*/quorum/*/names.dets")
+        wanted = re.compile(re.escape(f"%2F_{queue}".encode()) + rb"(?![0-9])")
+        return any(wanted.search(each.read_bytes()) for each in names)
 
     def freeze(self) -> None:
         os.killpg(self._processes[-1].pid, signal.SIGSTOP)
@@ -120,6 +130,12 @@ class RabbitMQ:
             )
         self._processes.append(process)
         return process
+
+    def _has_leaders(self, said_before: int) -> bool:
+        # A quorum queue that is asked for something before it has elected its only member may never elect it.
+        said = self.log.read_bytes()[said_before:].decode(errors="replace")
+        queues = re.search(r"ra system 'quorum_queues' running pre init for (\d+) registered", said)
+        return queues is not None and said.count("candidate -> leader") >= int(queues[1])
 
     def _answers(self) -> bool:
         # It listens before it is up; only one that is up answers to the protocol's first bytes.

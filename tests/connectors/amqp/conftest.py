@@ -51,9 +51,9 @@ class Peer:
             self._channel = await self._connection.channel()
         return self._channel
 
-    async def declare(self, queue: str | None = None, **arguments: Any) -> str:
+    async def declare(self, queue: str | None = None, arguments: dict[str, Any] | None = None) -> str:
         name = queue or next(_names)
-        arguments = {"x-queue-type": "quorum"} | arguments
+        arguments = {"x-queue-type": "quorum"} | (arguments or {})
         await (await self.channel()).queue_declare(name, durable=True, arguments=arguments)
         return name
 

@@ -39,12 +39,22 @@ class TestAmqpTrigger(_BehindTheProxy, TriggerSuite):
     trigger = AmqpTrigger
     name = "amqp"
     variables: ClassVar = {"AMQP_URL": "amqp://guest:guest@127.0.0.1/"}
+    outside = True
+    nonsense: ClassVar = (
+        {},
+        {"queue": ""},
+        {"queue": "a", "prefetch": 0},
+        {"queue": "a", "arguments": {"x-max-length": 1}},
+        {"queue": "a", "queue_type": "classic"},
+        {"queue": "a", "declare": True, "queue_type": "stream"},
+        {"queue": "a", "dead_letter_queue": "a"},
+    )
     queue_type = "quorum"
 
     @pytest_asyncio.fixture(autouse=True)
     async def queue(self, host: None, proxy: Proxy, peer: Peer) -> AsyncIterator[None]:
         self.proxy, self.peer = proxy, peer
-        self.queue_name = await peer.declare(**{"x-queue-type": self.queue_type})
+        self.queue_name = await peer.declare(arguments={"x-queue-type": self.queue_type})
         async with memory_queues(self.clock) as self.queues:
             yield
 
@@ -53,6 +63,9 @@ class TestAmqpTrigger(_BehindTheProxy, TriggerSuite):
 
     def settings(self) -> QueueSettings:
         return QueueSettings(queue=self.queue_name)
+
+    async def elsewhere(self) -> QueueSettings:
+        return QueueSettings(queue=await self.peer.declare())
 
     def shared(self) -> Broker:
         return self.broker
