@@ -22,7 +22,9 @@ def lesson(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A copy of the lesson that the test names, so that the checkout stays as it is."""
     copy = tmp_path / "lesson"
     shutil.copytree(
-        EXAMPLES / request.param, copy, ignore=shutil.ignore_patterns(".eventfn", "inbox", "outbox", "seen", "reports")
+        EXAMPLES / request.param,
+        copy,
+        ignore=shutil.ignore_patterns(".eventfn", "inbox", "outbox", "seen", "reports", "invoices"),
     )
     return copy
 
@@ -36,7 +38,10 @@ async def peeked(node: RunningNode, queue: str) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["01_hello", "02_thumbnails", "03_webhooks", "04_report"])
+LESSONS = ["01_hello", "02_thumbnails", "03_webhooks", "04_report", "05_orders"]
+
+
+@pytest.mark.parametrize("name", LESSONS)
 def test_every_lesson_checks_out(name: str) -> None:
     checked = command("check", str(EXAMPLES / name))
 
@@ -153,3 +158,18 @@ async def test_log_lines_are_worked_off_and_reported_by_the_clock(lesson: Path, 
     assert counted()["time"].endswith(":00Z")
     assert sum(counted()["actions"].values()) == len(lines)
     assert counted()["actions"]["status"] == sum(line.split()[2] == "status" for line in lines)
+
+
+@in_lesson("05_orders")
+async def test_orders_reach_whoever_has_a_rule_for_them(lesson: Path, tmp_path: Path) -> None:
+    async with running_node(lesson, tmp_path / "data") as node:
+        for name in ("small", "large"):
+            order = (lesson / f"{name}.json").read_bytes()
+            status, _ = await node.fetch("POST", "/orders", data=order, headers={"content-type": "application/json"})
+            assert status == 202
+        invoices = lesson / "invoices"
+        await until(lambda: len(list(invoices.glob("*.txt"))) == 2, "both orders have an invoice")
+        (review,) = await until(lambda: peeked(node, "review"), "the large one is to be reviewed")
+
+    assert (invoices / "A-1002.txt").read_text().endswith("Total: 1440\n")
+    assert json.loads(review["body"]) == "order A-1002 is worth 1440"
