@@ -81,35 +81,55 @@ def read(payload: bytes) -> dict[str, Any]:
     return value
 
 
+class _Put(msgspec.Struct, frozen=True, rename="pascal"):
+    """What PutEvents would be given. The bus is the one that it is on already."""
+
+    source: str
+    detail_type: str
+    detail: str
+    resources: list[str] = []
+
+
 def event_of(payload: bytes, record_id: str, sent_ms: int, bus: str, home: Home) -> tuple[Event, bytes]:
-    """The event that a message holds, decoded and as JSON: itself, or around a record that somebody left behind. The
-    same record makes the same event. Raises ValueError."""
+    """The event that a message holds, decoded and as JSON: itself, that of an entry of PutEvents, or one around a
+    record that somebody left behind. The same message makes the same event. Raises ValueError."""
     value = read(payload)
     if is_event(value):
         return value, payload
-    event = _around(value, record_id, sent_ms, bus, home)
+    event = _made(value, record_id, sent_ms, bus, home)
     return event, msgspec.json.encode(event)
 
 
-def _around(record: dict[str, Any], record_id: str, sent_ms: int, bus: str, home: Home) -> Event:
-    resources = [home.bus_arn(bus)]
-    context = record.get("requestContext")
-    if _is_table(context) and isinstance(context.get("condition"), str):
-        source = "lambda"
+def _made(value: dict[str, Any], record_id: str, sent_ms: int, bus: str, home: Home) -> Event:
+    detail = value
+    context = value.get("requestContext")
+    if (put := _put(value)) is not None:
+        entry, detail = put
+        source, detail_type, resources = entry.source, entry.detail_type, entry.resources
+    elif _is_table(context) and isinstance(context.get("condition"), str):
         outcome = "Success" if context["condition"] == "Success" else "Failure"
-        detail_type = f"Lambda Function Invocation Result - {outcome}"
-        resources += [str(context.get("functionArn", ""))]
+        source, detail_type = "lambda", f"Lambda Function Invocation Result - {outcome}"
+        resources = [home.bus_arn(bus), str(context.get("functionArn", ""))]
     else:
-        source, detail_type = "eventfn", "Record"
+        source, detail_type, resources = "eventfn", "Record", [home.bus_arn(bus)]
     return envelope(
         event_id=str(uuid.uuid5(uuid.NAMESPACE_URL, f"eventfn:{bus}:{record_id}")),
         detail_type=detail_type,
         source=source,
         time_ms=sent_ms,
         resources=resources,
-        detail=record,
+        detail=detail,
         home=home,
     )
+
+
+def _put(value: dict[str, Any]) -> tuple[_Put, dict[str, Any]] | None:
+    """The entry and its detail, if it is one."""
+    try:
+        entry = msgspec.convert(value, _Put)
+        return entry, read(entry.detail.encode())
+    except ValueError:
+        return None
 
 
 def envelope(

@@ -169,6 +169,13 @@ def test_an_event_is_taken_as_it_is() -> None:
     assert event_of_message(payload, "r-1", 0, "orders", HOME) == (ENVELOPE, payload)
 
 
+def test_an_entry_of_put_events_is_taken_as_one() -> None:
+    event = of(GOOD | {"Resources": ["arn:a"], "EventBusName": "elsewhere"})
+    assert event == ENVELOPE | {"id": event["id"], "resources": ["arn:a"]}
+    broken = GOOD | {"Detail": "no JSON"}
+    assert of(broken)["detail"] == broken
+
+
 def test_any_other_object_is_a_detail() -> None:
     event = of({"free": "form", "id": "x"})
     assert (event["source"], event["detail-type"], event["detail"]) == (
