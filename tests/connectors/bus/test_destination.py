@@ -33,7 +33,7 @@ class TestBusDestination(DestinationSuite):
 
     async def received(self) -> list[Any]:
         await self.clock.advance(3600)  # what was received before is visible again
-        messages = await self.queues.receive("bus.orders", 100)
+        messages = await self.queues.receive("bus.orders", 1000)
         return [msgspec.json.decode(message.body) for message in messages]
 
     async def test_what_can_be_no_event_is_rejected_and_stops_nothing_else(self) -> None:
