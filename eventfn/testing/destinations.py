@@ -12,9 +12,12 @@ class TestMyDestination(DestinationSuite):
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,12 +25,19 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from eventfn.bus import names
+from eventfn.bus.destinations import BATCH, Deliverer
 from eventfn.destination import Delivery, Destination, DestinationContext, OutgoingRecord, Rejected, RetryAfter, Written
+from eventfn.engine.contract import Send
+from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import ConnectorError
+from eventfn.observe.metrics import Metrics
 from eventfn.plugins import Plugins
 from eventfn.testing import lint
 from eventfn.testing.clock import FakeClock
 from eventfn.testing.contexts import destination_context
+from eventfn.testing.hosted import tick
+from eventfn.testing.waiting import eventually
 
 
 class DestinationSuite:
@@ -40,6 +50,9 @@ class DestinationSuite:
     has_sample: ClassVar[bool] = True  # sample.toml and README.md stand beside the package
     variables: ClassVar[Mapping[str, str]] = {}  # of the environment, where sample.toml says "${NAME}"
     largest: ClassVar[int] = 1024 * 1024  # bytes of the biggest payload that it must take
+    too_large: ClassVar[int | None] = None  # bytes of one that can never be written; None: there is no such size
+    elsewhere: str | None = None  # a second good target, of which `received` sees nothing
+    patience: ClassVar[float] = 10.0  # real seconds after which a delivery under the real host has failed
 
     folder: Path  # the project's folder, new for every test
     clock: FakeClock
@@ -114,6 +127,11 @@ class DestinationSuite:
         lint.check_keys(self.destination.Settings)
         assert isinstance(self.settings(), self.destination.Settings)
 
+    async def test_its_readme_names_every_key(self) -> None:
+        if not self.has_sample:
+            pytest.skip("it is no package of its own")
+        lint.check_readme(self.destination, self.destination.Settings)
+
     async def test_its_sample_loads(self) -> None:
         if not self.has_sample:
             pytest.skip("it is no package of its own")
@@ -155,6 +173,21 @@ class DestinationSuite:
         await destination.close(5)
         await destination.close(5)
 
+    async def test_it_can_be_connected_again(self) -> None:
+        destination = await self.opened()
+        await destination.connect()
+        await self.write(destination, self.record(1))
+        assert await self.numbers() == [1]
+
+    async def test_it_closes_in_time_while_the_other_side_is_down(self) -> None:
+        destination = await self.opened()
+        await self.write(destination, self.record(1))
+        await self.refuse()
+        began = time.monotonic()
+        await asyncio.wait_for(destination.close(2), 5)
+        assert time.monotonic() - began < 3, "close(2) took longer than its deadline"
+        await self.accept()
+
     # --- how it writes -----------------------------------------------------------------------------------------------
 
     async def test_a_record_arrives_as_it_is(self) -> None:
@@ -167,6 +200,50 @@ class DestinationSuite:
         await self.write(destination, *(self.record(number) for number in range(20)))
         await self.write(destination, *(self.record(number) for number in range(20, 25)))
         assert await self.numbers() == list(range(25))
+
+    async def test_as_many_as_the_host_gives_at_once_arrive(self) -> None:
+        destination = await self.opened()
+        await self.write(destination, *(self.record(number) for number in range(BATCH)))
+        assert await self.numbers() == list(range(BATCH))
+
+    async def test_what_is_for_one_target_is_not_for_another(self) -> None:
+        if self.elsewhere is None:
+            pytest.skip("no second target: set `elsewhere`")
+        other: Destination = self.destination(self.elsewhere, self.settings(), self.context)
+        self._made.append(other)
+        await other.connect()
+        await self.write(await self.opened(), self.record(1))
+        await self.write(other, self.record(2))
+        assert await self.numbers() == [1]
+
+    async def test_one_that_can_never_be_written_is_rejected_alone(self) -> None:
+        if self.too_large is None:
+            pytest.skip("no payload is too large")
+        hopeless = self.record(2, filling="x" * self.too_large)
+        answers = await (await self.opened()).write([self.record(1), hopeless, self.record(3)])
+        assert answers[0] == answers[2] == Written()
+        assert isinstance(answers[1], Rejected)
+        assert answers[1].reason
+        assert await self.numbers() == [1, 3]
+
+    async def test_a_write_that_was_cancelled_can_be_made_again(self) -> None:
+        destination = await self.opened()
+        records = [self.record(number) for number in range(3)]
+        for turns in range(8):
+            writing = asyncio.ensure_future(destination.write(records))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        try:
+            await self.write(destination, *records)
+        except ConnectorError:  # a cancel in mid-request may cost the connection
+            await destination.connect()
+            await self.write(destination, *records)
+        found = await self.numbers()
+        assert set(found) == {0, 1, 2}
+        if self.destination.idempotent:
+            assert sorted(found) == [0, 1, 2], f"written more than once: {found}"
 
     async def test_nothing_to_write_is_nothing_written(self) -> None:
         assert await (await self.opened()).write([]) == []
@@ -231,6 +308,59 @@ class DestinationSuite:
             await self.accept()
         await self.write(destination, self.record(1))
         assert await self.numbers() == [1]
+
+    # --- under the host that a node has ------------------------------------------------------------------------------
+
+    async def test_the_outbox_is_delivered_through_an_outage(self) -> None:
+        async with self._outbox() as (engine, deliverer):
+            await self._commit(engine, range(20))
+            await self._until_delivered(engine)
+            await self.refuse()
+            await self._commit(engine, range(20, 40))
+            await eventually(lambda: deliverer.errors, self.patience)
+            await self.accept()
+            await self._until_delivered(engine)
+            assert not deliverer.errors
+        found = await self.numbers()
+        assert set(found) == set(range(40)), "something was lost"
+        if self.destination.idempotent:
+            assert len(found) == 40, "something was written twice"
+
+    async def test_the_outbox_is_delivered_in_its_order(self) -> None:
+        async with self._outbox() as (engine, _):
+            await self._commit(engine, range(250))
+            await self._until_delivered(engine)
+        assert await self.numbers() == list(range(250))
+
+    @contextlib.asynccontextmanager
+    async def _outbox(self) -> AsyncGenerator[tuple[MemoryEngine, Deliverer]]:
+        engine, clock = MemoryEngine(), FakeClock()
+        await engine.open(clock.now_ms())
+        deliverer = Deliverer(engine, clock, Metrics(), lambda uri: self.make())
+        tasks = {asyncio.create_task(deliverer.run()), asyncio.create_task(tick(clock))}
+        try:
+            yield engine, deliverer
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await engine.close()
+
+    async def _commit(self, engine: MemoryEngine, numbers: range) -> None:
+        records = [self.record(number) for number in numbers]
+        sends = [Send(self._lane, record.id, record.payload, record.attributes) for record in records]
+        await engine.commit(sends, self.clock.now_ms())
+
+    async def _until_delivered(self, engine: MemoryEngine) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.patience
+        while left := await engine.peek(self._lane, 1):
+            assert loop.time() < deadline, f"{left[0].id} was not delivered within {self.patience:g} s"
+            await asyncio.sleep(0.01)
+
+    @property
+    def _lane(self) -> str:
+        return f"{names.OUTBOX}{self.scheme}:{self.target}"
 
     async def _try(self, destination: Destination, records: list[OutgoingRecord]) -> list[Delivery]:
         try:

@@ -227,7 +227,7 @@ def _host(
 @contextlib.asynccontextmanager
 async def _running(host: Intake | Announcer | StreamIntake, clock: FakeClock) -> AsyncGenerator[None]:
     running = asyncio.create_task(host.run())
-    ticking = asyncio.create_task(_tick(clock))
+    ticking = asyncio.create_task(tick(clock))
     try:
         yield
         await host.drain(5)
@@ -239,7 +239,8 @@ async def _running(host: Intake | Announcer | StreamIntake, clock: FakeClock) ->
         running.result()
 
 
-async def _tick(clock: FakeClock) -> None:
+async def tick(clock: FakeClock) -> None:
+    """A clock that goes two hundred times as fast as the machine's, until cancelled."""
     while True:
         await asyncio.sleep(0.005)
         await clock.advance(1)
