@@ -150,10 +150,11 @@ class PostgresTrigger:
                 case Done():
                     fates.append(("done", None, None))
                 case Retry(after):
-                    fates.append(("retry", after, None))
+                    # A list of numbers must be of one type, and some say 0.
+                    fates.append(("retry", None if after is None else float(after), None))
                 case Reject(reason):
                     # Visible, should somebody take its reason away; and no text there can have a NUL.
-                    fates.append(("dead", 0, reason.replace("\0", "")))
+                    fates.append(("dead", 0.0, reason.replace("\0", "")))
         rows = _rows_of(batch)
         told = _fences(rows) | {
             "fates": [fate for fate, _, _ in fates],

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from psycopg.abc import Query
 
 from eventfn.clock import Clock, SystemClock
 from eventfn.event import Batch
@@ -26,25 +27,33 @@ class Outbox:
         self.server = server
         self.table = f"mine_{next(numbers)}"
         self._folder = folder
-        self._writer: psycopg.AsyncConnection[Any]
+        self._writer: psycopg.AsyncConnection[Any] | None = None
         self._made: list[PostgresTrigger] = []
 
     async def __aenter__(self) -> Outbox:
         await self.write_again()
-        await self._writer.execute(create_statements(self.table))
+        await self.create(create_statements(self.table))
         return self
 
     async def __aexit__(self, *failure: object) -> None:
         for trigger in self._made:
             await trigger.close(5)
-        await self._writer.close()
+        if self._writer is not None:
+            await self._writer.close()
 
     async def write_again(self) -> None:
         """After the server was restarted."""
+        if self._writer is not None:
+            await self._writer.close()
         self._writer = await psycopg.AsyncConnection.connect(self.server.dsn(), autocommit=True)
+
+    async def create(self, statements: Query) -> None:
+        assert self._writer is not None
+        await self._writer.execute(statements)
 
     async def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """A statement about {table}, as anybody may run it."""
+        assert self._writer is not None
         cursor = await self._writer.execute(statement.format(table=self.table), values)
         return await cursor.fetchall() if cursor.description else []
 

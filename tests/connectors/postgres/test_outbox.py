@@ -80,7 +80,7 @@ async def test_what_the_command_prints_creates_the_table(outbox: Outbox) -> None
         [sys.executable, "-m", "eventfn_postgres", f"{schema}.outbox"], capture_output=True, text=True, check=True
     ).stdout
     await outbox.run(f"CREATE SCHEMA {schema}")
-    await outbox._writer.execute(printed)
+    await outbox.create(printed)
     outbox.table = f"{schema}.outbox"
     trigger = await outbox.opened()
     reading = asyncio.create_task(trigger.read(10))
@@ -326,6 +326,19 @@ async def test_without_a_time_it_comes_again_when_the_lease_ends(outbox: Outbox)
     assert (await outbox.rows())[0][2], "it is hidden still"
     (record,) = (await trigger.read(10)).records
     assert record.receives == 2
+
+
+async def test_each_of_a_batch_may_come_again_in_its_own_time(outbox: Outbox) -> None:
+    trigger = await outbox.opened()
+    await outbox.put("one", "two", "three", "four", "five")
+    fates = [Retry(after=0), Retry(after=3600.5), RETRY, DONE, Reject("no")]
+    await trigger.settle(await trigger.read(10), fates)
+    assert [(body, hidden, reason) for body, _, hidden, reason in await outbox.rows()] == [
+        ("one", False, None),
+        ("two", True, None),
+        ("three", True, None),
+        ("five", False, "no"),
+    ]
 
 
 async def test_a_claim_that_nobody_got_is_as_if_it_had_not_been(outbox: Outbox) -> None:
