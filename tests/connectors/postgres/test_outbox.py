@@ -15,7 +15,7 @@ import pytest
 from eventfn.errors import ConnectorError
 from eventfn.observe.status import summary
 from eventfn.testing import FakeClock, eventually, lint
-from eventfn.trigger import DONE, RETRY, Reject, Retry
+from eventfn.trigger import DONE, RETRY, Reject, Retry, Settlement
 from eventfn_postgres import PostgresTrigger, statements
 from eventfn_postgres.settings import DatabaseSettings, OutboxSettings
 from eventfn_postgres.shape import Row, record
@@ -331,7 +331,7 @@ async def test_without_a_time_it_comes_again_when_the_lease_ends(outbox: Outbox)
 async def test_each_of_a_batch_may_come_again_in_its_own_time(outbox: Outbox) -> None:
     trigger = await outbox.opened()
     await outbox.put("one", "two", "three", "four", "five")
-    fates = [Retry(after=0), Retry(after=3600.5), RETRY, DONE, Reject("no")]
+    fates: list[Settlement] = [Retry(after=0), Retry(after=3600.5), RETRY, DONE, Reject("no")]
     await trigger.settle(await trigger.read(10), fates)
     assert [(body, hidden, reason) for body, _, hidden, reason in await outbox.rows()] == [
         ("one", False, None),
