@@ -3,6 +3,7 @@
 async with AwsAnswers(server.url) as aws:
     aws.refuse("GetRecords", "ExpiredIteratorException")      # the next one
     aws.answer("PutRecords", {"FailedRecordCount": 1, ...})
+    aws.stand_in["GetRecords"] = lambda parameters: {...}     # from now on
     aws.asked("GetRecords")                                   # the parameters of all so far
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any, Self
 
 import aiohttp
@@ -20,6 +22,7 @@ _JSON = "application/x-amz-json-1.1"
 
 class AwsAnswers:
     def __init__(self, url: str) -> None:
+        self.stand_in: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self._server = url
         self._answers: defaultdict[str, deque[web.Response]] = defaultdict(deque)
         self._asked: list[tuple[str, dict[str, Any]]] = []
@@ -44,9 +47,12 @@ class AwsAnswers:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
         body = await request.read()
-        self._asked.append((operation, json.loads(body)))
+        parameters = json.loads(body)
+        self._asked.append((operation, parameters))
         if self._answers[operation]:
             return self._answers[operation].popleft()
+        if operation in self.stand_in:
+            return web.Response(body=json.dumps(self.stand_in[operation](parameters)).encode(), content_type=_JSON)
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
         async with self._session.post(self._server, data=body, headers=headers) as answer:
             return web.Response(body=await answer.read(), status=answer.status, content_type=_JSON)

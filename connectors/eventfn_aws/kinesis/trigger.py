@@ -39,7 +39,11 @@ class KinesisTrigger:
         self._stream = parameter(settings.stream)
         region = region_of(settings.stream)
         self._client = Client("kinesis", shared, region=region, default_region=context.region)
-        self._arn = settings.stream if region else shape.stream_arn(settings.stream, context.region, context.account)
+        self._arn = (
+            settings.stream
+            if region
+            else shape.stream_arn(settings.stream, shared.region or context.region, context.account)
+        )
 
     @property
     def event_source_arn(self) -> str:
