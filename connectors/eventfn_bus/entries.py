@@ -1,7 +1,7 @@
 """The entries of PutEvents: which become events, and why the others do not.
 
 PURE. Source: Amazon EventBridge API reference, PutEvents and PutEventsResultEntry. A bus that nothing declares is an
-error of its entry here; AWS takes such events and drops them.
+error of its entry: an event that was taken is never dropped for want of a bus.
 """
 
 from __future__ import annotations
