@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +24,8 @@ def settings(url: str, **more: Any) -> AwsSettings:
 
 
 @contextlib.asynccontextmanager
-async def client(service: str, url: str) -> Any:
-    client = Client(service, settings(url))
+async def client(service: str, url: str, region: str = REGION) -> AsyncGenerator[Client]:
+    client = Client(service, settings(url), region=region)
     await client.open()
     try:
         yield client
