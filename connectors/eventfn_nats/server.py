@@ -22,6 +22,7 @@ except ImportError as error:
 T = TypeVar("T")
 
 PATIENCE = 5.0  # seconds that an answer may take
+_FAREWELL = 1.0  # ... and closing: after a TLS handshake that failed the library waits for an end that never comes
 _PING_EVERY = 20  # seconds: with two unanswered the connection is given up
 
 
@@ -90,7 +91,8 @@ class Connection:
 
     async def close(self) -> None:
         with contextlib.suppress(Exception):  # a connection that is broken cannot be closed well
-            await self.client.close()
+            async with asyncio.timeout(_FAREWELL):
+                await self.client.close()
 
 
 def _who(server: Server, folder: str) -> dict[str, Any]:

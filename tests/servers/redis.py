@@ -20,16 +20,25 @@ def missing() -> str | None:
 
 
 class RedisServer(HttpServer):
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """With a certificate it speaks TLS only, and only to who shows the same one."""
+        self._certificate = certificate
         port = free_port()
         durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
-        command = ("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *durable)
-        super().__init__([*command, *options], port, folder / "redis.log")
+        listen = ["--port", str(port)]
+        if certificate is not None:
+            mine, key = map(str, certificate)
+            listen = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "yes"]
+            listen += ["--tls-cert-file", mine, "--tls-key-file", key, "--tls-ca-cert-file", mine]
+        command = ("redis-server", *listen, "--bind", "127.0.0.1", "--dir", str(folder), *durable)
+        super().__init__(command, port, folder / "redis.log")
 
     def _answers(self) -> bool:
         """It listens before it has read what it kept."""
         try:
             with socket.create_connection((self.host, self.port), timeout=5) as connection:
+                if self._certificate is not None:
+                    return True
                 connection.sendall(b"PING\r\n")
                 return not connection.recv(100).startswith(b"-LOADING")
         except OSError:
