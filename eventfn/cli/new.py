@@ -47,26 +47,35 @@ def function(name: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def connector(name: str, as_json: bool) -> None:
-    """Start the connector NAME, a package of its own in the folder eventfn-NAME: a trigger that works, its README,
-    and a test that runs eventfn's conformance suite on it."""
+    """Start the connector NAME, a package of its own in the folder eventfn-NAME: a trigger and a destination that work,
+    with a server in memory, their README, and tests that run eventfn's conformance suites on both."""
     if not CONNECTOR_NAME.fullmatch(name):
         raise CannotRun(f"'{name}' is no name for a connector: lower-case letters, digits and _, a letter first")
-    names = {"name": name, "package": f"eventfn_{name}", "Class": name.title().replace("_", "")}
-    sample = _filled("connector/sample.toml", names)
-    names["sample"] = sample.rstrip()
-    package = names["package"]
-    files = {
-        "pyproject.toml": _filled("connector/pyproject.toml", names),
-        "README.md": _filled("connector/README.md", names),
-        f"{package}/__init__.py": _filled("connector/__init__.py", names),
-        f"{package}/trigger.py": _filled("connector/trigger.py", names),
-        f"{package}/sample.toml": sample,
-        f"{package}/py.typed": "",
-        "tests/test_conformance.py": _filled("connector/test_conformance.py", names),
+    package = f"eventfn_{name}"
+    names = {
+        "name": name,
+        "dashed": name.replace("_", "-"),
+        "package": package,
+        "Class": name.title().replace("_", ""),
+        "sample": "",
     }
-    folder = Path(f"eventfn-{name.replace('_', '-')}")
+    names["sample"] = _filled("connector/sample.toml", names).rstrip()
+    files = {f"{folder}{file}": _filled(f"connector/{file}", names) for folder, file in _parts_of_a_connector(package)}
+    files[f"{package}/py.typed"] = ""
+    files["tests/__init__.py"] = ""
+    folder = Path(f"eventfn-{names['dashed']}")
     created = _create(folder, files)
     _tell(created, f"cd {folder} && pip install -e '.[testing]' && pytest", as_json)
+
+
+def _parts_of_a_connector(package: str) -> list[tuple[str, str]]:
+    """(folder, file), in the order in which they are best read."""
+    return [
+        ("", "README.md"),
+        ("", "pyproject.toml"),
+        *((f"{package}/", file) for file in ("__init__.py", "trigger.py", "destination.py", "line.py", "sample.toml")),
+        *(("tests/", file) for file in ("server.py", "conftest.py", "test_trigger.py", "test_destination.py")),
+    ]
 
 
 def _module(name: str) -> str:
