@@ -232,6 +232,7 @@ class Supervisor:
         self._queue_facts.update(project.queues)
         self._destination_settings.clear()
         self._destination_settings.update(project.destinations)
+        self._deliverer.declared_anew()
         self._admission.declare(project.functions.values())
         changes = self._registry.replace(prepared)
         for one in prepared.values():

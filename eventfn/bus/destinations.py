@@ -30,6 +30,7 @@ from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
 
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
 CLOSE_DEADLINE = 5.0  # seconds
+LINGER = 10.0  # seconds that a connection is kept for the next record: making one may cost more than the record
 BATCH = 100  # records written at once: a page for a file, ten requests' worth for a queue
 LONGEST_TRY_MS = 24 * 3_600_000  # a record that its destination did not take for a day goes to the dead letters
 
@@ -49,6 +50,7 @@ class Deliverer:
         self._open_destination = open_destination
         self._heartbeat = Heartbeat(engine, clock)
         self._lanes = Lanes(engine, clock, names.OUTBOX, self._deliver)
+        self._declared = 0  # grows when URIs may mean something else
         self.errors: dict[str, str] = {}  # URI -> why its records wait; gone once one was written
 
     async def run(self) -> None:
@@ -61,11 +63,16 @@ class Deliverer:
         """Starts no new delivery and waits for those under way. The rest is on disk, for the next start."""
         await asyncio.gather(*(wait_for(lane.ended, self._clock, deadline) for lane in self._lanes.drain()))
 
+    def declared_anew(self) -> None:
+        """The settings of destinations may have changed: what is connected is connected anew before it is used."""
+        self._declared += 1
+
     # --- one destination ---------------------------------------------------------------------------------------------
 
     async def _deliver(self, lane: Lane) -> None:
-        """Until nothing of it is visible: all written, or the destination is not to be tried again yet."""
+        """Until there was nothing for a while: all written, or the destination is not to be tried again yet."""
         destination: Destination | None = None
+        declared = self._declared
         working = True
         try:
             while working and not self._lanes.draining:
@@ -73,8 +80,12 @@ class Deliverer:
                 now = self._clock.now_ms()
                 messages = await self._engine.claim(lane.queue, BATCH, now + LEASE_MS, now)
                 if not messages:
-                    working = lane.poke.is_set()
+                    working = lane.poke.is_set() or (destination is not None and await self._more_soon(lane))
                     continue
+                if destination is not None and declared != self._declared:
+                    await self._close(lane.name, destination)
+                    destination = None
+                declared = self._declared
                 claims = {message.claim for message in messages}
                 self._heartbeat.claims |= claims
                 answers: Sequence[Delivery]
@@ -100,6 +111,13 @@ class Deliverer:
         finally:
             if destination is not None:
                 await self._close(lane.name, destination)
+
+    async def _more_soon(self, lane: Lane) -> bool:
+        try:
+            await within(self._lanes.until_visible(lane), self._clock, LINGER)
+        except TimeoutError:
+            return False
+        return True
 
     async def _close(self, uri: str, destination: Destination) -> None:
         try:

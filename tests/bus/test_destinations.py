@@ -93,8 +93,42 @@ async def test_records_are_written_in_order_and_gone() -> None:
 
         assert made["a:x"].ids == ["1", "2", "3"]
         assert await out.left("out/a:x") == []
-        assert made["a:x"].closed == 1
         assert out.deliverer.errors == {}
+
+
+async def test_a_connection_is_kept_for_a_while() -> None:
+    async with outbox(a=written) as (out, made):
+        for name in ("1", "2", "3"):
+            await out.put("a:x", name)
+            await out.clock.advance(9)
+        assert (made["a:x"].connects, made["a:x"].closed) == (1, 0)
+
+        await out.clock.advance(1)
+        assert made["a:x"].closed == 1
+        await out.put("a:x", "4")
+        await out.clock.advance(1)
+        assert (made["a:x"].connects, made["a:x"].ids) == (2, ["1", "2", "3", "4"])
+
+
+async def test_what_is_declared_anew_is_connected_anew() -> None:
+    async with outbox(a=written) as (out, made):
+        await out.put("a:x", "1")
+        await out.clock.advance(1)
+        out.deliverer.declared_anew()
+        await out.put("a:x", "2")
+        await out.clock.advance(1)
+        assert (made["a:x"].connects, made["a:x"].closed) == (2, 1)
+
+
+async def test_a_drain_does_not_wait_for_a_connection_that_is_only_kept() -> None:
+    async with outbox(a=written) as (out, made):
+        await out.put("a:x", "1")
+        await out.clock.advance(1)
+        draining = asyncio.create_task(out.deliverer.drain(60))
+        await out.clock.advance(0)
+        await out.clock.advance(0)  # turns of the loop, and no time
+        assert draining.done()
+        assert made["a:x"].closed == 1
 
 
 async def test_what_is_not_taken_now_comes_again_with_the_same_id() -> None:
@@ -242,9 +276,9 @@ async def test_a_destination_that_cannot_be_closed_delivers_on(caplog: pytest.Lo
 
         made["a:x"].close = close  # type: ignore[method-assign]  # this one object breaks
         await out.put("a:x", "1")
-        await out.clock.advance(5)
+        await out.clock.advance(15)
         await out.put("a:x", "2")
-        await out.clock.advance(5)
+        await out.clock.advance(15)
 
         assert made["a:x"].ids == ["1", "2"]
         assert "a:x could not be closed" in caplog.text
