@@ -91,7 +91,7 @@ async def test_what_the_command_prints_creates_the_table(outbox: Outbox) -> None
     assert await outbox.rows() == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["two words"], ["--other", "outbox"]])
+@pytest.mark.parametrize("arguments", [[], ["--other", "outbox"]])
 def test_the_command_says_how_it_is_used(arguments: list[str]) -> None:
     ended = subprocess.run([sys.executable, "-m", "eventfn_postgres", *arguments], capture_output=True, text=True)
     assert ended.returncode == 1
@@ -253,16 +253,31 @@ async def test_a_dead_row_holds_up_nobody(outbox: Outbox) -> None:
     assert bodies(await trigger.read(10)) == ["a2"]
 
 
-async def test_a_delayed_row_holds_up_those_behind_it_and_not_those_before(outbox: Outbox) -> None:
+async def test_a_delayed_row_takes_its_place_when_its_time_has_come(outbox: Outbox) -> None:
     trigger = await outbox.opened()
     await outbox.run(
         "INSERT INTO {table} (body, group_id, visible_at) VALUES "
-        "('a1', 'a', now()), ('a2', 'a', now() + interval '300 ms'), ('a3', 'a', now())"
+        "('a1', 'a', now() + interval '300 ms'), ('a2', 'a', now()), ('a3', 'a', now() + interval '300 ms')"
     )
     first = await trigger.read(10)
-    assert bodies(first) == ["a1"]
+    assert bodies(first) == ["a2"]
     await trigger.settle(first, [DONE])
-    assert bodies(await trigger.read(10)) == ["a2", "a3"]
+    assert bodies(await trigger.read(10)) == ["a1", "a3"]
+
+
+async def test_thousands_of_groups_that_are_held_up_hide_no_other(outbox: Outbox) -> None:
+    trigger = await outbox.opened()
+    await outbox.run(
+        "INSERT INTO {table} (body, group_id, visible_at, attempts) "
+        "SELECT 'x', 'held ' || g, now() + (i = 1)::int * interval '1 hour', (i = 1)::int "
+        "FROM generate_series(1, 5000) AS g, generate_series(1, 5) AS i"
+    )
+    await outbox.put("free", group="free")
+    for statement in ("SELECT", "ANALYZE {table}"):  # whatever the statistics say
+        await outbox.run(statement)
+        batch = await trigger.read(10)
+        assert bodies(batch) == ["free"]
+        await trigger.settle(batch, [Retry(after=0)])
 
 
 async def test_a_row_that_somebody_has_locked_holds_up_its_group(outbox: Outbox) -> None:
