@@ -256,10 +256,6 @@ def words(settlements: Sequence[Settlement]) -> str:
 SHARD = [Record(id=f"orders-0-{number}", payload=b"{}") for number in range(4)]
 
 
-def answered(answer: bytes) -> Outcome:
-    return Outcome(OutcomeKind.SUCCESS, answer)
-
-
 @pytest.mark.parametrize(
     ("answer", "ok", "done"),
     [
