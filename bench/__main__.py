@@ -17,6 +17,7 @@ from bench import (
     handover,
     heavy_imports,
     idle_memory,
+    kafka,
     many_functions,
     mappings,
     overload,
@@ -38,13 +39,14 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "many_functions": many_functions.measure,
     "durable": durable.measure,
     "queue": queue.measure,
+    "kafka": kafka.measure,
     "handover": handover.measure,
     "mappings": mappings.measure,
     "overload": overload.measure,
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
 }
-_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "mappings", "queue", "start_up"}
+_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "kafka", "mappings", "queue", "start_up"}
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from bench import running
 from bench.rounds import Plan, interleaved
 from bench.table import OURS, Row, rows
+from tests.servers import kafka as kafka_server
 from tests.servers import nats as nats_server
 from tests.servers import redis as redis_server
 
@@ -35,7 +36,7 @@ def handler(event, context):
     now = time.time_ns()
     with open("/mnt/stamps/ms", "a") as stamps:
         for record in event["Records"]:
-            stamps.write(f"{(now - int(record['body'])) / 1e6}\\n")
+            stamps.write(f"{(now - int(record.get('body') or record['value'])) / 1e6}\\n")
 """
 
 
@@ -49,6 +50,8 @@ async def measure(plan: Plan) -> list[Row]:
             sources.append(("redis", lambda: _redis(Path(folder))))
         if nats_server.missing() is None:
             sources.append(("nats", lambda: _nats(Path(folder))))
+        if kafka_server.missing() is None:
+            sources.append(("kafka", lambda: _kafka(Path(folder))))
         for name, source in sources:
             async with source() as (ours, bare):
                 await ours(5)  # the first one starts an environment
@@ -189,3 +192,35 @@ async def _nats(folder: Path) -> AsyncIterator[tuple[Handover, Handover]]:
 
             yield _through(put, stamps), lambda count: _bare(lambda body: put(body, "bare"), wait, count)
         await client.close()
+
+
+@contextlib.asynccontextmanager
+async def _kafka(folder: Path) -> AsyncIterator[tuple[Handover, Handover]]:
+    from eventfn_kafka.library import aiokafka
+
+    async with kafka_server.running_kafka(folder / "kafka") as kafka:
+        (server,) = kafka.bootstrap
+        for topic in ("stamps", "bare"):
+            await kafka_server.make_topic(server, topic)
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=server)
+        consumer = aiokafka.AIOKafkaConsumer(
+            "bare", bootstrap_servers=server, group_id="bare", enable_auto_commit=False
+        )
+        await producer.start()
+        await consumer.start()
+        trigger = (
+            'type = "kafka"\ntopics = ["stamps"]\nevent_format = "plain"\n'
+            'starting_position = "TRIM_HORIZON"\nmaximum_batching_window = 0'
+        )
+        async with _node(trigger, f'[kafka]\nbootstrap_servers = ["{server}"]') as (_, stamps):
+
+            async def put(body: bytes, topic: str = "stamps") -> None:
+                await producer.send_and_wait(topic, body)
+
+            async def wait() -> bytes:
+                body: bytes = (await consumer.getone()).value
+                return body
+
+            yield _through(put, stamps), lambda count: _bare(lambda body: put(body, "bare"), wait, count)
+        await consumer.stop()
+        await producer.stop()

@@ -28,7 +28,7 @@ _SHARD = attrgetter("token")
 
 
 class Consumed(Protocol):
-    """What a consumer got: aiokafka's ConsumerRecord."""
+    """What a consumer got, in aiokafka's words."""
 
     offset: int
     timestamp: int

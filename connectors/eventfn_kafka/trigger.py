@@ -21,7 +21,7 @@ from eventfn.trigger import BatchInfo, Filtering, Shard, ShardReader, Start, Tra
 from eventfn_kafka import shape
 from eventfn_kafka.commits import Commits
 from eventfn_kafka.connecting import REQUEST, options
-from eventfn_kafka.fetching import come_back_soon
+from eventfn_kafka.fetching import tune
 from eventfn_kafka.library import Partition, aiokafka, outside
 from eventfn_kafka.reader import PartitionReader
 from eventfn_kafka.settings import Clusters, KafkaSettings, group_of
@@ -85,7 +85,7 @@ class KafkaTrigger:
         try:
             with outside(f"connecting to {self._bootstrap}"):
                 await consumer.start()
-            come_back_soon(consumer)
+            tune(consumer)
             await self._ask_for_topics(consumer)
             consumer.subscribe(topics=list(self._settings.topics), listener=_Listener(self, consumer))
             await _raise_what_went_wrong(consumer)

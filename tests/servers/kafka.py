@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 VERSION = "4.1.0"
 _CLASSES = "classes.jsa"
@@ -249,6 +250,19 @@ async def running_kafka(
     finally:
         for node in made:
             await node.kill()
+
+
+async def make_topic(
+    server: str, topic: str, partitions: int = 1, copies: int = 1, configs: Mapping[str, str] | None = None
+) -> None:
+    admin: Any = importlib.import_module("aiokafka.admin")
+    client = admin.AIOKafkaAdminClient(bootstrap_servers=server)
+    await client.start()
+    try:
+        made = await client.create_topics([admin.NewTopic(topic, partitions, copies, topic_configs=configs)])
+    finally:
+        await client.close()
+    assert all(each[1] == 0 for each in made.topic_errors), made
 
 
 if __name__ == "__main__":

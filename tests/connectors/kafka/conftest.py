@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 import pytest_asyncio
 
 from eventfn_kafka.library import Partition, aiokafka
-from tests.servers.kafka import Kafka, Listener, free_port, missing, running_kafka
+from tests.servers.kafka import Kafka, Listener, free_port, make_topic, missing, running_kafka
 
-admin: Any = __import__("aiokafka.admin", fromlist=["admin"])
+admin: Any = importlib.import_module("aiokafka.admin")
 
 _names = (f"topic-{number}" for number in itertools.count())
 PASSWORD = "s3cret-of-alice"
@@ -100,10 +101,7 @@ class Peer:
 
     async def create(self, partitions: int = 1, configs: Mapping[str, str] | None = None, copies: int = 1) -> str:
         topic = next(_names)
-        made = await (await self.admin()).create_topics(
-            [admin.NewTopic(topic, partitions, copies, topic_configs=configs)]
-        )
-        assert all(each[1] == 0 for each in made.topic_errors), made
+        await make_topic(self.bootstrap[0], topic, partitions, copies, configs)
         return topic
 
     async def admin(self) -> Any:
