@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -67,6 +68,8 @@ async def killed_reader(
         sys.executable,
         "-m",
         "eventfn.testing.reader",
+        # A package under test may be found by pytest's own `pythonpath` alone.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -15,6 +15,8 @@ from eventfn.testing import TriggerSuite
 class TestTailTrigger(TriggerSuite):
     trigger = TailTrigger
     name = "tail"
+    outside = True  # another process can read the file, too: the suite starts one, and kills it
+    nonsense = ({}, {"path": "app.log", "start": "middle"}, {"path": "app.log", "poll": "1ms"})
 
     @pytest.fixture(autouse=True)
     def _log(self, host: None) -> None:
@@ -22,7 +24,11 @@ class TestTailTrigger(TriggerSuite):
         self.path.touch()
 
     def settings(self) -> TailSettings:
-        return TailSettings(path="app.log")
+        return TailSettings(path="app.log", start="beginning")
+
+    async def elsewhere(self) -> TailSettings:
+        (self.folder / "other.log").touch()
+        return TailSettings(path="other.log")
 
     async def put(self, number: int) -> None:
         with self.path.open("a") as log:
@@ -39,13 +45,13 @@ class TestTailTrigger(TriggerSuite):
 
     async def test_lines_of_before_the_first_start_are_left_out_unless_asked_for(self) -> None:
         await self.put(1)
-        assert (await self.next_new(await self.opened(), 2)).id.endswith("-7")
+        at_the_end = TailTrigger(TailSettings(path="app.log"), None, self.context)
+        await at_the_end.connect()
+        assert (await self.next_new(at_the_end, 2)).id.endswith("-7")
+        await at_the_end.close(1)
 
         self.positions.values.clear()
-        trigger = TailTrigger(TailSettings(path="app.log", start="beginning"), None, self.context)
-        await trigger.connect()
-        assert [self.number(record) for record in await self.finish(trigger, 2)] == [1, 2]
-        await trigger.close(1)
+        assert [self.number(record) for record in await self.finish(await self.opened(), 2)] == [1, 2]
 
     async def test_a_rotated_file_is_read_to_its_end_first(self) -> None:
         trigger = await self.opened()
