@@ -24,7 +24,7 @@ class Link:
         self._clock = clock
         self._log = log
         self._delays = Delays(jitter)
-        self._up = asyncio.Event()
+        self.up = asyncio.Event()
         self._down = asyncio.Event()
         self._generation = 0
         self._after: float | None = None  # what a Backoff asked for
@@ -45,24 +45,24 @@ class Link:
             self._generation += 1
             self.status.connected = True
             self._down.clear()
-            self._up.set()
+            self.up.set()
             self.tried.set()
             await self._down.wait()
             await self._clock.sleep(self._delays.next() if self._after is None else self._after)
 
     async def until_up(self) -> int:
         """The number of the connection that is up now."""
-        await self._up.wait()
+        await self.up.wait()
         return self._generation
 
     def lost(self, generation: int, what: str, error: Exception) -> None:
         """That connection is of no use any more. Heard once, from whoever finds out first."""
-        if generation != self._generation or not self._up.is_set():
+        if generation != self._generation or not self.up.is_set():
             return
         self.note(what, error)
         self.status.connected = False
         self._after = error.after if isinstance(error, Backoff) else None
-        self._up.clear()
+        self.up.clear()
         self._down.set()
 
     def works(self) -> None:

@@ -50,7 +50,6 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     lanes: int
     report_failures: bool
-    event_source_arn: str
     clock: Clock
     log: logging.Logger
     jitter: Jitter
@@ -301,7 +300,7 @@ class ShardHost:
             return b'{"Records":[%b]}' % records
         return b'{"Records":[%b],%b}' % (
             records,
-            window_fields(window, self.shard.id, self._plan.event_source_arn),
+            window_fields(window, self.shard.id, getattr(trigger, "event_source_arn", "")),
         )
 
     async def _give_up(self, lane: Lane, step: GiveUp, outcome: Outcome | None) -> None:

@@ -70,20 +70,25 @@ class Sharing:
 
     async def run(self) -> None:
         while True:
-            generation = await self._link.until_up()
             self._something_ended.clear()
+            shards = await self._list() if self._link.up.is_set() else None
             try:
-                async with self._link.one_at_a_time:
-                    shards = await self._trigger.shards()
-            except Exception as error:
-                self._link.lost(generation, "cannot list the shards", error)
-                await self._hold()
-                continue
-            try:
-                await self._share(shards)
+                if shards is None:  # what runs of them runs on, and stays ours
+                    await self._hold()
+                else:
+                    await self._share(shards)
             except EngineError as error:
                 self._log.warning("the shards cannot be shared now: %s", error)
-            await wait_for(self._something_ended, self._clock, LOOK)
+            await wait_for(self._something_ended if self._link.up.is_set() else self._link.up, self._clock, LOOK)
+
+    async def _list(self) -> Sequence[Shard] | None:
+        generation = await self._link.until_up()
+        try:
+            async with self._link.one_at_a_time:
+                return await self._trigger.shards()
+        except Exception as error:
+            self._link.lost(generation, "cannot list the shards", error)
+            return None
 
     async def let_go(self, deadline: float) -> None:
         """Of all shards at once; others may have them then."""
@@ -102,9 +107,8 @@ class Sharing:
         await self._hold()
         open_shards = readable(shards, kept, origin, self._start)
         share = -(-len(open_shards) // nodes)
-        for shard_id in list(self._held)[share:]:
-            # A node that came later has none yet. What runs of it ends first.
-            await self._release(shard_id, LEASE / 3)
+        # A node that came later has none yet. What runs of them ends first.
+        await asyncio.gather(*(self._release(shard_id, LOOK) for shard_id in list(self._held)[share:]))
         for shard in open_shards:
             if len(self._held) >= share:
                 break

@@ -83,7 +83,6 @@ class StreamIntake:
             policy=_policy(settings, trigger),
             lanes=settings.parallelization_factor,
             report_failures=settings.report_batch_item_failures,
-            event_source_arn=getattr(trigger, "event_source_arn", ""),
             clock=clock,
             log=log,
             jitter=jitter,
@@ -183,6 +182,9 @@ class StreamIntake:
     async def _run_shard(self, host: ShardHost) -> None:
         try:
             await host.run()
+        except Exception:
+            # A fault of ours, said aloud. It stops no other shard; this one is taken up again where it is marked.
+            self._log.exception("eventfn bug: the work on %s broke off", host.shard.id)
         finally:
             if self._hosts.get(host.shard.id) is host:
                 del self._hosts[host.shard.id]

@@ -586,3 +586,23 @@ async def test_a_drain_ends_in_its_time_though_a_function_hangs(
         await until(clock, lambda: len(calls.running) == 1)
         draining = asyncio.create_task(host.drain(3))
         await until(clock, draining.done, step=0.5, most=20)
+
+
+async def test_shards_stay_with_their_node_while_the_source_is_down(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    stream, calls = new_stream(), Calls()
+    stream.put(0)
+    async with running(make_host(stream, calls.invoke, engine, clock, tmp_path)) as host:
+        await until(clock, lambda: len(calls.running) == 1)
+        stream.take_down()
+        for _ in range(30):
+            await clock.advance(10)
+        calls.running[0].end(Outcome(OutcomeKind.SUCCESS, b"null"))
+        for _ in range(5):
+            await clock.advance(0)
+        stream.bring_up()
+        stream.put(1)
+        await until(clock, lambda: len(calls.started) == 2)
+        assert [record["value"] for record in calls.started[1].records] == [1], "what was done is not done again"
+        assert host.status.connected
