@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from eventfn.testing import DestinationSuite, TriggerSuite
 from eventfn.units import Duration
 from eventfn_postgres import PostgresDestination, PostgresTrigger
 from eventfn_postgres.settings import DatabaseSettings, DestinationSettings, OutboxSettings
+from eventfn_postgres.trigger import create_statements
 from tests.servers.postgres import Postgres
 
 _numbers = itertools.count(1)
@@ -24,6 +26,8 @@ _numbers = itertools.count(1)
 class TestPostgresTrigger(TriggerSuite):
     trigger = PostgresTrigger
     name = "postgres"
+    outside = True
+    nonsense = ({"table": "two words"}, {"visibility_timeout": "0s"}, {"max_receive_count": 0}, {"dsn": "host=h"})
     variables = {"DATABASE_URL": "postgresql://shop@db.example.com/shop"}  # noqa: RUF012
 
     server: Postgres
@@ -36,6 +40,8 @@ class TestPostgresTrigger(TriggerSuite):
     async def _table(self, server: Postgres) -> AsyncIterator[None]:
         self.server = server
         self.table = f"outbox_{next(_numbers)}"
+        with psycopg.connect(server.dsn()) as owner:
+            owner.execute(create_statements(self.table))
         yield
         if self.down:
             server.start()
@@ -44,7 +50,16 @@ class TestPostgresTrigger(TriggerSuite):
 
     def settings(self) -> OutboxSettings:
         # What is not settled comes again after a real second: it is the server's clock that counts.
-        return OutboxSettings(table=self.table, create_table=True, visibility_timeout=Duration(1))
+        return OutboxSettings(table=self.table, visibility_timeout=Duration(1))
+
+    async def elsewhere(self) -> OutboxSettings:
+        return OutboxSettings(table=f"{self.table}_else", create_table=True)
+
+    async def lapse(self) -> None:
+        assert self.writer is not None
+        hidden = f"SELECT FROM {self.table} WHERE visible_at > now()"
+        while await (await self.writer.execute(hidden)).fetchone() is not None:
+            await asyncio.sleep(0.05)
 
     def shared(self) -> DatabaseSettings:
         return DatabaseSettings(dsn=self.server.dsn())
@@ -84,6 +99,7 @@ class TestPostgresDestination(DestinationSuite):
     def _table(self, server: Postgres) -> Iterator[None]:
         self.server = server
         self.target = f"records_{next(_numbers)}"
+        self.elsewhere = f"{self.target}_else"
         yield
         if self.down:
             server.start()

@@ -10,9 +10,8 @@ import pytest_asyncio
 from eventfn.clock import SystemClock
 from eventfn.event import Record
 from eventfn.testing import trigger_context
-from eventfn.testing.stream_host import StreamHost
 from eventfn.testing.streams import StreamSuite
-from eventfn.trigger import TriggerContext
+from eventfn.trigger import Assignments, TriggerContext
 from eventfn_sse import SseTrigger
 from eventfn_sse.settings import SseSettings, SseShared
 from tests.servers.sse import SseServer
@@ -21,19 +20,29 @@ from tests.servers.sse import SseServer
 class TestSseTrigger(StreamSuite):
     trigger = SseTrigger
     name = "sse"
+    outside = True
+    nonsense = (
+        {},
+        {"url": "wss://example.com"},
+        {"url": "https://h", "idle_timeout": "0s"},
+        {"url": "https://h", "to": 1},
+    )
     variables = {"EVENTS_TOKEN": "an open secret"}  # noqa: RUF012
 
     @pytest_asyncio.fixture(autouse=True)
     async def _server(self, host: None) -> AsyncIterator[None]:
-        async with SseServer() as self.server:
+        async with SseServer() as self.server, SseServer() as self.other:
             yield
 
-    def make_stream_context(self, host: StreamHost) -> TriggerContext:
+    def make_stream_context(self, host: Assignments) -> TriggerContext:
         # An event says nothing about its time: it is when it was received.
         return trigger_context(self.folder, clock=SystemClock(), positions=self.positions, assignments=host)
 
     def settings(self) -> SseSettings:
         return SseSettings(url=self.server.url)
+
+    async def elsewhere(self) -> SseSettings:
+        return SseSettings(url=self.other.url)
 
     def shared(self) -> SseShared:
         return SseShared()
