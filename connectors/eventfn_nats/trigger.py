@@ -68,6 +68,7 @@ class NatsTrigger:
         inbox = Inbox(connection, self._settings.stream, self._consumer)
         await inbox.open()
         self._inbox = inbox
+        self._go_on_keeping()
 
     async def _declare(self, jetstream: Any) -> None:
         """The consumer as it stands in eventfn.toml; where it began is never changed."""
@@ -82,6 +83,7 @@ class NatsTrigger:
                     f"`nats stream add {settings.stream}`"
                 ) from None
             there = ConsumerConfig(
+                name=self._consumer,
                 durable_name=self._consumer,
                 ack_policy=AckPolicy.EXPLICIT,
                 deliver_policy=_STARTS[settings.starting_position],
@@ -234,9 +236,12 @@ class NatsTrigger:
         """The server knows one length of a lease: what is to be longer is renewed by us until then."""
         if seconds > self.lease:
             self._kept |= dict.fromkeys((record.token for record in batch.records), self._clock.monotonic() + seconds)
-            if self._keeping is None or self._keeping.done():
-                self._keeping = asyncio.create_task(self._keep())
+            self._go_on_keeping()
         await self._connected().tell([(record.token, PROGRESS) for record in batch.records])
+
+    def _go_on_keeping(self) -> None:
+        if self._kept and (self._keeping is None or self._keeping.done()):
+            self._keeping = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
         while self._kept:

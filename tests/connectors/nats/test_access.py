@@ -16,8 +16,12 @@ import nkeys  # type: ignore[import-untyped]
 import pytest
 
 from eventfn.errors import ConnectorError
+from eventfn.testing import trigger_context
+from eventfn.testing.lint import package_folder
+from eventfn.trigger import DONE, Reject, Retry
+from eventfn_nats import NatsTrigger
 from eventfn_nats.server import Connection
-from eventfn_nats.settings import Server
+from eventfn_nats.settings import Server, Source
 from tests.servers import certificate
 from tests.servers.nats import NatsServer, missing
 
@@ -112,3 +116,37 @@ async def test_both_sides_show_a_certificate(tmp_path: Path) -> None:
         await connection.close()
         with pytest.raises(ConnectorError, match=r"(?i)certificate"):
             await Connection(Server(servers=servers)).open(str(tmp_path))
+
+
+async def test_a_user_with_the_rights_in_the_readme_can_do_all(tmp_path: Path) -> None:
+    readme = (package_folder(NatsTrigger) / "README.md").read_text()
+    permissions = "permissions {" + readme.partition("permissions {")[2].partition("```")[0]
+    users = f"{{ user: eventfn, password: secret, {permissions} }}, {{ user: admin, password: secret }}"
+    with NatsServer(tmp_path, f"authorization {{ users = [ {users} ] }}") as server:
+        servers = (f"nats://{server.host}:{server.port}",)
+        admin = Connection(Server(servers=servers, user="admin", password="secret"))
+        await admin.open(str(tmp_path))
+        jetstream = admin.client.jetstream()
+        await jetstream.add_stream(name="ORDERS", subjects=["orders.>"])
+        trigger = NatsTrigger(
+            Source(
+                stream="ORDERS",
+                subject="orders.new.>",
+                consumer="shop",
+                dead_letter_subject="orders.dead",
+                max_receive_count=5,
+            ),
+            Server(servers=servers, user="eventfn", password="secret"),
+            trigger_context(tmp_path),
+        )
+        for _ in range(2):  # the consumer is made, and found
+            await trigger.connect()
+        for number in range(3):
+            await jetstream.publish("orders.new.eu", str(number).encode())
+        batch = await trigger.read(3)
+        await trigger.extend(batch, 10)
+        await trigger.settle(batch, [DONE, Reject("never"), Retry(after=3600)])
+        assert await trigger.pending() == 1
+        assert (await jetstream.get_last_msg("ORDERS", "orders.dead")).data == b"1"
+        await trigger.close(1)
+        await admin.close()

@@ -90,11 +90,14 @@ class TestNatsDestination(DestinationSuite):
     destination = NatsDestination
     scheme = "nats"
     nonsense = ("", "two words", "a..b", "a.*", "a.>")
+    too_large = 8 * 1024 * 1024  # the server's max_payload
 
     @pytest_asyncio.fixture(autouse=True)
     async def _server(self, _running: None, server: NatsServer, proxy: Proxy, peer: Any, stream: str) -> None:
         self.server, self.proxy, self.peer, self.stream = server, proxy, peer, stream
         self.target = f"{stream}.out"
+        self.elsewhere = f"{stream}-elsewhere.out"
+        await peer.add_stream(f"{stream}-elsewhere")
 
     def settings(self) -> Sink:
         return Sink(servers=(f"nats://{self.proxy.host}:{self.proxy.port}",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 import tracemalloc
@@ -107,13 +108,16 @@ async def test_a_server_that_is_killed_in_the_middle_loses_nothing(
     trigger: NatsTrigger, server: NatsServer, peer: Any, stream: str
 ) -> None:
     ids = await put(peer, stream)
-    ledger = Ledger(trigger)
-    running = asyncio.ensure_future(ledger.run(MANY))
-    for share in (0.2, 0.5, 0.8):
-        await eventually(lambda share=share: len(ledger.settled) >= MANY * share)  # type: ignore[misc]
-        server.kill()
-        server.start()
-    await running
+    handled = itertools.count(1)
+
+    def fate(record: Record) -> Settlement:
+        if next(handled) in (90, 210, 330):  # its batch is in hand, and the next one on its way
+            server.kill()
+            server.start()
+        return DONE
+
+    ledger = Ledger(trigger, fate)
+    await ledger.run(MANY)
     assert ledger.failures
     # It writes down what was acknowledged every now and then, also where it syncs every message.
     ledger.check(ids, forgetful=True)

@@ -85,6 +85,7 @@ class TestRedisDestination(DestinationSuite):
     @pytest_asyncio.fixture(autouse=True)
     async def _server(self, server: RedisServer, proxy: Proxy, peer: Any, stream: str) -> AsyncIterator[None]:
         self.server, self.proxy, self.peer, self.target = server, proxy, peer, stream
+        self.elsewhere = f"{stream}-elsewhere"
         yield
         await peer.delete(*[key async for key in peer.scan_iter(f"{stream}:eventfn:*")], stream)
 

@@ -14,13 +14,15 @@ import pytest
 
 import eventfn_redis.trigger
 from eventfn.clock import SystemClock
+from eventfn.destination import WRITTEN, OutgoingRecord
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch
-from eventfn.testing import memory_queues, trigger_context
+from eventfn.testing import destination_context, memory_queues, trigger_context
+from eventfn.testing.lint import package_folder
 from eventfn.trigger import DONE, RETRY, Reject, Retry
 from eventfn.units import Duration
-from eventfn_redis import RedisTrigger
-from eventfn_redis.settings import Server, Source
+from eventfn_redis import RedisDestination, RedisTrigger
+from eventfn_redis.settings import Server, Sink, Source
 from tests.servers.redis import RedisServer
 
 Open = Callable[..., Awaitable[RedisTrigger]]
@@ -308,12 +310,13 @@ async def test_a_wrong_password_is_told_without_it(opened: Open, server: RedisSe
 
 
 async def test_a_user_with_the_rights_in_the_readme_can_do_all(
-    opened: Open, server: RedisServer, peer: Any, stream: str
+    opened: Open, server: RedisServer, peer: Any, stream: str, tmp_path: Path
 ) -> None:
-    keys = f"~{stream} ~{stream}:eventfn:* ~{stream}-dead"
-    rules = "reset on >secret +@stream +ping +eval +evalsha +script|load +zadd +zrem +zscore +time"
-    await peer.execute_command("ACL", "SETUSER", "eventfn", *rules.split(), *keys.split())
-    shared = Server(url=f"redis://{server.host}:{server.port}", username="eventfn", password="secret")
+    readme = (package_folder(RedisTrigger) / "README.md").read_text()
+    rules = readme.partition("ACL SETUSER eventfn ")[2].partition("```")[0].replace("orders", stream).split()
+    await peer.execute_command("ACL", "SETUSER", "eventfn", "reset", *rules)
+    url = f"redis://{server.host}:{server.port}"
+    shared = Server(url=url, username="eventfn", password="PASSWORD")
     trigger = await opened(shared=shared, max_receive_count=1, dead_letter_stream=f"{stream}-dead")
     await peer.xadd(stream, {"body": "1"})
     batch = await read(trigger)
@@ -326,3 +329,8 @@ async def test_a_user_with_the_rights_in_the_readme_can_do_all(
     assert await trigger.pending() == 0
     await trigger.close(5)
     assert await peer.xinfo_consumers(stream, "hello") == []
+    sink = Sink(url=url, username="eventfn", password="PASSWORD", maximum_length=10)
+    destination = RedisDestination(f"{stream}-failed", sink, destination_context(tmp_path))
+    await destination.connect()
+    assert await destination.write([OutgoingRecord("1", b"{}")]) == [WRITTEN]
+    await destination.close(1)
