@@ -10,7 +10,7 @@ import msgspec
 from eventfn.errors import ConnectorError
 from eventfn.event import Record
 from eventfn.trigger import BatchInfo, Shard, ShardReader, Start, Traits, TriggerContext
-from eventfn_aws.client import AwsSettings, Client
+from eventfn_aws.client import AwsError, AwsSettings, Client
 from eventfn_aws.dynamodb import tables
 from eventfn_aws.dynamodb.reading import PACE, TableShard
 from eventfn_aws.shards.batch_info import batch_info, with_seconds
@@ -56,10 +56,11 @@ class DynamodbTrigger:
 
     async def connect(self) -> None:
         await self._client.open()
-        await self._find_streams()
+        await self.shards()  # says what is missing, if something is
 
     async def shards(self) -> Sequence[Shard]:
-        await self._find_streams()
+        if self._stream is None:
+            await self._find_streams()
         trees: list[list[Shard]] = []
         stream_of: dict[str, str] = {}
         for stream in self._streams:
@@ -71,9 +72,6 @@ class DynamodbTrigger:
 
     async def _find_streams(self) -> None:
         """A stream that is switched off and on again is another one; what is left in the old one can still be read."""
-        if self._stream is not None:
-            await self._client.call("describe_stream", StreamArn=self._stream, Limit=1)
-            return
         found: list[str] = []
         more: dict[str, str] = {}
         while True:
@@ -90,15 +88,21 @@ class DynamodbTrigger:
         self._streams = found
 
     def _no_stream(self) -> ConnectorError:
+        what, key = ("no stream", "table") if self._stream is None else ("no such stream", "stream")
         return ConnectorError(
-            f"the table {self._table} has no stream in {self._client.region}: switch its stream on, or correct `table`"
+            f"the table {self._table} has {what} in {self._client.region}: switch its stream on, or correct `{key}`"
         )
 
     async def _listed(self, stream: str) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = []
         more: dict[str, str] = {}
         while True:
-            answer = await self._client.call("describe_stream", StreamArn=stream, **more)
+            try:
+                answer = await self._client.call("describe_stream", StreamArn=stream, **more)
+            except AwsError as error:
+                if error.code != "ResourceNotFoundException":
+                    raise
+                raise self._no_stream() from error
             found = answer["StreamDescription"]
             listed += found["Shards"]
             if "LastEvaluatedShardId" not in found:

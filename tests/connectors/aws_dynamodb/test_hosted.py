@@ -267,6 +267,15 @@ async def test_a_table_without_a_stream_says_what_to_do(tables: Peer, hosting: M
     assert "switch its stream on, or correct `table`" in str(node.status.last_error)
 
 
+async def test_a_stream_that_is_gone_says_what_to_do(hosting: MakeHosting) -> None:
+    host = hosting(stream="arn:aws:dynamodb:eu-central-1:000000000000:table/orders/stream/2020-01-01T00:00:00.000")
+    node = host.node(Handler())
+    async with host.running(node):
+        await host.until(lambda: node.status.last_error, "the operator is told")
+    assert "the table orders has no such stream in eu-central-1" in str(node.status.last_error)
+    assert "correct `stream`" in str(node.status.last_error)
+
+
 # --- streams that no server here has ----------------------------------------------------------------------------------
 
 
