@@ -119,9 +119,10 @@ class Connection:
         """With quality of service 1; the broker's reason code, once it has answered."""
         async with self._in_flight:
             packet = self._next_identifier()
-            message = Publish(topic, payload, 1, False, False, packet, properties)
-            answer = await self._ask(packet, packets.publish(self._version, message))
-            return answer.reasons[0]
+            message = packets.publish(self._version, Publish(topic, payload, 1, False, False, packet, properties))
+            if len(message) > self.server.get("maximum_packet_size", len(message)):
+                return packets.TOO_LARGE  # it would end the connection
+            return (await self._ask(packet, message)).reasons[0]
 
     async def acknowledge(self, messages: Sequence[Publish]) -> None:
         """The broker may forget these. At quality of service 2 it then asks once more, which `_read` answers."""
@@ -166,7 +167,7 @@ class Connection:
                 self._take(packet)
                 await self.room.wait()
         except EOFError:
-            self._lose("the broker closed the connection")
+            self._lose("the broker closed the connection, as it does when another client comes with the same client_id")
         except (OSError, Malformed) as error:
             self._lose(f"the connection was lost: {error}")
         except ConnectorError as said:
@@ -205,10 +206,10 @@ class Connection:
         """The protocol's sign of life: both sides notice a network that is gone."""
         while True:
             await asyncio.sleep(every)
-            if not self._heard and self.room.is_set():
+            if not self._heard:
                 self._lose(f"the broker is silent for {every:g} s")
                 return
-            self._heard = False
+            self._heard = not self.room.is_set()  # nobody listens now
             self._writer.write(packets.PINGREQ)
 
     def _lose(self, why: str) -> None:

@@ -9,13 +9,12 @@ from typing import ClassVar
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
 from eventfn.errors import ConnectorError
 from eventfn_mqtt.connection import Connection
-from eventfn_mqtt.packets import NONE, Properties, Publish, reason_text
+from eventfn_mqtt.packets import NONE, TOO_LARGE, Properties, Publish, reason_text
 from eventfn_mqtt.settings import Broker
 from eventfn_mqtt.topics import name_problem
 
-_TAKEN = 0x80  # reason codes below say that the broker has it, those above that it has not
-_NEVER = {0x87, 0x90, 0x95, 0x99}  # not authorized, topic name, packet size, payload format
-_HEADER = 5  # bytes of a packet before its first field, at most
+_REFUSED = 0x80  # reason codes from here on say that the broker has not taken it
+_NEVER = {0x87, 0x90, TOO_LARGE, 0x99}  # not authorized, topic name, size, payload format
 
 
 class MqttDestination:
@@ -47,25 +46,19 @@ class MqttDestination:
         return await asyncio.gather(*(self._publish(connection, record) for record in records))
 
     async def _publish(self, connection: Connection, record: OutgoingRecord) -> Delivery:
-        properties = self._properties(record)
-        largest = connection.server.get("maximum_packet_size")
-        if largest is not None and len(record.payload) + len(self._topic.encode()) + _HEADER > largest:
-            return Rejected(f"the broker takes at most {largest} bytes, and the record has {len(record.payload)}")
-        try:
-            reason = await connection.publish(self._topic, record.payload, properties)
-        except ConnectorError as error:
-            return RetryAfter(str(error))
-        if reason < _TAKEN:
-            return WRITTEN
-        said = f"the broker does not take what goes to {self._topic}: {reason_text(reason)}"
-        return Rejected(said) if reason in _NEVER else RetryAfter(said)
-
-    def _properties(self, record: OutgoingRecord) -> Properties:
-        return {
+        properties: Properties = {
             "payload_format_indicator": 1,  # text
             "content_type": "application/json",
             "user_property": [("id", record.id), *record.attributes.items()],
         }
+        try:
+            reason = await connection.publish(self._topic, record.payload, properties)
+        except ConnectorError as error:
+            return RetryAfter(str(error))
+        if reason < _REFUSED:
+            return WRITTEN
+        said = f"the broker does not take what goes to {self._topic}: {reason_text(reason)}"
+        return Rejected(said) if reason in _NEVER else RetryAfter(said)
 
     async def close(self, deadline: float) -> None:
         connection, self._connection = self._connection, None

@@ -315,6 +315,8 @@ class _Fields:
 
 # --- reason codes -----------------------------------------------------------------------------------------------------
 
+TOO_LARGE = 0x95
+
 _REASONS = {
     0x80: "unspecified error",
     0x81: "malformed packet",
@@ -336,7 +338,7 @@ _REASONS = {
     0x91: "packet identifier in use",
     0x93: "receive maximum exceeded",
     0x94: "topic alias invalid",
-    0x95: "packet too large",
+    TOO_LARGE: "packet too large",
     0x96: "message rate too high",
     0x97: "quota exceeded",
     0x98: "administrative action",

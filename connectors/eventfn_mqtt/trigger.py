@@ -53,6 +53,7 @@ class MqttTrigger:
         )
         self._session = session
         await self._subscribe(session.connection)
+        session.paced = True
 
     async def _subscribe(self, connection: Connection) -> None:
         """To all of it each time: only the broker knows what it has kept. It keeps what we no longer want, too."""
@@ -71,11 +72,12 @@ class MqttTrigger:
 
     async def read(self, limit: int) -> Batch:
         session = self._connected()
-        while not (taken := session.take(limit)):
-            if session.connection.lost is not None:
+        while True:
+            if session.connection.lost is not None:  # what is not read yet could not be acknowledged any more
                 raise ConnectorError(f"MQTT: {session.connection.lost}")
+            if taken := session.take(limit):
+                return Batch(tuple(self._record(arrived) for arrived in taken), token=session)
             await session.wait()
-        return Batch(tuple(self._record(arrived) for arrived in taken), token=session)
 
     def _record(self, arrived: Arrived) -> Record:
         identifier = shape.message_id(arrived.message, arrived.sequence)
@@ -151,13 +153,14 @@ class _Session:
         self.window = Window()
         self.changed = asyncio.Event()
         self.connection: Connection
+        self.paced = False  # not before it is read: the broker sends what it has kept, and then it answers
         self._most = settings.receive_maximum
         self._clock = context.clock
 
     def arrive(self, message: Publish) -> None:
         self.window.arrive(message, self._clock.now_ms())
         self.changed.set()
-        if self.window.unread > self._most:
+        if self.paced and self.window.unread > self._most:
             # The broker itself stops at quality of service 1 and 2; what it need not keep for us it sends on and on.
             self.connection.room.clear()
 

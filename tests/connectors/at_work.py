@@ -25,12 +25,13 @@ log = logging.getLogger("tests.at_work")
 class AtWork:
     """The trigger as its host sees it, and the function that the host invokes."""
 
-    def __init__(self, trigger: Any, faults: Faults) -> None:
-        self.handled: list[str] = []  # record ids, in order, each as often as it was handled
-        self.done: Counter[str] = Counter()  # record ids that the source was told of as done
+    def __init__(self, trigger: Any, faults: Faults, name: Callable[[Record], str]) -> None:
+        self.handled: list[str] = []  # names of records, in order, each as often as it was handled
+        self.done: Counter[str] = Counter()  # those that the source was told of as done
         self.settled_twice: list[Batch] = []
         self._trigger = trigger
         self._faults = dict(faults)
+        self._name = name
         self._open: list[Batch] = []
         self._events: dict[bytes, Sequence[Record]] = {}
 
@@ -51,7 +52,7 @@ class AtWork:
         self._open = [each for each in self._open if each is not batch]
         await self._trigger.settle(batch, settlements)
         self.done.update(
-            record.id
+            self._name(record)
             for record, settlement in zip(batch.records, settlements, strict=True)
             if isinstance(settlement, Done)
         )
@@ -69,7 +70,7 @@ class AtWork:
 
     async def invoke(self, function: str, event: bytes) -> Outcome:
         for record in self._events[event]:
-            self.handled.append(record.id)
+            self.handled.append(self._name(record))
             if (breaks := self._faults.pop(len(self.handled), None)) is not None:
                 await breaks()
         await asyncio.sleep(0)
@@ -81,14 +82,16 @@ class AtWork:
 
 
 @contextlib.asynccontextmanager
-async def at_work(trigger: Any, settings: Any, faults: Faults, batch_size: int = 10) -> AsyncGenerator[AtWork]:
-    """The host runs, and is drained at the end."""
-    watched = AtWork(trigger, faults)
+async def at_work(
+    trigger: Any, settings: Any, faults: Faults, name: Callable[[Record], str] = lambda record: record.id
+) -> AsyncGenerator[AtWork]:
+    """The host runs, and is drained at the end. `name` tells one event from another, however often it comes."""
+    watched = AtWork(trigger, faults, name)
     binding = TriggerBinding(
         type="tested",
         source="hello/tested/0",
         settings=settings,
-        intake=IntakeSettings(batch_size=batch_size, maximum_concurrency=2),
+        intake=IntakeSettings(batch_size=10, maximum_concurrency=2),
     )
     function = Function(name="hello", handler="hello.handler", code="")
     host = Intake(function, binding, cast(Trigger, watched), watched.invoke, SystemClock(), log=log, jitter=lambda: 0.0)

@@ -25,6 +25,13 @@ def missing() -> str | None:
     return None if _BINARY else "Mosquitto is not on this machine: apt-get install mosquitto"
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Mosquitto:
     def __init__(self, folder: Path, *settings: str) -> None:
         """`settings` are more lines for its configuration."""
@@ -37,9 +44,7 @@ class Mosquitto:
 
     def __enter__(self) -> Mosquitto:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind((self.host, 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         lines = [
             f"listener {self.port} {self.host}",
             "persistence true",

@@ -37,6 +37,16 @@ class TestMqttTrigger(_BehindTheProxy, TriggerSuite):
     trigger = MqttTrigger
     name = "mqtt"
     variables: ClassVar = {"MQTT_URL": "mqtt://127.0.0.1"}
+    outside = True
+    nonsense: ClassVar = (
+        {},
+        {"client_id": "a"},
+        {"client_id": "a", "topics": []},
+        {"client_id": "", "topics": ["a"]},
+        {"client_id": "a", "topics": ["a#"]},
+        {"client_id": "a", "topics": ["a", "a"]},
+        {"client_id": "a", "topics": ["a"], "qos": 0},
+    )
     qos = 1
 
     @pytest_asyncio.fixture(autouse=True)
@@ -54,6 +64,9 @@ class TestMqttTrigger(_BehindTheProxy, TriggerSuite):
     def settings(self) -> Subscription:
         client_id = self.topic.replace("/", "-")
         return Subscription(client_id=client_id, topics=[f"{self.topic}/#"], qos=self.qos, receive_maximum=20)
+
+    async def elsewhere(self) -> Subscription:
+        return Subscription(client_id=f"{self.topic}-other", topics=[f"other/{self.topic}"])
 
     def shared(self) -> Broker:
         return self.broker
