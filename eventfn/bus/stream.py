@@ -182,9 +182,9 @@ class StreamIntake:
     async def _run_shard(self, host: ShardHost) -> None:
         try:
             await host.run()
-        except Exception:
-            # A fault of ours, said aloud. It stops no other shard; this one is taken up again where it is marked.
-            self._log.exception("eventfn bug: the work on %s broke off", host.shard.id)
+        except Exception as error:
+            # A fault of ours, said aloud. It stops no other source; this one is connected anew, and goes on where it was.
+            self._link.lost(await self._link.until_up(), f"eventfn bug: the work on {host.shard.id} broke off", error)
         finally:
             if self._hosts.get(host.shard.id) is host:
                 del self._hosts[host.shard.id]

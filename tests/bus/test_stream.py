@@ -606,3 +606,51 @@ async def test_shards_stay_with_their_node_while_the_source_is_down(
         await until(clock, lambda: len(calls.started) == 2)
         assert [record["value"] for record in calls.started[1].records] == [1], "what was done is not done again"
         assert host.status.connected
+
+
+@pytest.mark.parametrize("jump", [3_600_000, -3_600_000], ids=["forward", "back"])
+async def test_a_clock_that_jumps_loses_nothing_and_repeats_nothing_on_one_node(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, jump: int
+) -> None:
+    stream, function = new_stream(2), Function()
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path)) as host:
+        for number in range(10):
+            stream.put(number)
+        await until(clock, lambda: len(function.handled) == 10)
+        clock._start_ms += jump
+        for number in range(10, 20):
+            stream.put(number)
+        await until(clock, lambda: len(function.handled) == 20)
+        for _ in range(10):
+            await clock.advance(10)
+        await host.drain(1)
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path, owner="node-2")) as host:
+        for _ in range(10):
+            await clock.advance(10)
+        await host.drain(1)
+    assert sorted(function.handled) == list(range(20))
+
+
+async def test_a_fault_of_the_host_itself_stops_no_stream(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eventfn.rules.streaming import Lane
+
+    stream, function = new_stream(), Function()
+    broken = True
+    succeeded = Lane.succeeded
+
+    def sometimes(lane: Lane, state: bytes = b"{}") -> None:
+        nonlocal broken
+        if broken:
+            broken = False
+            raise AssertionError("a bug")
+        succeeded(lane, state)
+
+    monkeypatch.setattr(Lane, "succeeded", sometimes)
+    stream.put(0)
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path)) as host:
+        await until(clock, lambda: function.handled == [0, 0])
+        stream.put(1)
+        await until(clock, lambda: function.handled == [0, 0, 1])
+        assert host.status.connected
