@@ -183,7 +183,7 @@ class StreamIntake:
         try:
             await host.run()
         except Exception as error:
-            # A fault of ours, said aloud. It stops no other source; this one is connected anew, and goes on where it was.
+            # A fault of ours, said aloud. It stops no other source; this one connects anew, and goes on where it was.
             self._link.lost(await self._link.until_up(), f"eventfn bug: the work on {host.shard.id} broke off", error)
         finally:
             if self._hosts.get(host.shard.id) is host:
