@@ -188,7 +188,8 @@ class SqsTrigger:
     # --- visibility --------------------------------------------------------------------------------------------------
 
     async def extend(self, batch: Batch, seconds: float) -> None:
-        await self._set_visibility(batch.records, seconds)
+        # Never to less than the queue itself gives: a host may have asked for the lease before the queue was known.
+        await self._set_visibility(batch.records, max(seconds, self._visibility))
 
     async def _set_visibility(self, records: Sequence[Record], seconds: float) -> None:
         now = self._clock.monotonic()
