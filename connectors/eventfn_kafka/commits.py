@@ -18,7 +18,7 @@ class _Together:
     """One request: what it commits, and how it went."""
 
     def __init__(self) -> None:
-        self.offsets: dict[Any, int] = {}
+        self.offsets: dict[Any, tuple[int, str]] = {}
         self.sent = False
         self.failure: BaseException | None = None
 
@@ -31,10 +31,10 @@ class Commits:
         self._next = _Together()
         self._turn = asyncio.Lock()
 
-    async def commit(self, partition: Any, offset: int) -> None:
+    async def commit(self, partition: Any, offset: int, note: str) -> None:
         """Returns once the brokers have it. Raises ConnectorError: of all that was sent together with it, too."""
         mine = self._next
-        mine.offsets[partition] = offset
+        mine.offsets[partition] = (offset, note)
         async with self._turn:
             if not mine.sent:
                 mine.sent, self._next = True, _Together()

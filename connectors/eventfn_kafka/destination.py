@@ -55,6 +55,14 @@ class KafkaDestination:
             raise
 
     async def write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
+        answers = await self._write(records)
+        if len(records) > 1:
+            for place, answer in enumerate(answers):
+                if isinstance(answer, Rejected):  # perhaps only for those that went in one request with it
+                    answers[place : place + 1] = await self._write([records[place]])
+        return answers
+
+    async def _write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
         if self._producer is None:
             await self.connect()
         deadline = asyncio.get_running_loop().time() + REQUEST
@@ -71,8 +79,9 @@ class KafkaDestination:
         if sent:
             await asyncio.wait(sent, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
         found = [self._outcome(answer) if isinstance(answer, asyncio.Future) else answer for answer in answers]
-        if any(isinstance(answer, RetryAfter) for answer in found):
-            # What it may still have in its hands is tried again with a new one, and must not come twice.
+        if found != [WRITTEN] * len(found):
+            # It counts what it sends, and brokers take nothing behind a gap. What it may still have in its hands is
+            # tried again with a new one, and must not come twice.
             await self.close(_LAST_WORD)
         return found
 

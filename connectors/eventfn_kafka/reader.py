@@ -10,6 +10,7 @@ from typing import Any
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
 from eventfn.trigger import Start
+from eventfn_kafka.beginning import beginning, earliest
 from eventfn_kafka.commits import Commits
 from eventfn_kafka.connecting import REQUEST
 from eventfn_kafka.library import errors, outside
@@ -39,37 +40,16 @@ class PartitionReader:
         self._log = log
         self._closed = closed
         self._done = 0  # the offset that is committed, or where it all starts
-
-    # --- where to begin ----------------------------------------------------------------------------------------------
+        self._note = ""
 
     async def open(self, at: str | Start) -> None:
         with outside(f"opening {self._name}"):
             async with asyncio.timeout(REQUEST):
-                committed: int | None = await self._consumer.committed(self._partition)
-                if committed is None:
-                    committed = await self._begin(at)
-                self._done = committed
-                self._consumer.seek(self._partition, int(at) if isinstance(at, str) else committed)
-
-    async def _begin(self, at: str | Start) -> int:
-        """The offset to begin with. The brokers keep it from now on, where it would be another one after a restart."""
-        if isinstance(at, str):
-            return int(at)
-        if at.position == "TRIM_HORIZON":
-            return await self._earliest()
-        offset: int | None = None
-        if at.position == "AT_TIMESTAMP":
-            found = await self._consumer.offsets_for_times({self._partition: at.timestamp_ms})
-            offset = found[self._partition] and found[self._partition].offset
-        if offset is None:  # LATEST, or nothing is as young as that
-            ends: dict[Any, int] = await self._consumer.end_offsets([self._partition])
-            offset = ends[self._partition]
-        await self._commits.commit(self._partition, offset)
-        return offset
-
-    async def _earliest(self) -> int:
-        offset: int = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
-        return offset
+                begin = await beginning(self._consumer, self._partition, None if isinstance(at, str) else at)
+                self._done, self._note = begin.offset, begin.note
+                if not begin.committed:
+                    await self._commits.commit(self._partition, begin.offset, begin.note)
+                self._consumer.seek(self._partition, int(at) if isinstance(at, str) else begin.offset)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -94,14 +74,14 @@ class PartitionReader:
     async def _skip_what_is_gone(self) -> None:
         """The broker has deleted where we were, or has made the topic anew: what it has is read from its beginning."""
         async with asyncio.timeout(REQUEST):
-            earliest = await self._earliest()
+            first = await earliest(self._consumer, self._partition)
             self._log.warning(
                 "%s: offset %d is not there any more, deleted before it was read; going on with %d",
                 self._name,
                 await self._consumer.position(self._partition),
-                earliest,
+                first,
             )
-            self._consumer.seek(self._partition, earliest)
+            self._consumer.seek(self._partition, first)
 
     def position(self, record: Record) -> str:
         return str(offset_of(record) + 1)
@@ -110,7 +90,7 @@ class PartitionReader:
 
     async def commit(self, position: str) -> None:
         offset = int(position)
-        await self._commits.commit(self._partition, offset)
+        await self._commits.commit(self._partition, offset, self._note)
         self._done = offset
 
     @staticmethod

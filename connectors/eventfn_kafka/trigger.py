@@ -10,6 +10,7 @@ says that it cannot go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ from eventfn_kafka import shape
 from eventfn_kafka.commits import Commits
 from eventfn_kafka.connecting import REQUEST, options
 from eventfn_kafka.fetching import tune
-from eventfn_kafka.library import Partition, aiokafka, outside
+from eventfn_kafka.library import KafkaError, Partition, aiokafka, outside
 from eventfn_kafka.reader import PartitionReader
 from eventfn_kafka.settings import Clusters, KafkaSettings, group_of
 
@@ -33,6 +34,7 @@ _IN_TEXT = Filtering(mismatch="ignore")
 # Of the rebalance timeout, how much is left for the commits after functions had their time, and for joining again.
 _FOR_THE_REST = 0.2
 _TASKS = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+_BEFORE_IT_TRIES_AGAIN = 5.0  # seconds, when its group has refused it
 _LAST_WORD = 5.0  # seconds to leave the group when a consumer is replaced
 
 
@@ -56,6 +58,7 @@ class KafkaTrigger:
         self.filtering = _IN_BASE64 if settings.event_format == "lambda" else _IN_TEXT
         self._consumer: Any = None
         self._commits: Commits
+        self._listening: asyncio.Task[None] | None = None
         self._shards: dict[str, Any] = {}  # those that are ours, as the library names them
         self._readers: set[PartitionReader] = set()
 
@@ -92,6 +95,7 @@ class KafkaTrigger:
         except BaseException:
             await self._give_up(_LAST_WORD)
             raise
+        self._listening = asyncio.create_task(self._listen(consumer))
 
     async def _can_go_on(self) -> bool:
         """Whether the consumer that there is does. Raises ConnectorError when only its brokers are missing."""
@@ -119,6 +123,18 @@ class KafkaTrigger:
             topics = ", ".join(missing)
             raise ConnectorError(f"{self._bootstrap} has no topic {topics}, or does not show it: create or allow it")
 
+    async def _listen(self, consumer: Any) -> None:
+        """To what goes wrong with the group. A reader hears it too, but a member without a partition has none; and the
+        library does not try again before somebody has heard."""
+        while True:
+            try:
+                await consumer._subscription.wait_for_assignment()
+            except KafkaError as error:
+                self._context.log.warning("%s: %s %s", self._group, type(error).__name__, error)
+                await self._context.clock.sleep(_BEFORE_IT_TRIES_AGAIN)
+                with contextlib.suppress(KafkaError):
+                    consumer._coordinator.check_errors()
+
     async def assigned(self, consumer: Any, partitions: Sequence[Any]) -> None:
         if consumer is self._consumer:
             self._shards = {shape.shard_id(each.topic, each.partition): each for each in partitions}
@@ -140,6 +156,10 @@ class KafkaTrigger:
 
     async def _give_up(self, deadline: float) -> None:
         consumer, self._consumer = self._consumer, None
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait({self._listening})
+            self._listening = None
         shards = list(self._shards)
         self._shards.clear()
         if shards:

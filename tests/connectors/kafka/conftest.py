@@ -99,8 +99,10 @@ class Peer:
         self._admin: Any = None
         self._producer: Any = None
 
-    async def create(self, partitions: int = 1, configs: Mapping[str, str] | None = None, copies: int = 1) -> str:
-        topic = next(_names)
+    async def create(
+        self, partitions: int = 1, configs: Mapping[str, str] | None = None, copies: int = 1, name: str | None = None
+    ) -> str:
+        topic = name or next(_names)
         await make_topic(self.bootstrap[0], topic, partitions, copies, configs)
         return topic
 
