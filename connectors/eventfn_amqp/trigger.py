@@ -55,7 +55,8 @@ class AmqpTrigger:
     def _record(self, message: DeliveredMessage) -> Record:
         properties = message.header.properties
         headers: dict[str, Any] = dict(properties.headers or {})
-        before = headers.get(DELIVERED_BEFORE, 1 if message.redelivered else 0)
+        counted = headers.get(DELIVERED_BEFORE)  # in a classic queue a sender may have written anything there
+        before = counted if isinstance(counted, int) else int(bool(message.redelivered))
         sent = properties.timestamp
         return Record(
             # Only its sender can name a message for good; without that it is known by this delivery.

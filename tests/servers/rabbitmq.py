@@ -39,8 +39,10 @@ def free_port() -> int:
 
 
 class RabbitMQ:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
+        """`settings` are more lines for its configuration."""
         self.folder = folder
+        self._settings = settings
         self.host = "127.0.0.1"
         self.port = free_port()
         self.log = folder / "rabbitmq.log"
@@ -54,9 +56,8 @@ class RabbitMQ:
 
     def __enter__(self) -> RabbitMQ:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.local = 127.0.0.1:{self.port}\nlog.console = true\nlog.file = false\n"
-        )
+        lines = [f"listeners.tcp.local = 127.0.0.1:{self.port}", "log.console = true", "log.file = false"]
+        (self.folder / "rabbitmq.conf").write_text("\n".join([*lines, *self._settings]) + "\n")
         (self.folder / "enabled_plugins").write_text("[].\n")
         self.start()
         return self
@@ -71,10 +72,15 @@ class RabbitMQ:
         said_before = self.log.stat().st_size
         server = self._spawn(str(_SCRIPTS[-1]))
         deadline = time.monotonic() + _UP
-        while not (self._answers() and self._has_leaders(said_before)):
+        while not self._answers():
             if server.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"RabbitMQ did not start:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+        # A quorum queue that is asked for something before it has elected its only member may never elect it. One that
+        # was deleted just before a kill is waited for in vain, so not for long.
+        deadline = time.monotonic() + 10
+        while not self._has_leaders(said_before) and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def kill(self) -> None:
@@ -132,7 +138,6 @@ class RabbitMQ:
         return process
 
     def _has_leaders(self, said_before: int) -> bool:
-        # A quorum queue that is asked for something before it has elected its only member may never elect it.
         said = self.log.read_bytes()[said_before:].decode(errors="replace")
         queues = re.search(r"ra system 'quorum_queues' running pre init for (\d+) registered", said)
         return queues is not None and said.count("candidate -> leader") >= int(queues[1])

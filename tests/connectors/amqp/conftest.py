@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiormq
@@ -15,7 +17,7 @@ from aiormq.abc import AbstractChannel
 
 from tests.servers import rabbitmq
 from tests.servers.proxy import Proxy
-from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.rabbitmq import RabbitMQ, free_port
 
 _names = (f"queue-{number}" for number in itertools.count())
 
@@ -26,8 +28,38 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
         if "CI" in os.environ:
             pytest.fail(why)
         pytest.skip(why)
-    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    certificate, key = self_signed(folder)
+    encrypted = [
+        f"listeners.ssl.local = 127.0.0.1:{free_port()}",
+        f"ssl_options.certfile = {certificate}",
+        f"ssl_options.keyfile = {key}",
+        "ssl_options.verify = verify_none",
+    ]
+    with RabbitMQ(folder, *encrypted) as server:
         yield server
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for "localhost", and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+@pytest.fixture
+def encrypted(server: RabbitMQ) -> tuple[str, Path]:
+    """The URL of the same server with TLS, and the authority to trust."""
+    settings = (server.folder / "rabbitmq.conf").read_text()
+    port = settings.partition("listeners.ssl.local = 127.0.0.1:")[2].split()[0]
+    return f"amqps://guest:guest@localhost:{port}/", server.folder / "certificate.pem"
 
 
 @pytest_asyncio.fixture

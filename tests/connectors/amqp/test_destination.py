@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from eventfn.destination import WRITTEN, Delivery, OutgoingRecord, Rejected, RetryAfter
+from eventfn.errors import ConnectorError
 from eventfn.testing import destination_context, eventually
 from eventfn_amqp import AmqpDestination
 from eventfn_amqp.connection import Broker
@@ -24,8 +26,8 @@ class Bench:
         self._folder = folder
         self.made: list[AmqpDestination] = []
 
-    async def opened(self, target: str, url: str | None = None) -> AmqpDestination:
-        settings = Broker(url=url or self._url)
+    async def opened(self, target: str, url: str | None = None, ca_file: str | None = None) -> AmqpDestination:
+        settings = Broker(url=url or self._url, ca_file=ca_file)
         destination = AmqpDestination(target, settings, destination_context(self._folder))
         self.made.append(destination)
         await destination.connect()
@@ -135,3 +137,16 @@ async def test_what_is_under_way_when_the_network_is_cut_is_written_or_tried_aga
         left = [record for record, answer in zip(left, answers, strict=True) if answer != WRITTEN]
     found = {message.header.properties.message_id for message in await peer.take(queue)}
     assert found == {f"record-{number}" for number in range(300)}
+
+
+async def test_a_connection_is_encrypted_with_a_certificate_that_is_trusted(
+    bench: Bench, peer: Peer, encrypted: tuple[str, Path]
+) -> None:
+    url, ca_file = encrypted
+    queue = await peer.declare()
+    assert await (await bench.opened(queue, url, str(ca_file))).write([RECORD]) == [WRITTEN]
+    assert len(await peer.take(queue)) == 1
+    with pytest.raises(ConnectorError, match="CERTIFICATE_VERIFY_FAILED"):
+        await bench.opened(queue, url)
+    with pytest.raises(ConnectorError, match="No such file"):
+        await bench.opened(queue, url, "nowhere.pem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,24 @@ async def test_a_message_without_a_name_is_known_by_its_delivery(bench: Bench, p
     ids = [record.id for batch in await read_all(trigger, 2) for record in batch.records]
     assert len(set(ids)) == 2
     assert all(ids)
+
+
+async def test_a_sender_may_write_any_headers(bench: Bench, peer: Peer) -> None:
+    queue = await peer.declare(arguments={"x-queue-type": "classic"})
+    trigger = await bench.opened(queue)
+    headers = {
+        "x-delivery-count": "many",
+        "a": {"b": [1, None, bytearray(b"\xff")]},
+        "when": datetime(2026, 1, 2, tzinfo=UTC),
+    }
+    await peer.send(queue, b"", headers=headers)
+    (record,) = (await trigger.read(10)).records
+    assert record.receives == 1
+    assert shown(record)["basicProperties"]["headers"] == {
+        "x-delivery-count": {"bytes": list(b"many")},
+        "a": {"b": [1, None, {"bytes": [-1]}]},
+        "when": "Jan 2, 2026, 12:00:00 AM",
+    }
 
 
 async def test_bytes_of_every_kind_and_size_arrive(bench: Bench, peer: Peer) -> None:
