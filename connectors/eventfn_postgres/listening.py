@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from eventfn.errors import ConnectorError
-from eventfn_postgres.session import Connection, Session, answering, composed, connect, in_our_words, said
+from eventfn_postgres.session import Connection, Session, asking, composed, connect, said
 from eventfn_postgres.statements import NOTIFY
 
 ARRIVAL = 10.0  # real seconds that a notification may take from one connection to the other
@@ -28,7 +28,7 @@ class Listening:
         """Listens, and makes sure that it does: `session` says something on the channel. Raises ConnectorError."""
         await self.close()
         connection = self._connection = await connect(self._dsn)
-        with in_our_words(), answering(connection):
+        with asking(connection):
             await connection.execute(composed("LISTEN {channel}", channel=sql.Identifier(channel)))
         self.lost = None
         self.heard.clear()

@@ -35,6 +35,10 @@ _DEFAULTS = {
 }
 
 
+class NoAnswer(ConnectorError):
+    """The server may be there, and may even have done what it was asked."""
+
+
 class Session:
     """One connection for everything that is asked and answered. It is opened by the first question and, once it is
     lost, by the next one, until the session is closed."""
@@ -54,15 +58,15 @@ class Session:
         connection = await self._opened()
         try:
             return await _asked(connection, statement, values)
-        except ConnectorError:
-            if not connection.closed:
+        except ConnectorError as error:
+            if not connection.closed or isinstance(error, NoAnswer):
                 raise
         return await _asked(await self._opened(), statement, values)
 
     async def create(self, statements: sql.Composed, exists: Callable[[], Awaitable[bool]]) -> None:
         """Runs them in one transaction unless they have been by now, by one node at a time."""
         connection = await self._opened()
-        with in_our_words(), answering(connection):
+        with asking(connection):
             async with connection.transaction():
                 await connection.execute(CREATING)
                 if not await exists():
@@ -95,19 +99,21 @@ class Session:
 
 
 async def _asked(connection: Connection, statement: sql.Composed, values: Mapping[str, Any]) -> list[TupleRow]:
-    with in_our_words(), answering(connection):
+    with asking(connection):
         cursor = await connection.execute(statement, values)
         return await cursor.fetchall() if cursor.description else []
 
 
 async def connect(dsn: str) -> Connection:
     """Raises ConnectorError."""
-    with in_our_words():
+    try:
         connection = await psycopg.AsyncConnection.connect(
             make_conninfo(**(_DEFAULTS | cast(dict[str, Any], conninfo_to_dict(dsn)))), autocommit=True
         )
+    except psycopg.Error as error:
+        raise ConnectorError(f"PostgreSQL: {said(error)}") from error
     try:
-        with in_our_words(), answering(connection):
+        with asking(connection):
             # Ours wait for hours, and are no forgotten ones. Servers before 14 do not have it.
             await connection.execute(
                 "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
@@ -123,29 +129,33 @@ def composed(text: LiteralString, **names: sql.Identifier) -> sql.Composed:
 
 
 @contextlib.contextmanager
-def in_our_words() -> Generator[None, None, None]:
+def asking(connection: Connection) -> Generator[None, None, None]:
+    """What goes wrong in here is a ConnectorError, but for what is wrong with the values. While it takes longer than
+    ANSWER, the connection is dead. It is not cancelled: psycopg would then ask the server to end the statement, and
+    wait for that."""
+    too_late = False
+
+    def give_up() -> None:
+        nonlocal too_late
+        too_late = True
+        hang_up(connection)
+
+    overdue = asyncio.get_running_loop().call_later(ANSWER, give_up)
     try:
         yield
     except (psycopg.DataError, psycopg.IntegrityError):
         raise
     except psycopg.Error as error:
+        if too_late:
+            raise NoAnswer(f"PostgreSQL did not answer within {ANSWER:g} s") from error
         raise ConnectorError(f"PostgreSQL: {said(error)}") from error
+    finally:
+        overdue.cancel()
 
 
 def said(error: psycopg.Error) -> str:
     """On one line."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-@contextlib.contextmanager
-def answering(connection: Connection) -> Generator[None, None, None]:
-    """While it lasts longer than ANSWER, the connection is dead. It is not cancelled: psycopg would then ask the server
-    to end the statement, and wait for that."""
-    overdue = asyncio.get_running_loop().call_later(ANSWER, hang_up, connection)
-    try:
-        yield
-    finally:
-        overdue.cancel()
 
 
 def hang_up(connection: Connection) -> None:

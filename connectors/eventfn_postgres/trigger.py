@@ -40,6 +40,7 @@ class PostgresTrigger:
         self._listening = Listening(shared.dsn)
         self._channel = ""
         self._claiming: asyncio.Task[list[shape.Row]] | None = None
+        self._due: float | None = None  # seconds until the next hidden row is visible, when nothing was
         self._claimed: deque[shape.Row] = deque()  # and not handed over: a read was cancelled while they came
 
     @property
@@ -117,13 +118,15 @@ class PostgresTrigger:
             for message, *_, dead_reason in claimed:
                 if dead_reason is not None:
                     self._log.error("row %d of %s is dead: %s", message, self._settings.table, dead_reason)
+            if not claimed:
+                ((self._due,),) = await self._ask(statements.NEXT_DUE)
             if rows or not claimed:
                 return rows
 
     async def _until_something_changes(self) -> None:
-        ((due,),) = await self._ask(statements.NEXT_DUE)
+        pause = LOOK_ANYWAY if self._due is None else min(self._due, LOOK_ANYWAY)
         hearing = asyncio.ensure_future(self._listening.heard.wait())
-        waiting = asyncio.ensure_future(self._clock.sleep(LOOK_ANYWAY if due is None else min(due, LOOK_ANYWAY)))
+        waiting = asyncio.ensure_future(self._clock.sleep(pause))
         try:
             await asyncio.wait({hearing, waiting}, return_when=asyncio.FIRST_COMPLETED)
         finally:

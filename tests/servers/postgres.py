@@ -30,12 +30,11 @@ _UP = 60.0  # seconds that a start may take on a busy machine
 USER = "eventfn"
 PASSWORD = "an open secret"
 
-# The machine does not lose its power in a test: what a killed server has written is there without fsync.
+# The machine does not lose its power in a test: what a killed server has committed is there without fsync.
 _OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "60",
     "shared_buffers": "32MB",

@@ -215,11 +215,25 @@ async def test_an_answer_that_never_comes_is_a_lost_connection(outbox: Outbox, m
         batch = await trigger.read(10)
         monkeypatch.setattr("eventfn_postgres.session.ANSWER", 0.2)
         proxy.stall()
-        settling = asyncio.create_task(trigger.settle(batch, [DONE]))
-        await eventually(lambda: len(proxy.links) > 2)  # it has given up, and tries with another connection
+        with pytest.raises(ConnectorError, match=r"did not answer within 0.2 s"):
+            await trigger.settle(batch, [DONE])
+        monkeypatch.undo()
         proxy.flow()
-        await settling
+        await trigger.settle(batch, [DONE])  # with another connection
         assert await outbox.rows() == []
+
+
+async def test_a_settle_after_a_restart_is_told_to_the_new_server(outbox: Outbox) -> None:
+    trigger = await outbox.opened()
+    await outbox.put("one")
+    batch = await trigger.read(10)
+    outbox.server.kill()
+    outbox.server.start()
+    await trigger.settle(batch, [DONE])  # before anybody has noticed
+    await outbox.write_again()
+    assert await outbox.rows() == []
+    with pytest.raises(ConnectorError, match="closed the connection"):
+        await trigger.read(10)
 
 
 async def test_a_stalled_network_holds_up_no_close(outbox: Outbox) -> None:

@@ -71,6 +71,12 @@ def test_its_password_comes_from_a_variable_and_is_not_shown() -> None:
     assert summary(OutboxSettings(table="mine")) == "table=mine"
 
 
+def test_without_its_library_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['psycopg'] = None; import eventfn_postgres"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: PostgreSQL needs psycopg: pip install 'eventfn[postgres]'" in ended.stderr
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
