@@ -39,6 +39,7 @@ class Inbox:
 
     def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
         self.arrived: list[Msg] = []
+        self._connection = connection
         self._client = connection.client
         self._server = connection.server
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -93,7 +94,7 @@ class Inbox:
                 async with asyncio.timeout(self._wait + PATIENCE):
                     await self._changed.wait()
             except TimeoutError:
-                self.fail(f"no answer within {self._wait + PATIENCE:g} s")
+                self.fail(str(self._connection.said or f"no answer within {self._wait + PATIENCE:g} s"))
 
     async def _receive(self, message: Msg) -> None:
         if message.reply.startswith("$JS.ACK."):

@@ -43,13 +43,11 @@ class Connection:
         self.server = server
         self.client: Any = _Client()  # the library's types are half known
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.said: Exception | None = None  # what the server or the library last complained of, to nobody in particular
 
     async def open(self, folder: str) -> None:
-        said: list[Exception] = []
-
         async def note(error: Exception) -> None:
-            """The library raises "no servers" in the end; why there are none it says here."""
-            said[:] = [error]
+            self.said = error
 
         async def closed() -> None:
             if not self.lost.done():
@@ -69,8 +67,8 @@ class Connection:
                         closed_cb=closed,
                         **_who(self.server, folder),
                     )
-            except NoServersError:
-                raise ConnectorError(f"{self.server.name}: {said[0] if said else 'nobody is there'}") from None
+            except NoServersError:  # why there are none it has only said
+                raise ConnectorError(f"{self.server.name}: {self.said or 'nobody is there'}") from None
             except BaseException:
                 await self.close()
                 raise
@@ -120,6 +118,6 @@ def outside(server: Server) -> Generator[None, None, None]:
     try:
         yield
     except (NatsError, OSError) as error:  # a TimeoutError is an OSError
-        raise ConnectorError(f"{server.name}: {error or type(error).__name__}") from error
+        raise ConnectorError(f"{server.name}: {str(error) or type(error).__name__}") from error
     except ImportError as error:
         raise ConnectorError(f"{error}: pip install 'eventfn[nats]'") from error

@@ -94,9 +94,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         if self.dead_letter_subject is not None and not is_subject(self.dead_letter_subject):
             raise ValueError('dead_letter_subject: expected a subject such as "orders.dead", without wildcards')
         if (self.starting_position == "AT_TIMESTAMP") != (self.starting_position_timestamp is not None):
-            raise ValueError(
-                "starting_position_timestamp: it goes with starting_position AT_TIMESTAMP, and only with it"
-            )
+            raise ValueError("starting_position_timestamp: it goes with AT_TIMESTAMP, and only with it")
+        if self.starting_position_timestamp is not None and self.starting_position_timestamp.tzinfo is None:
+            raise ValueError("starting_position_timestamp: expected its zone too, such as 2026-01-31T12:00:00Z")
 
 
 class Sink(Server, frozen=True, kw_only=True):

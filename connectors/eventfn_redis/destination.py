@@ -13,7 +13,7 @@ import msgspec
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, RetryAfter
 from eventfn.errors import ConnectorError
 from eventfn_redis import scripts
-from eventfn_redis.server import open_client, outside
+from eventfn_redis.server import close_client, open_client, outside
 from eventfn_redis.settings import Sink
 
 
@@ -64,5 +64,4 @@ class RedisDestination:
 
     async def close(self, deadline: float) -> None:
         client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await close_client(client)

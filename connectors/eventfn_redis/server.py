@@ -18,7 +18,7 @@ try:
 except ImportError as error:
     raise ImportError("redis-py is missing: pip install 'eventfn[redis]'") from error
 
-__all__ = ["LONG_POLL", "ResponseError", "open_client", "outside"]
+__all__ = ["LONG_POLL", "ResponseError", "close_client", "open_client", "outside"]
 
 LONG_POLL = 5.0  # seconds that a read waits on the server: as long is a dead connection not noticed, plus ...
 _PATIENCE = 5.0  # ... so many seconds that an answer may take
@@ -52,6 +52,13 @@ def open_client(server: Server, folder: str) -> Any:
     return client
 
 
+async def close_client(client: Any) -> None:
+    """Of an `open_client`, or None."""
+    if client is not None:
+        with contextlib.suppress(Exception):  # a connection that is broken cannot be closed well
+            await client.aclose()
+
+
 def _as_it_is(answer: Any, **_: Any) -> Any:
     return answer
 
@@ -62,4 +69,4 @@ def outside(server: Server) -> Generator[None, None, None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise ConnectorError(f"redis at {server.host}:{server.port}: {error or type(error).__name__}") from error
+        raise ConnectorError(f"redis at {server.host}:{server.port}: {str(error) or type(error).__name__}") from error

@@ -85,9 +85,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         if self.dead_letter_stream is not None and self.dead_letter_stream in ("", self.stream):
             raise ValueError("dead_letter_stream: expected the name of another stream")
         if (self.starting_position == "AT_TIMESTAMP") != (self.starting_position_timestamp is not None):
-            raise ValueError(
-                "starting_position_timestamp: it goes with starting_position AT_TIMESTAMP, and only with it"
-            )
+            raise ValueError("starting_position_timestamp: it goes with AT_TIMESTAMP, and only with it")
+        if self.starting_position_timestamp is not None and self.starting_position_timestamp.tzinfo is None:
+            raise ValueError("starting_position_timestamp: expected its zone too, such as 2026-01-31T12:00:00Z")
 
     @property
     def start(self) -> str:

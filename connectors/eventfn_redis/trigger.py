@@ -11,7 +11,6 @@ the visibility timeout, and whoever looks first takes it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import socket
@@ -25,7 +24,7 @@ from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
 from eventfn.trigger import Done, QueueMessage, Reject, Retry, Settlement, Traits, TriggerContext
 from eventfn_redis import scripts, shape
-from eventfn_redis.server import LONG_POLL, ResponseError, open_client, outside
+from eventfn_redis.server import LONG_POLL, ResponseError, close_client, open_client, outside
 from eventfn_redis.settings import Server, Source
 
 BUILT_IN_DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
@@ -114,18 +113,17 @@ class RedisTrigger:
     async def _disconnect(self) -> None:
         await self._stop_fetching()
         client, self._client = self._client, None
-        if client is not None:
-            with contextlib.suppress(Exception):  # a connection that is broken cannot be closed well
-                await client.aclose()
+        await close_client(client)
 
     async def _stop_fetching(self) -> None:
         tasks = [task for task in (self._fetching, self._blocked) if task is not None]
         self._fetching = self._blocked = None
-        while tasks := [task for task in tasks if not task.done()]:
-            for task in tasks:
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
                 task.cancel()
             # Python 3.11's wait_for, which the library uses, may swallow a cancel: then once more.
-            await asyncio.wait(tasks, timeout=0.1)
+            await asyncio.wait(running, timeout=0.1)
+        await asyncio.gather(*tasks, return_exceptions=True)  # what they ended with has been heard
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import msgspec
 import pytest
 
+from eventfn.testing.lint import load_settings
 from eventfn_nats import shape
 from eventfn_nats.publishing import headers_of, size
-from eventfn_nats.settings import Server, is_subject
+from eventfn_nats.settings import Server, Source, is_subject
 
 REPLY = "$JS.ACK.ORDERS.shop.2.42.57.1700000000123456789.7"
 TOLD = shape.Delivery("ORDERS", "shop", 2, 42, 57, 1_700_000_000_123)
@@ -106,3 +108,10 @@ def test_a_wrong_server_is_refused(given: dict[str, Any], problem: str) -> None:
 )
 def test_when_it_is_tls(given: dict[str, Any], tls: bool) -> None:
     assert Server(**given).tls is tls
+
+
+def test_a_time_to_begin_at_has_a_zone() -> None:
+    toml = 'stream = "A"\nstarting_position = "AT_TIMESTAMP"\nstarting_position_timestamp = 2026-01-31T12:00:00'
+    assert load_settings(Source, tomllib.loads(toml + "Z"), {}).starting_position_timestamp is not None
+    with pytest.raises(AssertionError, match="expected its zone too"):
+        load_settings(Source, tomllib.loads(toml), {})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import tomllib
 from typing import Any
 
 import msgspec
 import pytest
 
+from eventfn.testing.lint import load_settings
 from eventfn_redis import shape
 from eventfn_redis.settings import Server, Source
 
@@ -97,3 +99,10 @@ def test_a_wrong_server_is_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as refusal:
         Server(**given)
     assert "secret@" not in str(refusal.value)
+
+
+def test_a_time_to_begin_at_has_a_zone() -> None:
+    toml = 'stream = "A"\nstarting_position = "AT_TIMESTAMP"\nstarting_position_timestamp = 2026-01-31T12:00:00'
+    assert load_settings(Source, tomllib.loads(toml + "Z"), {}).starting_position_timestamp is not None
+    with pytest.raises(AssertionError, match="expected its zone too"):
+        load_settings(Source, tomllib.loads(toml), {})
