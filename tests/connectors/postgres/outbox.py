@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psycopg
+import pytest
 from psycopg.abc import Query
 
 from eventfn.clock import Clock, SystemClock
@@ -79,6 +84,15 @@ class Outbox:
         made = self.trigger(**settings)
         await made.connect()
         return made
+
+
+def printed(*arguments: str) -> str:
+    """What `python -m eventfn_postgres ARGUMENTS` prints. Raises SystemExit as it does."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setattr(sys, "argv", ["eventfn_postgres", *arguments])
+        runpy.run_module("eventfn_postgres", run_name="__main__")
+    return output.getvalue()
 
 
 def bodies(batch: Batch) -> list[str]:

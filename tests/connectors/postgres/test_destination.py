@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from eventfn.errors import ConnectorError
 from eventfn.testing import destination_context
 from eventfn_postgres import PostgresDestination
 from eventfn_postgres.settings import DestinationSettings
+from tests.connectors.postgres.outbox import printed
 from tests.servers.postgres import Postgres
 
 _numbers = itertools.count(1)
@@ -93,9 +92,7 @@ async def test_a_table_that_is_not_there_is_said_with_what_to_do(sinks: Sinks) -
 
 
 async def test_what_the_command_prints_creates_the_table(sinks: Sinks) -> None:
-    command = [sys.executable, "-m", "eventfn_postgres", "--records", sinks.table]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    await sinks.run(printed)
+    await sinks.run(printed("--records", sinks.table))
     sink = sinks(create_table=False)
     await sink.connect()
     assert await sink.write([record(1)]) == [WRITTEN]

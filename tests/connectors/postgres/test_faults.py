@@ -112,7 +112,7 @@ async def test_two_nodes_share_an_outbox_and_groups_keep_their_order(outbox: Out
             batch_size=batch_size,
             report_batch_item_failures=True,
         )
-    names = [f"{group}{number:03}" for number in range(40) for group in "abcde"]
+    names = [f"{group}{number:03}" for number in range(25) for group in "abcde"]
     for name in names:
         await outbox.put(name, group=name[0])
         await outbox.put(f"-{name}")

@@ -19,7 +19,7 @@ from eventfn.trigger import DONE, RETRY, Reject, Retry, Settlement
 from eventfn_postgres import PostgresTrigger, statements
 from eventfn_postgres.settings import DatabaseSettings, OutboxSettings
 from eventfn_postgres.shape import Row, record
-from tests.connectors.postgres.outbox import Outbox, bodies
+from tests.connectors.postgres.outbox import Outbox, bodies, printed
 from tests.servers.proxy import Proxy
 
 # --- shape and settings -----------------------------------------------------------------------------------------------
@@ -82,11 +82,8 @@ def test_without_its_library_it_says_what_to_install() -> None:
 
 async def test_what_the_command_prints_creates_the_table(outbox: Outbox) -> None:
     schema = f"shop_{outbox.table}"
-    printed = subprocess.run(
-        [sys.executable, "-m", "eventfn_postgres", f"{schema}.outbox"], capture_output=True, text=True, check=True
-    ).stdout
     await outbox.run(f"CREATE SCHEMA {schema}")
-    await outbox.create(printed)
+    await outbox.create(printed(f"{schema}.outbox"))
     outbox.table = f"{schema}.outbox"
     trigger = await outbox.opened()
     reading = asyncio.create_task(trigger.read(10))
@@ -97,11 +94,10 @@ async def test_what_the_command_prints_creates_the_table(outbox: Outbox) -> None
     assert await outbox.rows() == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["--other", "outbox"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["two words"], ["--other", "outbox"]])
 def test_the_command_says_how_it_is_used(arguments: list[str]) -> None:
-    ended = subprocess.run([sys.executable, "-m", "eventfn_postgres", *arguments], capture_output=True, text=True)
-    assert ended.returncode == 1
-    assert "usage: python -m eventfn_postgres [--records] TABLE" in ended.stderr
+    with pytest.raises(SystemExit, match=r"^usage: python -m eventfn_postgres \[--records\] TABLE"):
+        printed(*arguments)
 
 
 async def test_a_table_that_is_not_there_is_said_with_what_to_do(outbox: Outbox) -> None:
