@@ -1,0 +1,183 @@
+"""A bucket that nobody tells of: listed every so often, and compared with what was announced.
+
+The host writes an object's entry of the ledger with the event that announces the object, so that an object is announced
+once whatever dies in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventfn.event import Batch, Position, Record
+from eventfn.trigger import Done, Reject, Retry, Settlement, TriggerContext
+from eventfn_aws.client import Client
+from eventfn_aws.s3 import shape
+from eventfn_aws.s3.ledger import Change, Ledger, State
+from eventfn_aws.s3.settings import EVERY, S3Settings, S3Shared
+from eventfn_aws.s3.wanted import CREATED, REMOVED
+
+# Positions: of each object what was announced of it, and whether a whole listing was remembered once.
+_OBJECT = "object/"
+_SKIPPED = "skipped"
+
+RETRY_AFTER = 1.0
+_KEPT_AT_ONCE = 100  # the engine has a commit for many of them
+
+
+class Listing:
+    def __init__(self, settings: S3Settings, shared: S3Shared, context: TriggerContext) -> None:
+        assert settings.bucket is not None, "the settings have been checked"
+        self._bucket = settings.bucket
+        self._wanted = settings.wanted
+        self._every = settings.every or EVERY
+        self._skips = settings.existing == "skip"
+        self._context = context
+        self._clock = context.clock
+        self._client = Client("s3", shared, default_region=context.region)
+        self._ledger = Ledger()
+        self._token: str | None = None  # of the next page, while a listing is under way
+        self._listed = False  # to its end, since it was connected
+        self._due = 0.0
+        self._found: deque[Change] = deque()  # to announce, of the last page
+        self._quiet: list[Change] = []  # to remember only
+
+    async def connect(self) -> None:
+        await self._client.open()
+        await self._page(MaxKeys=1)
+        positions = self._context.positions
+        kept = await positions.scan(_OBJECT)
+        self._ledger.load({_key(position): value for position, value in kept.items()})
+        self._skips = self._skips and await positions.get(_SKIPPED) is None
+        self._found.clear()
+        self._quiet.clear()
+        self._token = None
+        self._listed = False
+        self._due = self._clock.monotonic()
+
+    async def read(self, limit: int) -> Batch:
+        while True:
+            await self._remember()
+            if self._found:
+                changes = [self._found.popleft() for _ in range(min(limit, len(self._found)))]
+                for change in changes:
+                    self._ledger.hand_out(change.key)
+                return Batch(tuple(map(self._record, changes)))
+            if self._token is None:
+                await self._clock.sleep(self._due - self._clock.monotonic())
+            await self._look()
+
+    async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+        for record, settlement in zip(batch.records, settlements, strict=True):
+            change: Change = record.token
+            match settlement:
+                case Done():
+                    self._ledger.keep(change)
+                case Retry(after):
+                    self._ledger.give_back(change.key)
+                    soon = self._clock.monotonic() + (RETRY_AFTER if after is None else after)
+                    self._due = min(self._due, soon)
+                case Reject(reason):
+                    self._context.log.error("%s: the host gave up its event: %s", change.key, reason)
+                    await self._keep(change)
+
+    async def close(self, deadline: float) -> None:
+        self._ledger = Ledger()
+        self._found.clear()
+        self._quiet.clear()
+        await self._client.close()
+
+    # --- what the bucket shows ---------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """One page. There is an await only before anything is changed: a read may be cancelled."""
+        more = {} if self._token is None else {"ContinuationToken": self._token}
+        page = await self._page(**more)
+        if self._token is None:
+            self._ledger.begin()
+        now_ms = self._clock.now_ms()
+        shown = ((each["Key"], _state(each)) for each in page.get("Contents", ()))
+        changes = self._ledger.see(
+            ((key, state) for key, state in shown if self._wanted.has_object(self._bucket, key)), now_ms
+        )
+        self._token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+        if self._token is None:
+            changes += self._ledger.missing(now_ms)
+            self._listed = True
+            self._due = self._clock.monotonic() + self._every
+        for change in changes:
+            (self._found if self._announces(change) else self._quiet).append(change)
+
+    async def _page(self, **parameters: Any) -> dict[str, Any]:
+        return await self._client.call("list_objects_v2", Bucket=self._bucket, Prefix=self._wanted.prefix, **parameters)
+
+    def _announces(self, change: Change) -> bool:
+        return not self._skips and self._wanted.has_event(_event(change))
+
+    # --- what is remembered ------------------------------------------------------------------------------------------
+
+    async def _remember(self) -> None:
+        """What is not announced, and that there was a first listing. Cancelled, it is done once more."""
+        while self._quiet:
+            some = self._quiet[:_KEPT_AT_ONCE]
+            await asyncio.gather(*map(self._keep, some))
+            del self._quiet[: len(some)]
+        if self._skips and self._listed:
+            await self._context.positions.put(_SKIPPED, b"")
+            self._skips = False
+
+    async def _keep(self, change: Change) -> None:
+        position = _position(change)
+        await self._context.positions.put(position.key, position.value)
+        self._ledger.keep(change)
+
+    # --- what is announced -------------------------------------------------------------------------------------------
+
+    def _record(self, change: Change) -> Record:
+        shown = change.entry or change.was
+        assert shown is not None, "a change is from something or to something"
+        name = _event(change)
+        context = self._context
+        # The same state of an object has the same id, however often it is tried.
+        made_of = f"eventfn:{context.source}:{name}:{shape.object_key(change.key)}:{shown.state}"
+        request_id = uuid.uuid5(uuid.NAMESPACE_URL, made_of)
+        facts: dict[str, Any] = {"sequencer": shape.sequencer(change.sequence)}
+        now_ms = time_ms = self._clock.now_ms()
+        if change.entry is not None:
+            facts = {"size": shown.state.size, "eTag": shown.state.etag} | facts
+            time_ms = shown.state.modified_ms
+        record = shape.listed(
+            shape.Origin(context.source, self._client.region, context.account),
+            self._bucket,
+            name,
+            change.key,
+            request_id=request_id.hex[:16].upper(),
+            time_ms=time_ms,
+            facts=facts,
+        )
+        return Record(
+            id=str(request_id),
+            payload=shape.event(record),
+            arrived_ms=now_ms,
+            token=change,
+            position=_position(change),
+        )
+
+
+def _event(change: Change) -> str:
+    return REMOVED if change.entry is None else CREATED
+
+
+def _state(shown: Mapping[str, Any]) -> State:
+    return State(shown["ETag"].strip('"'), shown["Size"], round(shown["LastModified"].timestamp() * 1000))
+
+
+def _position(change: Change) -> Position:
+    return Position(_OBJECT + shape.object_key(change.key), None if change.entry is None else change.entry.encode())
+
+
+def _key(position: str) -> str:
+    return shape.plain_key(position.removeprefix(_OBJECT))

@@ -1,0 +1,42 @@
+"""Objects of a bucket as events: each becomes one asynchronous invocation. Three ways to hear of them, one event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from eventfn.event import Batch
+from eventfn.trigger import Settlement, Traits, TriggerContext
+from eventfn_aws.s3.listing import Listing
+from eventfn_aws.s3.settings import S3Settings, S3Shared
+
+
+class _Way(Protocol):
+    async def connect(self) -> None: ...
+    async def read(self, limit: int) -> Batch: ...
+    async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None: ...
+    async def close(self, deadline: float) -> None: ...
+
+
+class S3Trigger:
+    Settings: ClassVar[type[msgspec.Struct]] = S3Settings
+    Shared: ClassVar[type[msgspec.Struct] | None] = S3Shared
+    # Not shared, for the listing's sake: two nodes with a ledger each would announce everything twice.
+    traits: ClassVar[Traits] = Traits(invocation="event", ack="record", shared=False, default_batch_size=100)
+
+    def __init__(self, settings: S3Settings, shared: S3Shared, context: TriggerContext) -> None:
+        self._way: _Way = Listing(settings, shared, context)
+
+    async def connect(self) -> None:
+        await self._way.connect()
+
+    async def read(self, limit: int) -> Batch:
+        return await self._way.read(limit)
+
+    async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+        await self._way.settle(batch, settlements)
+
+    async def close(self, deadline: float) -> None:
+        await self._way.close(deadline)

@@ -1,0 +1,95 @@
+"""Both conformance suites, over every server that has S3, and for every way to hear of objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import msgspec
+import pytest_asyncio
+
+from eventfn.testing import DestinationSuite, TriggerSuite
+from eventfn.units import Duration
+from eventfn_aws.client import AwsSettings
+from eventfn_aws.s3 import S3Destination, S3Trigger
+from eventfn_aws.s3.destination import S3DestinationSettings
+from eventfn_aws.s3.settings import S3Settings, S3Shared
+from tests.servers.aws import Servers
+from tests.servers.s3 import Bucket
+
+
+class ListingSuite(TriggerSuite):
+    trigger = S3Trigger
+    name = "s3"
+    outside = True
+    patience = 30.0
+    nonsense = (
+        {},
+        {"bucket": "My Photos"},
+        {"bucket": "photos", "events": []},
+        {"bucket": "photos", "events": ["Created"]},
+        {"bucket": "photos", "events": ["ObjectCreated:Copy"]},
+        {"bucket": "photos", "every": "0s"},
+        {"bucket": "photos", "queue": "jobs"},
+    )
+    server: ClassVar[str]
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _bucket(self, host: None, servers: Servers) -> AsyncIterator[None]:
+        async with Bucket.on(servers, self.server) as self.bucket:
+            yield
+
+    def settings(self) -> S3Settings:
+        return S3Settings(bucket=self.bucket.name, prefix="in/", suffix=".jpg", every=Duration(1))
+
+    def shared(self) -> S3Shared:
+        return S3Shared(**msgspec.structs.asdict(self.bucket.settings))
+
+    async def elsewhere(self) -> S3Settings:
+        return S3Settings(bucket=await self.bucket.make(), every=Duration(1))
+
+    async def put(self, number: int) -> None:
+        await self.bucket.put(f"in/{number}.jpg")
+
+    async def refuse(self) -> None:
+        await self.bucket.proxy.refuse()
+
+    async def accept(self) -> None:
+        await self.bucket.proxy.accept()
+
+
+class TestListingOnMoto(ListingSuite):
+    server = "moto"
+
+
+class S3DestinationSuite(DestinationSuite):
+    destination = S3Destination
+    scheme = "s3"
+    nonsense = ("", "bucket", "//", "//A/b", "//two words", "//a..b", "//-a-", "//photos/a\nb")
+    server: ClassVar[str]
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _bucket(self, host: None, servers: Servers) -> AsyncIterator[None]:
+        async with Bucket.on(servers, self.server) as self.bucket:
+            self.target = f"//{self.bucket.name}/failed"
+            self.elsewhere = f"//{await self.bucket.make()}"
+            yield
+
+    def settings(self) -> AwsSettings:
+        return S3DestinationSettings(**msgspec.structs.asdict(self.bucket.settings))
+
+    async def received(self) -> list[Any]:
+        return [msgspec.json.decode((await self.bucket.get(key))[0]) for key in await self.bucket.keys()]
+
+    async def numbers(self) -> list[int]:
+        return sorted(await super().numbers())  # a bucket knows no order
+
+
+class TestS3DestinationOnMoto(S3DestinationSuite):
+    server = "moto"
+
+    async def refuse(self) -> None:
+        await self.bucket.proxy.refuse()
+
+    async def accept(self) -> None:
+        await self.bucket.proxy.accept()
