@@ -46,6 +46,8 @@ class Connection:
         self._bytes = 0
         self._alive = True  # something was heard since the last look
         self._tasks = [asyncio.create_task(self._take_in()), asyncio.create_task(self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(self._see_how_it_ended)
 
     def take(self, limit: int) -> list[Message]:
         """At once, the oldest first."""
@@ -100,6 +102,11 @@ class Connection:
     def _end(self, why: str) -> None:
         self.over = self.over or why
         self.arrived.set()
+
+    def _see_how_it_ended(self, task: asyncio.Task[None]) -> None:
+        """Whatever broke, a read must not wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(f"the connection was lost: {type(error).__name__}: {error}")
 
     async def close(self, deadline: float) -> None:
         self._end("not connected")

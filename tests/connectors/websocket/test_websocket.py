@@ -258,6 +258,19 @@ async def test_a_slow_host_makes_the_sender_wait_and_loses_nothing(server: Webso
     await sending
 
 
+async def test_whatever_breaks_a_read_does_not_wait_for_ever(
+    server: WebsocketServer, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: object) -> None:
+        raise RuntimeError("nobody has thought of this")
+
+    monkeypatch.setattr("aiohttp.ClientWebSocketResponse.receive", broken)
+    trigger = reading(server.url)
+    await trigger.connect()
+    with pytest.raises(ConnectorError, match="RuntimeError: nobody has thought of this"):
+        await trigger.read(10)
+
+
 async def test_silence_is_no_end_while_pings_are_answered(server: WebsocketServer, reading: Reading) -> None:
     clock = FakeClock()
     trigger = reading(server.url, clock=clock, ping_interval=Duration(20))
