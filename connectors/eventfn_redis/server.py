@@ -70,3 +70,8 @@ def outside(server: Server) -> Generator[None, None, None]:
         yield
     except (RedisError, OSError) as error:
         raise ConnectorError(f"redis at {server.host}:{server.port}: {str(error) or type(error).__name__}") from error
+    except AttributeError as error:
+        if error.name != "_add_writer":
+            raise
+        # What Python before 3.12.8 and 3.13.1 makes of a write to a connection that is gone.
+        raise ConnectorError(f"redis at {server.host}:{server.port}: the connection is gone") from error

@@ -63,6 +63,7 @@ class TestRedisTrigger(TriggerSuite):
             )
 
     async def refuse(self) -> None:
+        await self.peer.connection_pool.disconnect()  # it is to hear nothing of this
         await self.proxy.refuse()
         self.server.kill()
 
@@ -96,6 +97,7 @@ class TestRedisDestination(DestinationSuite):
         return [msgspec.json.decode(fields[b"body"]) for _, fields in await self.peer.xrange(self.target)]
 
     async def refuse(self) -> None:
+        await self.peer.connection_pool.disconnect()  # it is to hear nothing of this
         await self.proxy.refuse()
         self.server.kill()
 

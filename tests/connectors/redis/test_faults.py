@@ -117,6 +117,7 @@ async def test_a_server_that_is_killed_in_the_middle_loses_nothing(
     trigger: RedisTrigger, server: RedisServer, peer: Any, stream: str
 ) -> None:
     ids = await put(peer, stream)
+    await peer.connection_pool.disconnect()  # it is to hear nothing of this
     handled = itertools.count(1)
 
     def fate(record: Record) -> Settlement:
