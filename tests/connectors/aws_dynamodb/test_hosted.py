@@ -197,7 +197,7 @@ async def test_a_window_carries_its_state_and_names_its_stream(tables: Peer, hos
 
     arn = await tables.stream_arn(table)
     # The host's clock is late: a window ends when all that is in it was read.
-    host, handler = hosting(stream=arn, clock=-3600), Handler(count)
+    host, handler = hosting(table=table, clock=-3600), Handler(count)
 
     def ended() -> bool:
         return len(handler.handled) == 7 and bool(handler.events[-1]["isFinalInvokeForWindow"])
