@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Generator
 from pathlib import Path
@@ -21,6 +22,9 @@ from eventfn.errors import ConnectorError
 TIMEOUT = 15.0  # seconds that the broker has for an answer
 _HEARTBEAT = "15"  # seconds; a peer that is silent for three of them is gone
 OUTSIDE = (AMQPError, PAMQPException, OSError, RuntimeError, EOFError)  # RuntimeError: its channel is closed
+
+# aiormq logs each lost connection with a traceback, and raises it too: the host says it in one line.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
