@@ -84,7 +84,11 @@ class Postgres:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.kill()
+        self.thaw()
+        try:
+            self.stop()  # one that is killed leaves shared memory behind, for its next start to remove
+        except subprocess.TimeoutExpired:
+            self.kill()
         shutil.rmtree(self._home, ignore_errors=True)
 
     @property
