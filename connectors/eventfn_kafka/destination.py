@@ -56,9 +56,11 @@ class KafkaDestination:
 
     async def write(self, records: Sequence[OutgoingRecord]) -> list[Delivery]:
         answers = await self._write(records)
-        if len(records) > 1:
+        if len(records) > 1 and any(isinstance(answer, Rejected) for answer in answers):
+            # It may have been too large only for those that went in one request with it, and what came behind it was
+            # not taken either: one by one it shows.
             for place, answer in enumerate(answers):
-                if isinstance(answer, Rejected):  # perhaps only for those that went in one request with it
+                if answer != WRITTEN:
                     answers[place : place + 1] = await self._write([records[place]])
         return answers
 

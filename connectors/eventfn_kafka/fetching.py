@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any
 
 _SOON = 50  # milliseconds
-_LONG = 500
+_LONG = 1000
 
 
 def tune(consumer: Any) -> None:

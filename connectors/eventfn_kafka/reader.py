@@ -16,7 +16,7 @@ from eventfn_kafka.connecting import REQUEST
 from eventfn_kafka.library import errors, outside
 from eventfn_kafka.shape import Shaping, offset_of, shard_id
 
-# A consumer asks its brokers at least every half second, and notes when it had an answer. So many of these in a row
+# A consumer asks its brokers at least every second, and notes when it had an answer. So many of these in a row
 # without one, and the partition cannot be read: its brokers are gone, or the way to them.
 _PULSE = 2.0  # seconds
 _MISSED = 3

@@ -83,6 +83,7 @@ class KafkaTrigger:
             rebalance_timeout_ms=round(self._settings.rebalance_timeout * 1000),
             # What is read, and how fast, is the host's business: it never makes this consumer leave its group.
             max_poll_interval_ms=_NEVER,
+            consumer_timeout_ms=1000,  # what matters wakes its fetcher; an idle source has nothing to look for
         )
         self._consumer, self._commits = consumer, Commits(consumer)
         try:

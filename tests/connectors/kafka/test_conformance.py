@@ -73,6 +73,7 @@ class TestKafkaTrigger(StreamSuite):
 class TestKafkaDestination(DestinationSuite):
     destination = KafkaDestination
     scheme = "kafka"
+    too_large = 3_000_000
     variables: ClassVar[Mapping[str, str]] = {"KAFKA_PASSWORD": "secret"}
     nonsense = ("", "..", "two words", "a/b/c", "nowhere/topic", "x" * 250)
 
@@ -82,6 +83,7 @@ class TestKafkaDestination(DestinationSuite):
         self.peer = peer
         self.proxy = proxy
         self.target = await peer.create(configs={"max.message.bytes": "2000000"})
+        self.elsewhere = await peer.create()
 
     def settings(self) -> Clusters:
         return Clusters(bootstrap_servers=(f"127.0.0.1:{self.proxy.port}",))

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from eventfn.clock import SystemClock
-from eventfn.destination import OutgoingRecord, Rejected, Written
+from eventfn.destination import OutgoingRecord, Written
 from eventfn.errors import ConnectorError
 from eventfn.testing import destination_context, trigger_context
 from eventfn.testing.stream_host import StreamHost
@@ -283,16 +283,4 @@ async def test_what_is_too_large_together_is_written_one_by_one(peer: Peer, clus
     records = [OutgoingRecord(f"{number}", b'"' + b"x" * 4_000 + b'"') for number in range(5)]
     assert await destination.write(records) == [Written()] * 5
     assert await peer.ends(topic, 1) == {0: 5}
-    await destination.close(5)
-
-
-async def test_what_is_too_large_is_rejected_alone(peer: Peer, clusters: Clusters, tmp_path: Path) -> None:
-    topic = await peer.create(configs={"max.message.bytes": "10000"})
-    destination = KafkaDestination(topic, clusters, destination_context(tmp_path))
-    await destination.connect()
-    small, large = OutgoingRecord("1", b"{}"), OutgoingRecord("2", b'"' + b"x" * 20_000 + b'"')
-    first, refused, _behind_it = await destination.write([small, large, small])
-    assert first == Written()
-    assert isinstance(refused, Rejected)
-    assert await destination.write([small]) == [Written()]
     await destination.close(5)
