@@ -181,7 +181,10 @@ async def test_a_node_that_dies_leaves_its_rows_to_another(outbox: Outbox, nodes
     await outbox.put("b1", group="b")
     await eventually(lambda: finished == ["b1"])
     # While the first node lives, its lease is extended, and the second gets nothing of it.
-    await asyncio.sleep(1.5)
+    ((first_end,),) = await outbox.run("SELECT min(visible_at) FROM {table}")
+    while await outbox.run("SELECT WHERE now() <= %s", first_end):
+        await asyncio.sleep(0.05)
+    assert [hidden for _, _, hidden, _ in await outbox.rows()] == [True, True]
     assert finished == ["b1"]
     first, running = nodes._hosts[0]
     running.cancel()
