@@ -1,5 +1,9 @@
-"""The conformance suite against two independent servers. Both have one shard for each stream, which ends only when its
-stream is switched off."""
+"""The conformance suite against two independent servers.
+
+Where they differ from DynamoDB, the contract is what functions see: moto says eventVersion "1.0" and us-east-1 of every
+record, and gives times to the microsecond; MiniStack counts no SizeBytes of some. Both have one shard for each stream;
+MiniStack gives that of every stream the same name, and lists a table's latest stream only.
+"""
 
 from __future__ import annotations
 
