@@ -36,14 +36,17 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
+    sys.path.append(str(file.parent))  # a reader that is killed finds it there
     spec.loader.exec_module(module)
     yield module
+    sys.path.remove(str(file.parent))
     del sys.modules[file.stem]
 
 
 class TestLogs(StreamSuite):
     name = "logs"
     has_sample = False
+    outside = True
 
     @pytest.fixture(autouse=True)
     def _logs(self, host: None, logs: ModuleType) -> None:
@@ -52,6 +55,11 @@ class TestLogs(StreamSuite):
         (self.folder / "logs").mkdir()
         for place in range(3):
             (self.folder / "logs" / f"{place}.log").touch()
+
+    async def elsewhere(self) -> Any:
+        (self.folder / "others").mkdir()
+        (self.folder / "others" / "0.log").touch()
+        return self.logs.LogsSettings(path="others")
 
     def settings(self) -> Any:
         return self.logs.LogsSettings(path="logs")

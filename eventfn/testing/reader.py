@@ -19,9 +19,11 @@ from typing import Any
 import msgspec
 
 from eventfn.clock import SystemClock
+from eventfn.event import Batch
 from eventfn.testing import lint
 from eventfn.testing.contexts import trigger_context
-from eventfn.trigger import DONE, Trigger
+from eventfn.testing.stream_host import StreamHost
+from eventfn.trigger import DONE, Start, Stream, Trigger
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -93,15 +95,36 @@ async def _read(order: Order) -> None:
         plugin = getattr(plugin, part)
     settings = lint.load_settings(plugin.Settings, order.settings, {})
     shared = None if order.shared is None else lint.load_settings(plugin.Shared, order.shared, {})
-    trigger: Trigger = plugin(settings, shared, trigger_context(Path(order.folder), clock=SystemClock()))
-    await trigger.connect()
-    first = await trigger.read(order.limit)
-    await trigger.settle(first, [DONE] * len(first.records))
-    second = await trigger.read(order.limit)
-    hands = Hands([record.id for record in first.records], [record.id for record in second.records])
+    host = StreamHost(Start("TRIM_HORIZON"), {})
+    context = trigger_context(Path(order.folder), clock=SystemClock(), assignments=host)
+    source = plugin(settings, shared, context)
+    if hasattr(source, "open_shard"):
+        hands = await _read_stream(host, source, order.limit)
+    else:
+        hands = await _read_trigger(source, order.limit)
     sys.stdout.write(msgspec.json.encode(hands).decode() + "\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
+
+
+async def _read_trigger(trigger: Trigger, limit: int) -> Hands:
+    await trigger.connect()
+    first = await trigger.read(limit)
+    await trigger.settle(first, [DONE] * len(first.records))
+    return _hands(first, await trigger.read(limit))
+
+
+async def _read_stream(host: StreamHost, stream: Stream, limit: int) -> Hands:
+    host.stream = stream
+    await host.connect()
+    shard, first = await host.read(limit)
+    await host.done(shard, *first.records)
+    _, second = await host.read(limit)
+    return _hands(first, second)
+
+
+def _hands(settled: Batch, held: Batch) -> Hands:
+    return Hands([record.id for record in settled.records], [record.id for record in held.records])
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
 from eventfn.testing.contexts import trigger_context
 from eventfn.testing.hosted import BATCH_SIZE, Handle, Stuck, Unsteady, WatchedStream, hosted_stream
+from eventfn.testing.reader import killed_reader
 from eventfn.testing.sources import SourceSuite
 from eventfn.testing.stream_host import StreamHost
 from eventfn.trigger import Assignments, Describes, Encodes, Filtering, Lists, Pending, Start, Stream, TriggerContext
@@ -215,6 +216,21 @@ class StreamSuite(SourceSuite):
         while len(found) < 5:
             found.update(dict.fromkeys(await self.numbers(host, 1, limit=2)))
         assert list(found) == [1, 2, 3, 4, 5]
+
+    async def test_two_of_a_kind_do_not_see_each_others_events(self) -> None:
+        settings = await self.elsewhere()
+        mine = await self.opened()
+        other = StreamHost(self.start, {})
+        other.stream = cast(Stream, self.trigger(settings, self.shared(), self.make_stream_context(other)))
+        self._hosts.append(other)
+        await self.waited(other.connect(), "no shard was given to the host")
+        reading = asyncio.ensure_future(other.read(10))
+        try:
+            await self.nothing_more(mine, 1)
+            assert not (await asyncio.wait({reading}, timeout=0.1))[0], "it has read what is not its own"
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     # --- what it hands over ------------------------------------------------------------------------------------------
 
@@ -441,6 +457,21 @@ class StreamSuite(SourceSuite):
         await host.close()
         await self.put(1, "one")
         assert await self.numbers(await self.opened(), 1) == [1]
+
+    async def test_what_a_killed_reader_had_comes_again(self) -> None:
+        if not self.outside:
+            pytest.skip("no other process can read this source, or `outside` does not say so")
+        self._offers("TRIM_HORIZON")
+        for number in range(6):
+            await self.put(number, "one")
+        async with killed_reader(self.trigger, self.settings(), self.shared(), self.folder, limit=3) as hands:
+            assert hands.held
+        host = await self.opened()
+        found: set[str] = set()
+        while not set(hands.held) <= found or len(found | set(hands.settled)) < 6:
+            shard, batch = await self.read(host)
+            await host.done(shard, *batch.records)
+            found |= {record.id for record in batch.records}
 
     def _offers(self, position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"]) -> None:
         if position not in self.trigger.traits.starting_positions:

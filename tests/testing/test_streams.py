@@ -23,6 +23,10 @@ class _InMemory(StreamSuite):
     def settings(self) -> MemoryStreamTrigger.Settings:
         return MemoryStreamTrigger.Settings(name="suite")
 
+    async def elsewhere(self) -> MemoryStreamTrigger.Settings:
+        self.other = MemoryStream("other", self.shards)
+        return MemoryStreamTrigger.Settings(name="other")
+
     async def put(self, number: int, key: str | None = None) -> None:
         self.stream.put(number, key=key)
 
