@@ -84,7 +84,13 @@ class Connection:
                 properties=properties,
             )
         )
-        hello = await self._next()
+        try:
+            hello = await self._next()
+        except EOFError as error:
+            raise ConnectorError(
+                f"the MQTT broker at {broker.host}:{broker.port} closed the connection instead of an answer: if it does "
+                f"not speak version {self._version}, set `protocol`"
+            ) from error
         if not isinstance(hello, Connack):
             raise Malformed("it does not begin with CONNACK")
         if hello.reason:

@@ -322,7 +322,7 @@ _REASONS = {
     0x81: "malformed packet",
     0x82: "protocol error",
     0x83: "implementation specific error",
-    0x84: "this version of MQTT is not supported",
+    0x84: "this version of MQTT is not supported, so `protocol` must be another one",
     0x85: "client identifier not valid",
     0x86: "bad user name or password",
     0x87: "not authorized",
@@ -354,7 +354,7 @@ _REASONS = {
     0xA2: "wildcard subscriptions not supported",
 }
 _REFUSALS = {  # version 3.1.1's, of a connection
-    1: "this version of MQTT is not supported",
+    1: "this version of MQTT is not supported, so `protocol` must be another one",
     2: "client identifier not valid",
     3: "server unavailable",
     4: "bad user name or password",

@@ -295,6 +295,15 @@ async def test_a_refusal_is_a_connector_error_and_repeats_no_password(bench: Ben
         assert "hidden-word" not in str(refused.value)
 
 
+async def test_a_broker_of_another_version_that_says_nothing_is_a_hint(bench: Bench) -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    bench.broker = Broker(url=f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    with pytest.raises(ConnectorError, match=r"does not speak version 5, set `protocol`|reset"):
+        await bench.make("c", "a").connect()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_a_subscription_that_is_refused_is_named(bench: Bench) -> None:
     async with saying("2003000000", "9004000100" + "87") as bench.broker:
         with pytest.raises(ConnectorError, match="refuses a subscription to secret/#: not authorized"):
