@@ -70,11 +70,17 @@ class Outbox:
         return await self.run("SELECT body, attempts, visible_at > now(), dead_reason FROM {table} ORDER BY id")
 
     def trigger(
-        self, *, clock: Clock | None = None, port: int | None = None, lease: float = 30, **settings: Any
+        self,
+        *,
+        clock: Clock | None = None,
+        port: int | None = None,
+        dsn: str | None = None,
+        lease: float = 30,
+        **settings: Any,
     ) -> PostgresTrigger:
         made = PostgresTrigger(
             OutboxSettings(table=self.table, visibility_timeout=Duration(lease), **settings),
-            DatabaseSettings(dsn=self.server.dsn(port)),
+            DatabaseSettings(dsn=dsn or self.server.dsn(port)),
             trigger_context(self._folder, clock=clock or SystemClock()),
         )
         self._made.append(made)

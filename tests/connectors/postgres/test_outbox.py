@@ -134,6 +134,22 @@ async def test_a_wrong_password_is_not_shown(outbox: Outbox, monkeypatch: pytest
     assert "s3cret" not in str(refused.value)
 
 
+async def test_the_rights_that_the_readme_names_are_enough(outbox: Outbox) -> None:
+    node, writer = f"node_{outbox.table}", f"writer_{outbox.table}"
+    for role, rights in ((node, "SELECT, UPDATE, DELETE"), (writer, "INSERT")):
+        await outbox.run(f"CREATE ROLE {role} LOGIN PASSWORD 'word'")
+        await outbox.run(f"GRANT {rights} ON {{table}} TO {role}")
+    address = f"127.0.0.1:{outbox.server.port}/postgres"
+    trigger = await outbox.opened(dsn=f"postgresql://{node}:word@{address}", max_receive_count=2)
+    async with await psycopg.AsyncConnection.connect(f"postgresql://{writer}:word@{address}") as connection:
+        await connection.execute(f"INSERT INTO {outbox.table} (body, group_id) VALUES ('one', 'a'), ('two', 'b')")
+    batch = await trigger.read(10)
+    await trigger.extend(batch, 60)
+    await trigger.settle(batch, [DONE, Reject("no")])
+    assert await trigger.pending() == 0
+    assert [body for body, *_ in await outbox.rows()] == ["two"]
+
+
 # --- what is handed out -----------------------------------------------------------------------------------------------
 
 
