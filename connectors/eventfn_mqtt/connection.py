@@ -88,7 +88,7 @@ class Connection:
             hello = await self._next()
         except EOFError as error:
             raise ConnectorError(
-                f"the MQTT broker at {broker.host}:{broker.port} closed the connection instead of an answer: if it does "
+                f"the MQTT broker at {broker.host}:{broker.port} closed the connection and said nothing: if it does "
                 f"not speak version {self._version}, set `protocol`"
             ) from error
         if not isinstance(hello, Connack):
