@@ -44,11 +44,13 @@ class NatsDestination:
         connection = self._connection
         if connection is None or connection.lost.done():
             raise ConnectorError(f"{self._settings.name}: not connected")
-        needed, most = size(record.payload, headers_of(record.id, record.attributes)), connection.client.max_payload
+        # A stream remembers ids of all its subjects: one record may go to two of them.
+        message_id = f"{self._subject} {record.id}"
+        needed, most = size(record.payload, headers_of(message_id, record.attributes)), connection.client.max_payload
         if needed > most:
             return Rejected(f"{needed} bytes are more than the server takes (max_payload {most})")
         try:
-            await publish(connection, self._subject, record.id, record.payload, record.attributes)
+            await publish(connection, self._subject, message_id, record.payload, record.attributes)
         except ConnectorError as error:
             return RetryAfter(f"{self._subject}: {error}")
         return WRITTEN

@@ -11,8 +11,14 @@ _HEADER_SPACE = len("NATS/1.0\r\n\r\n")
 
 
 def headers_of(message_id: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """A header is a line: what would end it becomes a space."""
-    return {MESSAGE_ID: message_id} | {name: " ".join(value.split()) for name, value in attributes.items()}
+    """A header is a line: what would end it becomes a space. Headers that are NATS' own are orders to the server: those
+    of a message that is passed on were for its own stream, and its id would make a duplicate of what replaces it."""
+    others = {name: " ".join(value.split()) for name, value in attributes.items() if not _is_nats_own(name)}
+    return {MESSAGE_ID: message_id} | others
+
+
+def _is_nats_own(header: str) -> bool:
+    return header.lower().startswith("nats-")
 
 
 def size(payload: bytes, headers: Mapping[str, str]) -> int:

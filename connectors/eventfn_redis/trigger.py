@@ -15,6 +15,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
+from math import inf
 from typing import Any, ClassVar
 
 import msgspec
@@ -191,10 +192,11 @@ class RedisTrigger:
                         return new
 
     async def _take_due(self, limit: int) -> list[_Entry]:
+        self._look_at = inf  # what is settled while the script runs may bring it nearer
         taken, trimmed, again_ms = await self._script(scripts.TAKE, self._consumer, limit)
         # Others may hand something back meanwhile, which nobody tells us: hence not later than after a long poll.
         pause = 0 if len(taken) == limit else min(max(again_ms / 1000, _SHORTEST_PAUSE), LONG_POLL)
-        self._look_at = self._clock.monotonic() + pause
+        self._look_at = min(self._look_at, self._clock.monotonic() + pause)
         self._tell_trimmed(trimmed)
         due = [_Entry(entry.decode(), receives, fields) for entry, receives, fields in taken]
         self._open.update((entry.id, entry.receives) for entry in due)
@@ -286,6 +288,9 @@ class RedisTrigger:
                 await self._command("XADD", settings.dead_letter_stream, "*", *found[0][1], *ours)
         await self._tell([(entry, receives, None)])
         self._open.pop(entry, None)
+        if not found:
+            self._tell_trimmed([entry.encode()])
+            return
         self._context.log.error(
             "entry %s of stream %s is in the dead letters %s: %s",
             entry,

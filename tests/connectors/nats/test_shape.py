@@ -70,6 +70,7 @@ def test_bodies(data: bytes, body: str, is_base64: bool) -> None:
 def test_a_header_is_one_line_whatever_its_value() -> None:
     headers = headers_of("7", {"ErrorMessage": "no\r\nNats-Msg-Id: 8\r\n\r\nbody"})
     assert headers == {"Nats-Msg-Id": "7", "ErrorMessage": "no Nats-Msg-Id: 8 body"}
+    assert headers_of("7", {"Nats-Msg-Id": "8", "Nats-Expected-Last-Sequence": "3"}) == {"Nats-Msg-Id": "7"}
     assert size(b"12345", {"a": "ä"}) == len(b"NATS/1.0\r\na: \xc3\xa4\r\n\r\n") + 5
 
 

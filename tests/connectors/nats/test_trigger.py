@@ -119,7 +119,8 @@ async def test_a_read_asks_for_no_more_than_it_returns(opened: Open, peer: Any, 
 
 async def test_what_was_received_too_often_is_a_dead_letter(opened: Open, peer: Any, stream: str) -> None:
     trigger = await opened(max_receive_count=2, dead_letter_subject=f"{stream}.dead")
-    await peer.publish(f"{stream}.new", b"bad", City="Wien")
+    # Its own id, which the stream remembers, must not make a duplicate of the dead letter.
+    await peer.publish(f"{stream}.new", b"bad", **{"City": "Wien", "Nats-Msg-Id": "order-7"})
     for receives in (1, 2):
         batch = await read(trigger)
         assert batch.records[0].receives == receives
@@ -129,8 +130,9 @@ async def test_what_was_received_too_often_is_a_dead_letter(opened: Open, peer: 
         await asyncio.sleep(0.01)
     dead = messages[1]
     assert (dead.subject, dead.data) == (f"{stream}.dead", b"bad")
-    assert {key: value for key, value in dead.headers.items() if key != "Nats-Msg-Id"} == {
+    assert dead.headers == {
         "City": "Wien",
+        "Nats-Msg-Id": f"{stream} 1 hello",
         "Eventfn-Stream": stream,
         "Eventfn-Subject": f"{stream}.new",
         "Eventfn-Sequence": "1",
@@ -249,7 +251,13 @@ async def test_attributes_are_headers_and_a_trigger_reads_them(destination: Any,
     await (await destination(f"{stream}.out")).write([sent])
     (record,) = (await read(await opened(subject=f"{stream}.out"))).records
     headers = msgspec.json.decode(record.payload)["headers"]
-    assert headers == {"Nats-Msg-Id": "7", "ErrorMessage": "Zoë said: no", "eventfn.origin": "fn:f"}
+    assert headers == {"Nats-Msg-Id": f"{stream}.out 7", "ErrorMessage": "Zoë said: no", "eventfn.origin": "fn:f"}
+
+
+async def test_one_record_goes_to_two_subjects_of_a_stream(destination: Any, peer: Any, stream: str) -> None:
+    for subject in ("failed", "dead"):
+        await (await destination(f"{stream}.{subject}")).write([OutgoingRecord("1", b"{}")])
+    assert [message.subject for message in await peer.messages(stream)] == [f"{stream}.failed", f"{stream}.dead"]
 
 
 async def test_records_wait_for_a_stream_that_takes_them(destination: Any) -> None:

@@ -21,7 +21,8 @@ from eventfn.testing import destination_context, memory_queues, trigger_context
 from eventfn.testing.lint import package_folder
 from eventfn.trigger import DONE, RETRY, Reject, Retry
 from eventfn.units import Duration
-from eventfn_redis import RedisDestination, RedisTrigger
+from eventfn_redis import RedisDestination, RedisTrigger, scripts
+from eventfn_redis.server import LONG_POLL
 from eventfn_redis.settings import Server, Sink, Source
 from tests.servers.redis import RedisServer
 
@@ -81,6 +82,33 @@ async def test_a_retry_comes_at_its_time_also_to_a_read_that_waits(opened: Open,
     assert time.monotonic() - began >= 0.29
     assert (bodies(again), again.records[0].receives) == (["1"], 2)
     await trigger.settle(again, [DONE])
+
+
+async def test_a_retry_while_it_looks_for_what_is_due_is_not_overlooked(
+    opened: Open, peer: Any, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger = await opened()
+    await peer.xadd(stream, {"body": "1"})
+    batch = await read(trigger)
+    looked, go_on = asyncio.Event(), asyncio.Event()
+    script = trigger._script
+
+    async def slow(text: str, *arguments: Any) -> Any:
+        answer = await script(text, *arguments)
+        if text is scripts.TAKE:
+            looked.set()
+            await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(trigger, "_script", slow)
+    trigger._look_at = 0
+    reading = asyncio.ensure_future(read(trigger))
+    await looked.wait()
+    await trigger.settle(batch, [Retry(after=0)])
+    go_on.set()
+    began = time.monotonic()
+    assert bodies(await reading) == ["1"]
+    assert time.monotonic() - began < LONG_POLL
 
 
 async def test_a_retry_that_is_later_than_the_visibility_timeout_is_kept_until_then(
