@@ -53,6 +53,23 @@ class Bucket:
         await self.client.call("create_bucket", Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         return name
 
+    async def tell(self, queue_arn: str, *events: str) -> None:
+        """From now on the queue is told of what happens here."""
+        told = {"QueueArn": queue_arn, "Events": list(events or ("s3:ObjectCreated:*", "s3:ObjectRemoved:*"))}
+        await self._tell({"QueueConfigurations": [told]})
+
+    async def tell_topic(self, topic_arn: str) -> None:
+        await self._tell({"TopicConfigurations": [{"TopicArn": topic_arn, "Events": ["s3:ObjectCreated:*"]}]})
+
+    async def _tell(self, configuration: dict[str, Any]) -> None:
+        await self.client.call(
+            "put_bucket_notification_configuration", Bucket=self.name, NotificationConfiguration=configuration
+        )
+
+    async def tag(self, key: str) -> None:
+        tags = {"TagSet": [{"Key": "kind", "Value": "photo"}]}
+        await self.client.call("put_object_tagging", Bucket=self.name, Key=key, Tagging=tags)
+
     async def put(self, key: str, body: bytes = b"x") -> None:
         await self._request("PUT", key, body)
 

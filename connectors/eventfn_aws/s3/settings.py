@@ -48,9 +48,11 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True):
             if self.queue is None:
                 raise ValueError("queue: expected the queue that S3 tells: its name, URL or ARN")
             try:
-                QueueName.parse(self.queue)
+                name = QueueName.parse(self.queue)
             except ValueError as error:
                 raise ValueError(f"queue: {error}") from None
+            if name.fifo:
+                raise ValueError("queue: expected a standard queue, since S3 tells no FIFO queue")
         if self.path is not None and (
             not self.path.startswith("/") or not self.path.isprintable() or set(self.path) & set(" ?#%")
         ):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 import msgspec
 
 from eventfn.event import Batch
-from eventfn.trigger import Settlement, Traits, TriggerContext
+from eventfn.trigger import Pending, Settlement, Traits, TriggerContext
 from eventfn_aws.s3.listing import Listing
+from eventfn_aws.s3.queued import Queued
 from eventfn_aws.s3.settings import S3Settings, S3Shared
 
 
@@ -20,6 +21,12 @@ class _Way(Protocol):
     async def close(self, deadline: float) -> None: ...
 
 
+_WAYS: Mapping[str, Callable[[S3Settings, S3Shared, TriggerContext], _Way]] = {
+    "list": Listing,
+    "queue": Queued,
+}
+
+
 class S3Trigger:
     Settings: ClassVar[type[msgspec.Struct]] = S3Settings
     Shared: ClassVar[type[msgspec.Struct] | None] = S3Shared
@@ -27,7 +34,9 @@ class S3Trigger:
     traits: ClassVar[Traits] = Traits(invocation="event", ack="record", shared=False, default_batch_size=100)
 
     def __init__(self, settings: S3Settings, shared: S3Shared, context: TriggerContext) -> None:
-        self._way: _Way = Listing(settings, shared, context)
+        self._way = _WAYS[settings.notifications](settings, shared, context)
+        if isinstance(self._way, Pending):  # nobody can say how far behind a listing is
+            self.pending = self._way.pending
 
     async def connect(self) -> None:
         await self._way.connect()
