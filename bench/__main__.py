@@ -23,6 +23,7 @@ from bench import (
     overload,
     payload,
     queue,
+    sqs,
     start_up,
     warm_http,
     wrk,
@@ -42,11 +43,12 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "kafka": kafka.measure,
     "handover": handover.measure,
     "mappings": mappings.measure,
+    "sqs": sqs.measure,
     "overload": overload.measure,
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
 }
-_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "kafka", "mappings", "queue", "start_up"}
+_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "kafka", "mappings", "queue", "sqs", "start_up"}
 
 
 def main(arguments: list[str]) -> int:

@@ -48,6 +48,7 @@ TARGETS = {
     ("queue, batches of 100", "engine alone"): Target("figure", ">=", 100_000),
     ("Kafka, batches of 500", "bare getmany and commit"): Target("ratio", ">=", 0.6),
     ("put to handler start, kafka, p50", "bare client"): Target("figure", "<=", 5),
+    ("SQS, batches of 10", "bare receive and delete"): Target("ratio", ">=", 0.9),
     ("put to handler start, queue, p50", "bare client"): Target("figure", "<=", 5),
     ("put to handler start, redis, p50", "bare client"): Target("figure", "<=", 5),
     ("put to handler start, nats, p50", "bare client"): Target("figure", "<=", 5),
