@@ -11,23 +11,16 @@ import msgspec
 
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
-from eventfn.trigger import DONE, Reject, Retry, Settlement, TriggerContext
-from eventfn_aws.s3 import shape
+from eventfn.trigger import Retry, Settlement, TriggerContext
+from eventfn_aws.s3.notified import ended, records
 from eventfn_aws.s3.settings import S3Settings, S3Shared
+from eventfn_aws.s3.shape import Origin
 from eventfn_aws.sqs.names import QueueName
 from eventfn_aws.sqs.queue import Queue
 from eventfn_aws.sqs.receiving import Receiver
 from eventfn_aws.sqs.telling import tell
 
 _LONGEST = 43_200  # seconds that a message can be invisible
-
-
-class _Held(msgspec.Struct):
-    """The claim on a message, shared by its records."""
-
-    receipt: str
-    left: int  # records that are not settled
-    fate: Settlement = DONE  # Retry when one of them is to come again
 
 
 class Queued:
@@ -70,7 +63,7 @@ class Queued:
 
     async def _receive(self, count: int, wait: int) -> list[Record]:
         answer = await self._queue.call("receive_message", MaxNumberOfMessages=count, WaitTimeSeconds=wait)
-        records: list[Record] = []
+        found: list[Record] = []
         unwanted: list[str] = []
         for message in answer.get("Messages") or ():
             try:
@@ -82,7 +75,7 @@ class Queued:
                     error,
                 )
                 continue
-            records += of_message
+            found += of_message
             if not of_message:
                 unwanted.append(message["ReceiptHandle"])
         if unwanted:
@@ -90,56 +83,32 @@ class Queued:
                 await self._delete(unwanted)
             except ConnectorError as error:
                 self._context.log.info("messages that nobody wants come again: %s", error)
-        return records
+        return found
 
     def _records(self, message: dict[str, Any]) -> list[Record]:
         context = self._context
-        origin = shape.Origin(context.source, self._queue.client.region, context.account)
-        wanted = [
-            told
-            for told in shape.told(message["Body"], origin, context.clock.now_ms())
-            if self._wanted.has_event(told.event) and self._wanted.has_object(told.bucket, told.key)
-        ]
-        held = _Held(message["ReceiptHandle"], len(wanted))
-        return [
-            Record(
-                id=told.id,
-                payload=shape.event(told.record),
-                arrived_ms=told.time_ms,
-                token=held,
-                dedupe_key=told.id,
-            )
-            for told in wanted
-        ]
+        origin = Origin(context.source, self._queue.client.region, context.account)
+        return records(message["Body"], self._wanted, origin, context.clock.now_ms(), message["ReceiptHandle"])
 
-    async def _give_back(self, records: Sequence[Record]) -> None:
+    async def _give_back(self, unread: Sequence[Record]) -> None:
         try:
-            await self._end((record, Retry(0)) for record in records)
+            await self._end((record, Retry(0)) for record in unread)
         except ConnectorError as error:
             self._context.log.info(
-                "%d notifications that were not read come again by themselves: %s", len(records), error
+                "%d notifications that were not read come again by themselves: %s", len(unread), error
             )
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
     async def _end(self, ends: Iterable[tuple[Record, Settlement]]) -> None:
-        """A message whose records do not all end well comes again as a whole; those that are on disk are known."""
         done: list[str] = []
         again: list[dict[str, Any]] = []
-        for record, settlement in ends:
-            held: _Held = record.token
-            held.left -= 1
-            if isinstance(settlement, Retry):
-                held.fate = settlement
-            elif isinstance(settlement, Reject):
-                self._context.log.error("%s: the host gave up its event: %s", record.id, settlement.reason)
-            if held.left:
-                continue
+        for held in ended(ends, self._context.log):
             if not isinstance(held.fate, Retry):
-                done.append(held.receipt)
+                done.append(held.claim)
             elif held.fate.after is not None:
                 after = min(math.ceil(held.fate.after), _LONGEST)
-                again.append({"ReceiptHandle": held.receipt, "VisibilityTimeout": after})
+                again.append({"ReceiptHandle": held.claim, "VisibilityTimeout": after})
         try:
             await self._delete(done)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from eventfn.units import Between, Duration
 from eventfn_aws.s3.wanted import EVENTS, LISTED, Wanted, is_bucket
 from eventfn_aws.settings import AwsSettings
+from eventfn_aws.sns.trigger import address
 from eventfn_aws.sqs.names import QueueName
 
 EVERY = 30.0  # seconds
@@ -65,3 +67,20 @@ class S3Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 class S3Shared(AwsSettings, frozen=True, kw_only=True):
     """[s3]"""
+
+    listen: str = "127.0.0.1:8091"
+    webhook_token: str | None = None  # who posts knows it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            host, _ = address(self.listen)
+        except ValueError as error:
+            raise ValueError(f"listen: {error}") from None
+        if self.webhook_token is None and not ipaddress.ip_address(host).is_loopback:
+            raise ValueError(
+                "webhook_token: expected one, since anybody who reaches this address could make events: "
+                "choose a token and give it to the store, or listen on 127.0.0.1"
+            )
+        if self.webhook_token is not None and not self.webhook_token.strip():
+            raise ValueError("webhook_token: expected a text that nobody guesses, and it is empty")

@@ -10,6 +10,7 @@ import msgspec
 from eventfn.event import Batch
 from eventfn.trigger import Pending, Settlement, Traits, TriggerContext
 from eventfn_aws.s3.listing import Listing
+from eventfn_aws.s3.posted import Posted
 from eventfn_aws.s3.queued import Queued
 from eventfn_aws.s3.settings import S3Settings, S3Shared
 
@@ -24,6 +25,7 @@ class _Way(Protocol):
 _WAYS: Mapping[str, Callable[[S3Settings, S3Shared, TriggerContext], _Way]] = {
     "list": Listing,
     "queue": Queued,
+    "webhook": Posted,
 }
 
 

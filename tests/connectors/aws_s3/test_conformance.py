@@ -16,7 +16,9 @@ from eventfn_aws.client import AwsSettings
 from eventfn_aws.s3 import S3Destination, S3Trigger
 from eventfn_aws.s3.destination import S3DestinationSettings
 from eventfn_aws.s3.settings import S3Settings, S3Shared
+from tests.connectors.aws_s3.store import store
 from tests.servers.aws import Servers
+from tests.servers.process import free_port
 from tests.servers.s3 import Bucket
 from tests.servers.sqs import Queue
 
@@ -120,6 +122,36 @@ class TestQueueOnMoto(QueueSuite):
 
     async def test_a_slow_function_holds_back_the_reading(self) -> None:
         pytest.skip("moto looks at every message for each one that is sent: hundreds take a minute")
+
+
+class TestWebhook(TriggerSuite):
+    trigger = S3Trigger
+    name = "s3"
+    nonsense = (
+        {"notifications": "webhook", "path": "photos"},
+        {"notifications": "webhook", "path": "/a b"},
+        {"notifications": "webhook", "queue": "jobs"},
+        {"notifications": "webhook", "existing": "skip"},
+        {"notifications": "webhook", "events": ["s3:ObjectCreated:*"]},
+    )
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def _store(self, host: None) -> AsyncIterator[None]:
+        self.listen = f"127.0.0.1:{free_port()}"
+        async with store(f"http://{self.listen}/photos", "guess me") as self.store:
+            yield
+
+    def settings(self) -> S3Settings:
+        return S3Settings(notifications="webhook", path="/photos", bucket="photos")
+
+    def shared(self) -> S3Shared:
+        return S3Shared(listen=self.listen, webhook_token="guess me")
+
+    async def elsewhere(self) -> S3Settings:
+        return S3Settings(notifications="webhook", path="/other")
+
+    async def put(self, number: int) -> None:
+        self.store.put(f"in/{number}.jpg")
 
 
 class S3DestinationSuite(DestinationSuite):
