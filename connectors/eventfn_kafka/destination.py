@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
 from eventfn_kafka.connecting import REQUEST, options
-from eventfn_kafka.library import KafkaError, aiokafka, errors, outside
+from eventfn_kafka.library import KafkaError, aiokafka, errors, outside, said
 from eventfn_kafka.settings import EXPECTED_TOPIC, TOPIC, Clusters
 
 ID = "eventfn.id"  # the header that is the same on every try: a reader that remembers ids sees a record once
@@ -106,7 +106,7 @@ class KafkaDestination:
                 return self._again(error)
 
     def _again(self, error: BaseException) -> RetryAfter:
-        return RetryAfter(f"topic {self._topic}: {type(error).__name__}{str(error) and ': '}{error}")
+        return RetryAfter(f"topic {self._topic}: {said(error)}")
 
     async def close(self, deadline: float) -> None:
         producer, self._producer = self._producer, None

@@ -65,8 +65,9 @@ class PartitionReader:
             for consumed in got.values():
                 # Nothing is awaited between taking and returning: a cancelled read has taken nothing.
                 return Batch(self._shaping(consumed))
-            with outside(f"reading {self._name}"):
-                last = self._consumer.last_poll_timestamp(self._partition)
+            if self._partition not in self._consumer.assignment():
+                raise ConnectorError(f"{self._name} is not assigned to this node any more")
+            last = self._consumer.last_poll_timestamp(self._partition)
             heard, missed = last, missed + 1 if last == heard else 0
             if missed == _MISSED:
                 raise ConnectorError(f"no broker has answered for {self._name} for {_PULSE * _MISSED:g} s")

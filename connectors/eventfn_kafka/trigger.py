@@ -23,7 +23,7 @@ from eventfn_kafka import shape
 from eventfn_kafka.commits import Commits
 from eventfn_kafka.connecting import REQUEST, options
 from eventfn_kafka.fetching import tune
-from eventfn_kafka.library import KafkaError, Partition, aiokafka, outside
+from eventfn_kafka.library import KafkaError, Partition, aiokafka, outside, said
 from eventfn_kafka.reader import PartitionReader
 from eventfn_kafka.settings import Clusters, KafkaSettings, group_of
 
@@ -92,7 +92,7 @@ class KafkaTrigger:
             tune(consumer)
             await self._ask_for_topics(consumer)
             consumer.subscribe(topics=list(self._settings.topics), listener=_Listener(self, consumer))
-            await _raise_what_went_wrong(consumer)
+            await _joined(consumer, timeout)
         except BaseException:
             await self._give_up(_LAST_WORD)
             raise
@@ -111,7 +111,7 @@ class KafkaTrigger:
             with outside("as a member of the group"):
                 self._consumer._coordinator.check_errors()
         except ConnectorError as error:
-            self._context.log.warning("%s: joining it anew: %s", self._group, error)
+            self._context.log.warning("group %s: joining it anew: %s", self._group, error)
             await self._give_up(_LAST_WORD)
             return False
         return True
@@ -131,7 +131,7 @@ class KafkaTrigger:
             try:
                 await consumer._subscription.wait_for_assignment()
             except KafkaError as error:
-                self._context.log.warning("%s: %s %s", self._group, type(error).__name__, error)
+                self._context.log.warning("group %s: %s", self._group, said(error))
                 await self._context.clock.sleep(_BEFORE_IT_TRIES_AGAIN)
                 with contextlib.suppress(KafkaError):
                     consumer._coordinator.check_errors()
@@ -150,7 +150,8 @@ class KafkaTrigger:
             self._assignments.lost(shards)
         else:
             await self._assignments.revoke(shards, self._settings.rebalance_timeout * (1 - _FOR_THE_REST))
-        self._shards.clear()
+        if consumer is self._consumer:
+            self._shards.clear()
 
     async def close(self, deadline: float) -> None:
         await self._give_up(deadline)
@@ -212,11 +213,12 @@ class _Listener:
         await self._trigger.revoked(self._consumer)
 
 
-async def _raise_what_went_wrong(consumer: Any) -> None:
+async def _joined(consumer: Any, timeout: float) -> None:
     """Returns once the consumer is a member of its group, or raises why it is not: a read of no partition does both,
     and takes nothing."""
     with outside("joining the group"):
-        await consumer.getmany(_NO_PARTITION)
+        async with asyncio.timeout(timeout):
+            await consumer.getmany(_NO_PARTITION)
 
 
 async def _stop(consumer: Any, deadline: float) -> None:

@@ -213,18 +213,24 @@ async def test_it_shows_who_it_is(broker: Broker, peer: Peer, tmp_path: Path, wh
 
 
 @pytest.mark.parametrize(
-    ("which", "more"),
+    ("which", "more", "why"),
     [
-        ("sasl", {"sasl_mechanism": "PLAIN", "username": "alice", "password": "wr0ng-secret"}),
-        ("both", {"sasl_mechanism": "SCRAM-SHA-512", "username": "alice", "password": "wr0ng-secret"}),
-        ("tls", {"ca_file": None}),  # the machine's authorities do not know the broker's
-        ("tls", {"certificate_file": None, "key_file": None}),
-        ("tls", {"ca_file": "nowhere.pem"}),
-        ("sasl", {}),
+        ("sasl", {"sasl_mechanism": "PLAIN", "username": "alice", "password": "wr0ng-secret"}, "Authentication failed"),
+        ("both", {"sasl_mechanism": "SCRAM-SHA-512", "username": "alice", "password": "wr0ng-secret"}, "invalid cred"),
+        ("tls", {"ca_file": None}, "certificate verify failed"),  # the machine's authorities do not know the broker's
+        ("tls", {"certificate_file": None, "key_file": None}, "Unable"),
+        ("tls", {"ca_file": "nowhere.pem"}, "nowhere.pem"),
+        ("sasl", {}, "closed"),
     ],
 )
 async def test_who_is_refused_is_told_so(
-    broker: Broker, peer: Peer, tmp_path: Path, which: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    broker: Broker,
+    peer: Peer,
+    tmp_path: Path,
+    which: str,
+    more: dict[str, Any],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("eventfn_kafka.destination.REQUEST", 3.0)
     topic = await peer.create()
@@ -233,11 +239,13 @@ async def test_who_is_refused_is_told_so(
     with pytest.raises(ConnectorError) as refused:
         await host.connect()
     assert "wr0ng-secret" not in str(refused.value)
+    assert why in str(refused.value)
     await host.close()
     destination = KafkaDestination(topic, clusters, destination_context(tmp_path))
     with pytest.raises(ConnectorError) as refused:
         await destination.connect()
     assert "wr0ng-secret" not in str(refused.value)
+    assert why in str(refused.value)
     await asyncio.sleep(0.1)  # the library closes a refused connection, and does not wait until it is
 
 
