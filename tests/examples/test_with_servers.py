@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.servers import kafka, postgres, redis
+from tests.servers.needed import need
 from tests.servers.process import free_port
 from tests.support import command, running_node, until
 
@@ -26,13 +26,6 @@ def copied(name: str, tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES / name, tmp_path / "lesson"))
 
 
-def or_skip(why: str | None) -> None:
-    if why is not None:
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
-
-
 @pytest.mark.parametrize("name", LESSONS)
 def test_every_lesson_checks_out(name: str) -> None:
     checked = command("check", str(EXAMPLES / name))
@@ -41,7 +34,7 @@ def test_every_lesson_checks_out(name: str) -> None:
 
 
 async def test_clicks_are_counted_and_the_one_that_cannot_be_read_is_given_up_alone(tmp_path: Path) -> None:
-    or_skip(kafka.missing())
+    need(kafka.missing())
     lesson = copied("06_clicks", tmp_path)
     clicks = (lesson / "clicks.jsonl").read_bytes().splitlines()
     counts = lesson / "counts" / "pages.json"
@@ -76,7 +69,7 @@ async def test_clicks_are_counted_and_the_one_that_cannot_be_read_is_given_up_al
 
 
 async def test_a_job_that_keeps_failing_ends_among_the_dead_and_the_others_are_done(tmp_path: Path) -> None:
-    or_skip(redis.missing())
+    need(redis.missing())
     from redis.asyncio import Redis
 
     lesson = copied("08_jobs", tmp_path)
@@ -99,7 +92,7 @@ async def test_a_job_that_keeps_failing_ends_among_the_dead_and_the_others_are_d
 
 
 async def test_messages_of_committed_transactions_are_handled_in_their_order(tmp_path: Path) -> None:
-    or_skip(postgres.missing())
+    need(postgres.missing())
     import psycopg
 
     lesson = copied("09_outbox", tmp_path)

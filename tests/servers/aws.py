@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 from eventfn_aws.client import AwsSettings, Client
 from tests.servers import elasticmq, ministack, moto
+from tests.servers.needed import need
 from tests.servers.process import HttpServer
 
 REGION = "eu-west-1"
@@ -44,8 +42,7 @@ class Servers:
         if self._running is not None and self._running[0] == name:
             return self._running[1]
         self.close()
-        if command := SERVERS[name].missing():
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not installed: {command}")
+        need(SERVERS[name].missing())
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         server: HttpServer = SERVERS[name].server(folder)

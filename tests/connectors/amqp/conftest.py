@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from aiormq import spec
 from aiormq.abc import AbstractChannel
 
 from tests.servers import rabbitmq
+from tests.servers.needed import need
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQ, free_port
 
@@ -24,10 +24,7 @@ _names = (f"queue-{number}" for number in itertools.count())
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    if why := rabbitmq.missing():
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
+    need(rabbitmq.missing())
     folder = tmp_path_factory.mktemp("rabbitmq")
     certificate, key = self_signed(folder)
     encrypted = [

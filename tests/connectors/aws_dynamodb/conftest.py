@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from eventfn_aws.client import AwsSettings, Client
 from tests.servers import ministack, moto
+from tests.servers.needed import need
 from tests.servers.process import HttpServer
 
 _names = (f"table-{number}" for number in itertools.count())
@@ -18,10 +18,7 @@ REGION = "eu-central-1"
 
 
 def running(module: Any, folders: pytest.TempPathFactory) -> Iterator[HttpServer]:
-    if why := module.missing():
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
+    need(module.missing())
     with module.server(folders.mktemp("server")) as server:
         yield server
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest_asyncio
 
 from eventfn_aws.client import AwsSettings, Client
 from tests.servers import kinesalite, ministack, moto
+from tests.servers.needed import need
 from tests.servers.process import HttpServer
 from tests.support import until
 
@@ -20,10 +20,7 @@ REGION = "eu-central-1"
 
 
 def running(module: Any, folders: pytest.TempPathFactory) -> Iterator[HttpServer]:
-    if why := module.missing():
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
+    need(module.missing())
     with module.server(folders.mktemp("server")) as server:
         yield server
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest_asyncio
 
 from eventfn_kafka.library import Partition, aiokafka
 from tests.servers.kafka import Kafka, Listener, free_port, make_topic, missing, running_kafka
+from tests.servers.needed import need
 
 admin: Any = importlib.import_module("aiokafka.admin")
 
@@ -31,16 +31,9 @@ class Broker(NamedTuple):
     certificates: Path  # ca.pem, client.pem and client.key
 
 
-def or_skip(why: str | None) -> None:
-    if why is not None:
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    or_skip(missing())
+    need(missing())
     folder = tmp_path_factory.mktemp("kafka")
     certificates = _certificates(folder / "certificates")
     proxied = Listener("PROXIED", "PLAINTEXT", free_port(), free_port())

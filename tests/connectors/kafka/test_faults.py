@@ -13,9 +13,10 @@ import pytest
 
 from eventfn_kafka.library import aiokafka
 from eventfn_kafka.settings import Clusters
-from tests.connectors.kafka.conftest import Broker, Peer, or_skip
+from tests.connectors.kafka.conftest import Broker, Peer
 from tests.connectors.kafka.hosting import Ledger, Node, running, until_done
 from tests.servers.kafka import Kafka, missing, running_kafka
+from tests.servers.needed import need
 from tests.servers.proxy import Proxy
 from tests.support import until
 
@@ -164,8 +165,36 @@ async def test_a_network_that_is_cut_again_and_again(broker: Broker, peer: Peer,
             await until_done(ledger)
 
 
+async def test_a_network_in_which_nothing_moves_is_noticed_and_left_behind(
+    broker: Broker, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfn_kafka.reader._PULSE", 1.2)
+    monkeypatch.setattr("eventfn_kafka.trigger.REQUEST", 1.0)
+    ledger = await ledger_of(peer)
+    proxy = Proxy("127.0.0.1", broker.proxied.port)
+    proxy.port = broker.proxied.advertised
+    async with proxy:
+        node = Node(tmp_path, Clusters(bootstrap_servers=(f"127.0.0.1:{proxy.port}",)), ledger, slowly)
+        async with running(node), sending(ledger, pause=0.05):
+            await until(lambda: ledger.seen > 20, "it works")
+            proxy.stall()
+            await until(lambda: not node.host.status.connected, "it is down")
+            assert f"no broker has answered for {ledger.topic}-" in (node.host.status.last_error or "")
+            stalled = len(proxy.links)
+            await until(lambda: len(proxy.links) > stalled, "another connection is tried")
+            proxy.flow()
+            before = ledger.seen
+            await until(lambda: node.host.status.connected and ledger.seen > before + 20, "it works again")
+            proxy.stall()
+            began = asyncio.get_running_loop().time()
+            await node.end()
+            assert asyncio.get_running_loop().time() - began < 8, "it closes without its brokers, too"
+        async with running(Node(tmp_path, Clusters(bootstrap_servers=tuple(peer.bootstrap)), ledger)):
+            await until_done(ledger)
+
+
 async def test_a_broker_that_is_killed_in_mid_batch_and_comes_back(tmp_path: Path) -> None:
-    or_skip(missing())
+    need(missing())
     async with running_kafka(tmp_path / "kafka") as kafka, _peer(kafka) as peer:
         ledger = await ledger_of(peer)
         clusters = Clusters(bootstrap_servers=tuple(kafka.bootstrap))
@@ -180,7 +209,7 @@ async def test_a_broker_that_is_killed_in_mid_batch_and_comes_back(tmp_path: Pat
 
 
 async def test_a_cluster_of_three_that_loses_one(tmp_path: Path) -> None:
-    or_skip(missing())
+    need(missing())
     async with running_kafka(tmp_path / "kafka", nodes=3) as kafka, _peer(kafka) as peer:
         ledger = await ledger_of(peer, partitions=6, copies=3)
         clusters = Clusters(bootstrap_servers=tuple(kafka.bootstrap))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import aiomqtt
@@ -14,21 +13,15 @@ import pytest_asyncio
 from eventfn.testing import eventually
 from tests.servers import mosquitto
 from tests.servers.mosquitto import Mosquitto
+from tests.servers.needed import need
 from tests.servers.proxy import Proxy
 
 _numbers = itertools.count()
 
 
-def start_or_skip() -> None:
-    if why := mosquitto.missing():
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    start_or_skip()
+    need(mosquitto.missing())
     with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as server:
         yield server
 

@@ -17,8 +17,8 @@ from eventfn.testing import destination_context, trigger_context
 from eventfn.trigger import DONE
 from eventfn_mqtt import MqttDestination, MqttTrigger
 from eventfn_mqtt.settings import Broker, Subscription
-from tests.connectors.mqtt.conftest import start_or_skip
-from tests.servers.mosquitto import Mosquitto, free_port
+from tests.servers.mosquitto import Mosquitto, free_port, missing
+from tests.servers.needed import need
 
 RECORD = OutgoingRecord(id="record-1", payload=b"{}", attributes={"eventfn.origin": "fn:hello"})
 
@@ -40,7 +40,7 @@ class Guarded:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    start_or_skip()
+    need(missing())
     folder = tmp_path_factory.mktemp("guarded")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(

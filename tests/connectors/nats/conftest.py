@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from nats.js.api import StreamConfig
 
 from tests.servers.nats import NatsServer, missing
+from tests.servers.needed import need
 from tests.servers.proxy import Proxy
 
 _numbers = itertools.count()
@@ -21,10 +21,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    if why := missing():
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
+    need(missing())
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 

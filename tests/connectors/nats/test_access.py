@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -24,14 +23,12 @@ from eventfn_nats.server import Connection
 from eventfn_nats.settings import Server, Source
 from tests.servers import certificate
 from tests.servers.nats import NatsServer, missing
+from tests.servers.needed import need
 
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:
-    if why := missing() or certificate.missing():
-        if "CI" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
+    need(missing() or certificate.missing())
 
 
 def key_pair(kind: int) -> Any:

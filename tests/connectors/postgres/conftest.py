@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,15 +10,13 @@ import pytest_asyncio
 
 from tests.connectors.postgres.outbox import Outbox
 from tests.servers import postgres
+from tests.servers.needed import need
 from tests.servers.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    if why := postgres.missing():
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+    need(postgres.missing())
     with Postgres(tmp_path_factory.mktemp("postgres")) as running:
         yield running
 
