@@ -35,6 +35,7 @@ _IN_TEXT = Filtering(mismatch="ignore")
 _FOR_THE_REST = 0.2
 _TASKS = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
 _BEFORE_IT_TRIES_AGAIN = 5.0  # seconds, when its group has refused it
+_TO_LEAVE = 0.6  # of the time to close
 _LAST_WORD = 5.0  # seconds to leave the group when a consumer is replaced
 
 
@@ -225,16 +226,24 @@ async def _stop(consumer: Any, deadline: float) -> None:
     """It leaves its group, if the brokers are there to hear of it."""
     stopping = asyncio.ensure_future(consumer.stop())
     try:
-        await asyncio.wait({stopping}, timeout=deadline)
+        await asyncio.wait({stopping}, timeout=deadline * _TO_LEAVE)
     finally:
         if not stopping.done():
-            # It waits for an answer of brokers that are not there: its tasks are ended one by one, with none waiting.
-            stopping.cancel()
-            own = [consumer._coordinator and getattr(consumer._coordinator, name) for name in _TASKS]
-            tasks = [stopping, *(task for task in own if task is not None)]
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=_LAST_WORD)
+            await _tear_down(consumer, stopping, deadline * (1 - _TO_LEAVE))
+
+
+async def _tear_down(consumer: Any, stopping: asyncio.Future[None], deadline: float) -> None:
+    """It waits for an answer of brokers that are not there: its connections are cut, and its tasks ended one by one."""
+    own = [consumer._coordinator and getattr(consumer._coordinator, name) for name in _TASKS]
+    own.append(consumer._client._sync_task)
+    tasks = [stopping, *(task for task in own if task is not None)]
+    for task in tasks:
+        task.cancel()
+    for connection in list(consumer._client._conns.values()):
+        connection.close()
+    await asyncio.wait(tasks, timeout=deadline / 2)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline / 2):
             if consumer._fetcher is not None:
                 await consumer._fetcher.close()
             await consumer._client.close()

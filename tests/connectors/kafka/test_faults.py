@@ -166,7 +166,7 @@ async def test_a_network_that_is_cut_again_and_again(broker: Broker, peer: Peer,
 
 
 async def test_a_network_in_which_nothing_moves_is_noticed_and_left_behind(
-    broker: Broker, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, peer: Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("eventfn_kafka.reader._PULSE", 1.2)
     monkeypatch.setattr("eventfn_kafka.trigger.REQUEST", 1.0)
@@ -186,9 +186,8 @@ async def test_a_network_in_which_nothing_moves_is_noticed_and_left_behind(
             before = ledger.seen
             await until(lambda: node.host.status.connected and ledger.seen > before + 20, "it works again")
             proxy.stall()
-            began = asyncio.get_running_loop().time()
             await node.end()
-            assert asyncio.get_running_loop().time() - began < 8, "it closes without its brokers, too"
+            assert "cannot close" not in caplog.text, "its deadline holds without its brokers, too"
         async with running(Node(tmp_path, Clusters(bootstrap_servers=tuple(peer.bootstrap)), ledger)):
             await until_done(ledger)
 
