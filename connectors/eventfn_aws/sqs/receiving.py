@@ -16,7 +16,7 @@ from eventfn.clock import Clock
 
 PER_REQUEST = 10  # messages, at most
 LONG_POLL = 20  # seconds that a request waits at the server, while the queue is empty
-_MOST_REQUESTS = 10  # at once: a hundred messages, of up to a megabyte each
+MOST_REQUESTS = 10  # at once: a hundred messages, of up to a megabyte each
 
 T = TypeVar("T")
 
@@ -29,7 +29,9 @@ class Receiver(Generic[T]):
         receive: Callable[[int, int], Awaitable[list[T]]],
         give_back: Callable[[Sequence[T]], Awaitable[None]],
         clock: Clock,
+        most_requests: int = MOST_REQUESTS,
     ) -> None:
+        self._most_requests = most_requests
         self._receive = receive
         self._give_back = give_back
         self._clock = clock
@@ -85,7 +87,7 @@ class Receiver(Generic[T]):
         messages = await self._receive(size, wait)
         self._ready.extend(messages)
         # A full answer is worth another request, and an empty one is worth none.
-        self._width = max(1, min(self._width + (len(messages) == size) - (not messages), _MOST_REQUESTS))
+        self._width = max(1, min(self._width + (len(messages) == size) - (not messages), self._most_requests))
         self._return_soon()
 
     def _ended(self, request: asyncio.Task[None]) -> None:

@@ -19,7 +19,7 @@ from eventfn_aws.client import AwsError, AwsSettings
 from eventfn_aws.sqs import shape
 from eventfn_aws.sqs.names import QueueName
 from eventfn_aws.sqs.queue import Queue
-from eventfn_aws.sqs.receiving import Receiver
+from eventfn_aws.sqs.receiving import MOST_REQUESTS, Receiver
 from eventfn_aws.sqs.telling import tell
 
 _USUAL_VISIBILITY = 30.0  # seconds: a queue's, if nobody has said anything else
@@ -58,7 +58,13 @@ class SqsTrigger:
         self._visibility = float(settings.visibility_timeout or _USUAL_VISIBILITY)
         self._clock = context.clock
         self._log = context.log
-        self._receiver: Receiver[Record] = Receiver(self._receive, self._give_back, context.clock)
+        self._receiver: Receiver[Record] = Receiver(
+            self._receive,
+            self._give_back,
+            context.clock,
+            # Two answers at once could be in the wrong order.
+            1 if name.fifo else MOST_REQUESTS,
+        )
         self._attempt = uuid.uuid4().hex  # of receiving from a FIFO queue
         self._arn = ""
         self._region = context.region

@@ -79,6 +79,15 @@ async def test_a_backlog_has_more_and_more_and_an_empty_queue_one_again() -> Non
     await receiving.close()
 
 
+async def test_a_fifo_queue_has_one_request_at_a_time() -> None:
+    server = Server(backlog=100)
+    receiving = Receiver(server.receive, server.give_back, FakeClock(), 1)
+    read = [await receiving.read(1000) for _ in range(5)]
+    assert [number for batch in read for number in batch] == list(range(50))
+    assert server.most_at_once == 1
+    await receiving.close()
+
+
 @pytest.mark.parametrize("limit", [1, 3, 10, 25, 95])
 async def test_no_more_is_asked_for_than_is_wanted(limit: int) -> None:
     server = Server(backlog=1000)
