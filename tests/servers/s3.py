@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -48,8 +50,8 @@ class Bucket:
             bucket.name = await bucket.make()
             yield bucket
 
-    async def make(self) -> str:
-        name = f"photos-{uuid.uuid4().hex[:8]}"
+    async def make(self, name: str | None = None) -> str:
+        name = name or f"photos-{uuid.uuid4().hex[:8]}"
         await self.client.call("create_bucket", Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         return name
 
@@ -72,6 +74,15 @@ class Bucket:
 
     async def put(self, key: str, body: bytes = b"x") -> None:
         await self._request("PUT", key, body)
+
+    async def put_all(self, keys: Sequence[str]) -> None:
+        left = deque(keys)
+
+        async def put() -> None:
+            while left:
+                await self.put(left.popleft())
+
+        await asyncio.gather(*(put() for _ in range(16)))
 
     async def delete(self, key: str) -> None:
         await self._request("DELETE", key)

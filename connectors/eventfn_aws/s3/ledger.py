@@ -2,8 +2,8 @@
 
 PURE: pages are fetched elsewhere (listing.py), time is passed in.
 
-    begin() ─▶ see(page) ─▶ see(page) … ─▶ missing() ─▶ Changes ─▶ hand_out() ─▶ (the host keeps it) ─▶ keep()
-                                                                                (it could not) ─▶ give_back()
+    begin() ─▶ see(page) ─▶ see(page) … ─▶ missing() … ─▶ Changes ─▶ hand_out() ─▶ (the host keeps it) ─▶ keep()
+                                                                                  (it could not) ─▶ give_back()
 
 An object is written when its eTag, its size or the time of its last change differ. What is known of an object stays as
 the few bytes that its position is: a bucket may have very many.
@@ -75,11 +75,15 @@ class Ledger:
                 changes.append(Change(key, Entry(state, sequence), was, sequence))
         return changes
 
-    def missing(self, now_ms: int) -> list[Change]:
-        """The listing is at its end: what it did not show is gone."""
-        gone = [key for key in self._unseen if key in self._known and key not in self._away]
-        self._unseen = set()
-        return [Change(key, None, self._entry(key), self._next(now_ms)) for key in sorted(gone)]
+    def missing(self, now_ms: int, limit: int) -> list[Change]:
+        """The listing is at its end: what it did not show is gone. Some of it, and nothing when that was all."""
+        changes: list[Change] = []
+        while self._unseen and len(changes) < limit:
+            key = self._unseen.pop()
+            was = self._entry(key)
+            if was is not None and key not in self._away:
+                changes.append(Change(key, None, was, self._next(now_ms)))
+        return changes
 
     def hand_out(self, key: str) -> None:
         self._away.add(key)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Position, Record
 from eventfn.trigger import Done, Reject, Retry, Settlement, TriggerContext
 from eventfn_aws.client import Client
@@ -25,6 +26,7 @@ _OBJECT = "object/"
 _SKIPPED = "skipped"
 
 RETRY_AFTER = 1.0
+_GONE_AT_ONCE = 1000  # as many as a page shows
 _KEPT_AT_ONCE = 100  # the engine has a commit for many of them
 
 
@@ -40,9 +42,10 @@ class Listing:
         self._client = Client("s3", shared, default_region=context.region)
         self._ledger = Ledger()
         self._token: str | None = None  # of the next page, while a listing is under way
-        self._listed = False  # to its end, since it was connected
+        self._at_end = False  # of a listing, and what is gone is not all known yet
+        self._listed = False  # once, since it was connected
         self._due = 0.0
-        self._found: deque[Change] = deque()  # to announce, of the last page
+        self._found: deque[Change] = deque()  # to announce, of the last page, or of what is gone
         self._quiet: list[Change] = []  # to remember only
 
     async def connect(self) -> None:
@@ -55,6 +58,7 @@ class Listing:
         self._found.clear()
         self._quiet.clear()
         self._token = None
+        self._at_end = False
         self._listed = False
         self._due = self._clock.monotonic()
 
@@ -66,6 +70,9 @@ class Listing:
                 for change in changes:
                     self._ledger.hand_out(change.key)
                 return Batch(tuple(map(self._record, changes)))
+            if self._at_end:
+                self._look_for_gone()
+                continue
             if self._token is None:
                 await self._clock.sleep(self._due - self._clock.monotonic())
             await self._look()
@@ -96,18 +103,27 @@ class Listing:
         """One page. There is an await only before anything is changed: a read may be cancelled."""
         more = {} if self._token is None else {"ContinuationToken": self._token}
         page = await self._page(**more)
+        token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+        if page.get("IsTruncated") and token is None:
+            # Taken as the end, all that is behind it would be gone.
+            raise ConnectorError(f"{self._bucket} cannot be listed: the store does not say how a listing goes on")
         if self._token is None:
             self._ledger.begin()
-        now_ms = self._clock.now_ms()
         shown = ((each["Key"], _state(each)) for each in page.get("Contents", ()))
-        changes = self._ledger.see(
-            ((key, state) for key, state in shown if self._wanted.has_object(self._bucket, key)), now_ms
-        )
-        self._token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
-        if self._token is None:
-            changes += self._ledger.missing(now_ms)
+        meant = ((key, state) for key, state in shown if self._wanted.has_object(self._bucket, key))
+        self._sort(self._ledger.see(meant, self._clock.now_ms()))
+        self._token = token
+        self._at_end = token is None
+
+    def _look_for_gone(self) -> None:
+        gone = self._ledger.missing(self._clock.now_ms(), _GONE_AT_ONCE)
+        self._sort(gone)
+        if not gone:
+            self._at_end = False
             self._listed = True
             self._due = self._clock.monotonic() + self._every
+
+    def _sort(self, changes: Sequence[Change]) -> None:
         for change in changes:
             (self._found if self._announces(change) else self._quiet).append(change)
 

@@ -10,7 +10,7 @@ A, B = State("e1", 1, 1000), State("e2", 1, 1000)
 def pages(ledger: Ledger, *shown: tuple[str, State], now_ms: int = 5) -> list[Change]:
     """The changes that one listing shows."""
     ledger.begin()
-    return ledger.see(shown, now_ms) + ledger.missing(now_ms)
+    return ledger.see(shown, now_ms) + ledger.missing(now_ms, 100)
 
 
 def announced(ledger: Ledger, *shown: tuple[str, State], now_ms: int = 5) -> list[tuple[str, bool]]:
@@ -68,7 +68,7 @@ def test_a_listing_that_was_broken_off_shows_nothing_as_gone() -> None:
     ledger.begin()
     assert ledger.see([("a", A)], 5) == []
     ledger.load({"a": Entry(A, 1).encode(), "b": Entry(B, 2).encode()})
-    assert ledger.missing(5) == []
+    assert ledger.missing(5, 100) == []
 
 
 def test_a_new_object_that_is_settled_in_mid_listing_is_not_gone() -> None:
@@ -78,7 +78,7 @@ def test_a_new_object_that_is_settled_in_mid_listing_is_not_gone() -> None:
     ledger.begin()
     ledger.keep(change)
     assert ledger.see([("a", A)], 5) == []
-    assert ledger.missing(5) == []
+    assert ledger.missing(5, 100) == []
 
 
 def test_sequences_grow_although_the_clock_was_set_back() -> None:
@@ -94,3 +94,13 @@ def test_sequences_grow_although_the_clock_was_set_back() -> None:
     (third,) = pages(restarted, ("a", A), now_ms=10)
     assert first.sequence < second.sequence < third.sequence
     assert gone.sequence > second.sequence
+
+
+def test_what_is_gone_is_told_in_pieces() -> None:
+    ledger = Ledger()
+    keys = {f"{number}" for number in range(5)}
+    announced(ledger, *((key, A) for key in keys))
+    ledger.begin()
+    pieces = [ledger.missing(5, 2), ledger.missing(5, 2), ledger.missing(5, 2), ledger.missing(5, 2)]
+    assert [len(piece) for piece in pieces] == [2, 2, 1, 0]
+    assert {change.key for piece in pieces for change in piece} == keys
