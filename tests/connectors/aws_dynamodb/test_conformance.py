@@ -27,6 +27,7 @@ class DynamodbSuite(StreamSuite):
     trigger = DynamodbTrigger
     name = "dynamodb"
     patience = 30.0
+    flood = 240  # more than a host has in hand at once, and no more: the servers are slow
     server: ClassVar[str]
 
     @pytest_asyncio.fixture(autouse=True)

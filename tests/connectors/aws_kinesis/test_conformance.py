@@ -76,11 +76,13 @@ class TestOnKinesalite(KinesisSuite):
 
 class TestOnMoto(KinesisSuite):
     server = "moto_server"  # one shard: its sequence numbers are those of a shard, and not of a stream
+    flood = 240  # more than a host has in hand at once, and no more: its server is slow
 
 
 class TestOnMiniStack(KinesisSuite):
     server = "ministack_server"
     shards = 2
+    flood = 240  # more than a host has in hand at once, and no more: its server is slow
 
 
 # --- the destination --------------------------------------------------------------------------------------------------
