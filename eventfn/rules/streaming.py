@@ -148,8 +148,8 @@ class Lane:
         return self._waiting[0][1] + self._policy.batching_window if self._waiting else None
 
     def window_due_ms(self) -> int | None:
-        """When the open tumbling window ends for want of records, epoch ms."""
-        if self._busy is not None or self.window is None:
+        """When the open tumbling window ends for want of records, epoch ms. Not before what is to be tried again."""
+        if self._busy is not None or self._pieces or self.window is None:
             return None
         return self.window.start_ms + round((self._policy.tumbling_window + LATENESS) * 1000)
 
@@ -199,6 +199,8 @@ class Lane:
             if not self._waiting:
                 return None
             self.window = Window(window_start(self._waiting[0][2].arrived_ms, length))
+        elif len(self.window.state) > STATE_LIMIT:
+            return Piece([], [], window=self.window.start_ms, final=True, early=True)
         end = self.window.start_ms + length
         over = self._ended or now_ms >= end + LATENESS * 1000
         count, full = self._fitting(end)
@@ -234,8 +236,6 @@ class Lane:
             self.window = Window(piece.window)  # what else comes in this window begins anew
         else:
             self.window = Window(piece.window, state)
-            if len(state) > STATE_LIMIT:
-                self._pieces.append(Piece([], [], window=piece.window, final=True, early=True))
 
     def failed(self, done: int, now: float, delay: float, state: bytes | None = None) -> None:
         """The first `done` records of it are done, the rest is not. A retry comes after `delay` seconds. `state` is

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from eventfn.event import MAX_SYNC_REQUEST, Record
 from eventfn.rules.streaming import EXHAUSTED, TOO_LARGE, TOO_OLD, GiveUp, Invoke, Lane, Policy, Progress, Step
-from eventfn.rules.windows import STATE_LIMIT
+from eventfn.rules.windows import STATE_LIMIT, Window
 
 NOW_MS = 1_700_000_000_000
 
@@ -226,6 +226,26 @@ def test_a_window_is_final_only_in_its_last_half() -> None:
         finals.append((ids(step), step.window.state, step.window.final))
         lane.succeeded(b'{"seen":1}')
     assert finals == [([0], b"{}", False), ([1], b'{"seen":1}', True)]
+
+
+def test_a_window_that_is_over_does_not_hurry_a_retry() -> None:
+    lane = windowed(0)
+    take(lane, 61, NOW_MS + 62_000)
+    lane.failed(0, now=61, delay=5)
+    assert lane.window_due_ms() is None, "it would be asked again and again until the retry is due"
+    assert lane.due() == 66
+
+
+def test_a_state_that_was_too_large_before_a_restart_ends_its_window_early() -> None:
+    lane = Lane(Policy(batch_size=100, tumbling_window=60))
+    lane.window = Window(NOW_MS // 60_000 * 60_000, b'{"x": "' + b"x" * STATE_LIMIT + b'"}')
+    lane.add(0, record(0), 0)
+    step = take(lane)
+    assert isinstance(step, Invoke)
+    assert step.window is not None
+    assert (ids(step), step.window.final, step.window.early) == ([], True, True)
+    lane.succeeded()
+    assert ids(take(lane)) == [0]
 
 
 # --- the mark ---------------------------------------------------------------------------------------------------------
