@@ -23,11 +23,10 @@ from eventfn.clock import Clock
 from eventfn.errors import EventfnError, Throttled
 from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.functions.model import Function, TriggerBinding
-from eventfn.rules.batching import MAX_RECORD, Gathering, effective_lease, judge
+from eventfn.rules.batching import MAX_RECORD, Gathering, Scaling, effective_lease, judge
 from eventfn.rules.filters import compile_criteria
 from eventfn.trigger import DONE, Encodes, Reject, Retry, Settlement, Trigger
 
-DEFAULT_CONCURRENCY = 5  # batches in flight: what Lambda starts an SQS source with
 # While a function takes less than this for a batch, the next one is read before it has a place: what is on a lease
 # meanwhile is one batch, for so long. In seconds.
 READ_AHEAD = 1.0
@@ -96,7 +95,7 @@ class Intake:
             settings.filter_criteria, getattr(trigger, "data_key", None), getattr(trigger, "filtering", None)
         )
         self._report_failures = settings.report_batch_item_failures
-        self._concurrency = settings.maximum_concurrency or DEFAULT_CONCURRENCY
+        self._scaling = Scaling(settings.maximum_concurrency)
         window = float(settings.maximum_batching_window)
         self._gathering: Gathering[_Waiting] = Gathering(
             settings.batch_size or trigger.traits.default_batch_size, window
@@ -105,6 +104,7 @@ class Intake:
             None if self._source.lease is None else effective_lease(self._source.lease, window, function.timeout)
         )
         self._system_errors = Delays(jitter)
+        self._more_to_read = False  # the last read brought all that was asked for
         self._batch_seconds = float("inf")  # what the function took for the last one
 
         self._open: set[_Read] = set()  # read and not settled
@@ -174,7 +174,9 @@ class Intake:
             # A batch is read only while it can start at once, or soon: what is not read is not on a lease.
             self._may_read.clear()
             if self._gathering.room and (self._has_place or self._has_one_soon):
-                batch = await self._source.read(self._gathering.room)
+                room = self._gathering.room
+                batch = await self._source.read(room)
+                self._more_to_read = len(batch.records) == room
                 read = self._take(batch)
                 if self._lease is not None and self._source.lease is not None and self._lease > self._source.lease:
                     await self._source.extend(read.batch, self._lease)
@@ -219,7 +221,7 @@ class Intake:
 
     @property
     def _has_place(self) -> bool:
-        return len(self._flights) < self._concurrency and not self._throttled
+        return len(self._flights) < self._scaling.limit and not self._throttled
 
     @property
     def _has_one_soon(self) -> bool:
@@ -233,18 +235,33 @@ class Intake:
     def _start_batches(self) -> None:
         """Starts what is complete. At every change, so that the next read knows how much is still of use."""
         now = self._clock.monotonic()
+        if self._waits_for_a_place(now):
+            self._scaling.one_waits(now)
+        else:
+            self._scaling.none_waits(len(self._flights), now)
         while self._has_place and (items := self._gathering.take(now, self._busy)):
             flight = _Flight(items, now)
             self._flights.add(flight)
             self._busy |= flight.groups
             flight.task = self._tasks.create_task(self._fly(flight))
 
+    def _waits_for_a_place(self, now: float) -> bool:
+        """There is a batch, or one in the source most likely, and no place."""
+        if self._has_place or self._throttled:
+            return False
+        return self._more_to_read or not self._gathering.waits_for_more(now)
+
     async def _watch_windows(self) -> None:
         while True:
             self._changed.clear()
             self._start_batches()
+            if self._has_place:  # perhaps since now
+                self._may_read.set()
+            now = self._clock.monotonic()
             due = self._gathering.due(self._busy) if self._has_place else None
-            await wait_for(self._changed, self._clock, None if due is None else due - self._clock.monotonic())
+            if self._scaling.may_grow and self._waits_for_a_place(now):
+                due = now + 1
+            await wait_for(self._changed, self._clock, None if due is None else due - now)
 
     async def _fly(self, flight: _Flight) -> None:
         try:
@@ -316,7 +333,8 @@ class Intake:
 
     def _look_again(self) -> None:
         self._start_batches()
-        if self._gathering:  # there may be a window to be watched
+        # There may be a window to be watched, or the time until one place more is given.
+        if self._gathering or (self._more_to_read and self._scaling.may_grow and not self._has_place):
             self._changed.set()
         self._may_read.set()
 

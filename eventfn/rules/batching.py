@@ -121,6 +121,39 @@ class Gathering(Generic[T]):
         return taken
 
 
+# --- how many batches at once -----------------------------------------------------------------------------------------
+
+
+class Scaling:
+    """How many batches of a source may be in flight. Without a `fixed` number it is Lambda's 5 to begin with, and 5 more
+    with every second in which one waits for a place, as Lambda does (300 a minute); but up to 32 and not to 1000: more
+    of one function than that leave a machine too little for callers who wait. It is 5 again once so few are enough."""
+
+    START = 5
+    STEP = 5
+    MOST = 32
+
+    def __init__(self, fixed: int | None) -> None:
+        self._fixed = fixed
+        self._grown = 0.0  # when it has grown
+        self.limit = self.START if fixed is None else fixed
+
+    @property
+    def may_grow(self) -> bool:
+        return self._fixed is None and self.limit < self.MOST
+
+    def one_waits(self, now: float) -> None:
+        """A complete batch has no place."""
+        if self.may_grow and now - self._grown >= 1:
+            self.limit = min(self.limit + self.STEP, self.MOST)
+            self._grown = now
+
+    def none_waits(self, in_flight: int, now: float) -> None:
+        if self._fixed is None and in_flight < self.START:
+            self.limit = self.START
+            self._grown = now
+
+
 # --- what became of a batch -------------------------------------------------------------------------------------------
 
 

@@ -270,6 +270,28 @@ async def test_no_more_batches_run_than_allowed_and_nothing_is_read_ahead_at_fir
         assert bench.running == [[1], [2]]
 
 
+async def test_with_a_backlog_more_batches_run_each_second_and_few_again_without(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, timeout=600) as bench:
+        await bench.put(*range(100))
+        assert len(bench.running) == 5
+        await bench.advance(1)
+        assert len(bench.running) == 10
+        await bench.advance(60)
+        assert len(bench.running) == 32
+        for _ in range(96):
+            await bench.end(SUCCESS)
+        assert len(bench.running) == 4
+        await bench.put(*range(100, 120))
+        assert len(bench.running) == 5
+
+
+async def test_as_many_batches_as_are_asked_for_run_whatever_the_backlog(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, maximum_concurrency=2, timeout=600) as bench:
+        await bench.put(*range(100))
+        await bench.advance(60)
+        assert len(bench.running) == 2
+
+
 async def test_one_batch_is_read_ahead_of_a_quick_function(tmp_path: Path) -> None:
     async with Bench(tmp_path, batch_size=1, maximum_concurrency=2) as bench:
         await bench.put(*range(9))

@@ -15,6 +15,7 @@ from eventfn.rules.batching import (
     ENVELOPE,
     MAX_RECORD,
     Gathering,
+    Scaling,
     StreamVerdict,
     effective_lease,
     judge,
@@ -311,3 +312,29 @@ def test_an_answer_without_a_state_fails_a_window_s_batch(answer: bytes) -> None
     assert (verdict.ok, verdict.done) == (False, 0)
     assert verdict.problem is not None
     assert "state" in verdict.problem
+
+
+# --- how many at once -------------------------------------------------------------------------------------------------
+
+
+def test_places_grow_by_the_second_up_to_their_bound_and_are_few_again() -> None:
+    scaling = Scaling(None)
+    limits = []
+    for tenth in range(100):
+        scaling.one_waits(1 + tenth / 10)
+        limits.append(scaling.limit)
+    assert limits[0] == 10
+    assert limits[:10] == [10] * 10
+    assert limits[10] == 15
+    assert limits[-1] == Scaling.MOST
+    scaling.none_waits(Scaling.START, 20)
+    assert scaling.limit == Scaling.MOST
+    scaling.none_waits(Scaling.START - 1, 20)
+    assert scaling.limit == Scaling.START
+
+
+def test_a_number_that_was_asked_for_stays() -> None:
+    scaling = Scaling(2)
+    scaling.one_waits(100)
+    scaling.none_waits(0, 100)
+    assert scaling.limit == 2
