@@ -11,7 +11,7 @@ from typing import Any
 
 from eventfn.errors import ConnectorError
 from eventfn_kafka.connecting import REQUEST
-from eventfn_kafka.library import outside
+from eventfn_kafka.library import outside, said
 
 
 class _Together:
@@ -46,4 +46,4 @@ class Commits:
                     mine.failure = failure
                     raise
         if mine.failure is not None:
-            raise ConnectorError(f"{mine.failure}") from mine.failure
+            raise ConnectorError(said(mine.failure)) from mine.failure
