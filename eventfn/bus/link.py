@@ -26,7 +26,7 @@ class Link:
         self._delays = Delays(jitter)
         self.up = asyncio.Event()
         self._down = asyncio.Event()
-        self._generation = 0
+        self.generation = 0  # the number of the connection that is up, or was the last one
         self._after: float | None = None  # what a Backoff asked for
         # The contract: one method of the trigger at a time.
         self.one_at_a_time = asyncio.Lock()
@@ -42,7 +42,7 @@ class Link:
                 own = self._delays.next()
                 await self._clock.sleep(error.after if isinstance(error, Backoff) else own)
                 continue
-            self._generation += 1
+            self.generation += 1
             self.status.connected = True
             self._down.clear()
             self.up.set()
@@ -53,11 +53,11 @@ class Link:
     async def until_up(self) -> int:
         """The number of the connection that is up now."""
         await self.up.wait()
-        return self._generation
+        return self.generation
 
     def lost(self, generation: int, what: str, error: Exception) -> None:
         """That connection is of no use any more. Heard once, from whoever finds out first."""
-        if generation != self._generation or not self.up.is_set():
+        if generation != self.generation or not self.up.is_set():
             return
         self.note(what, error)
         self.status.connected = False

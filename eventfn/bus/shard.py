@@ -19,7 +19,7 @@ import msgspec
 from eventfn.bus.link import Link
 from eventfn.bus.marks import Marks, Overtaken
 from eventfn.bus.source import Delays, Jitter, checked
-from eventfn.bus.waiting import wait_for
+from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.errors import EngineError, EventfnError, Throttled
 from eventfn.event import Outcome, OutcomeKind, Record
@@ -30,6 +30,7 @@ from eventfn.rules.windows import WindowCall, window_fields
 from eventfn.trigger import BatchInfo, Describes, Encodes, Shard, ShardReader, Start, Stream
 
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
+LAST_WORD = 5.0  # seconds that a reader has to close
 SMALLEST_BUFFER = 200  # records that are read ahead at least: reading one by one is what costs
 
 Invocation = Callable[[str, bytes], Awaitable[Outcome]]  # (function, event)
@@ -75,10 +76,11 @@ class ShardHost:
         self._mark_moved = asyncio.Event()
         self._at_end = False
         self._letting_go = asyncio.Event()
-        self._quiet = asyncio.Event()  # no invocation runs, and all marks are kept
+        self._quiet = False  # no invocation runs, and all marks are kept
+        self._deadline = float("inf")  # monotonic: when it is over with waiting for that
+        self._look_again = asyncio.Event()  # at these two
         self._running = 0
         self._fenced = False
-        self._deadline = 0.0
         self.ended = asyncio.Event()
 
     @property
@@ -103,7 +105,9 @@ class ShardHost:
                 ]
                 await self._letting_go.wait()
                 working[0].cancel()
-                await wait_for(self._quiet, self._clock, self._deadline)
+                while not self._quiet and (left := self._deadline - self._clock.monotonic()) > 0:
+                    self._look_again.clear()
+                    await wait_for(self._look_again, self._clock, None if left == float("inf") else left)
                 self._fenced = True  # what comes to an end later is dropped
                 for task in working:
                     task.cancel()
@@ -114,16 +118,19 @@ class ShardHost:
 
     async def let_go(self, deadline: float) -> None:
         """Reads no more, and starts no batch; what runs has `deadline` seconds to end, and what is done is kept."""
-        self._deadline = deadline
-        self._letting_go.set()
+        self._let_go_until(self._clock.monotonic() + deadline)
         self._mark_moved.set()
         await self.ended.wait()
 
     def lose(self) -> None:
         """It is somebody else's: nothing is kept of it any more."""
         self._fenced = True
-        self._deadline = 0
+        self._let_go_until(self._clock.monotonic())
+
+    def _let_go_until(self, deadline: float) -> None:
+        self._deadline = min(self._deadline, deadline)  # whoever has less time says how long it takes
         self._letting_go.set()
+        self._look_again.set()
 
     @property
     def _lanes(self) -> list[Lane]:
@@ -207,7 +214,7 @@ class ShardHost:
         reader, self._reader, self._marks.reader = self._reader, None, None
         if reader is not None:
             try:
-                await reader.close()
+                await within(reader.close(), self._clock, LAST_WORD)
             except Exception as error:
                 self._log.warning("%s: its reader could not be closed: %s", self.shard.id, error)
 
@@ -255,6 +262,9 @@ class ShardHost:
             outcome = await self._outcome(payload)
         else:
             async with self._plan.places:
+                if self._letting_go.is_set():
+                    lane.put_back(self._clock.monotonic(), 0)
+                    return None
                 outcome = await self._outcome(payload)
         if self._fenced:
             return None
@@ -377,4 +387,5 @@ class ShardHost:
                 continue
             delays.reset()
             if self._letting_go.is_set() and not self._running and not self._mark_moved.is_set():
-                self._quiet.set()
+                self._quiet = True
+                self._look_again.set()

@@ -18,7 +18,7 @@ from eventfn.bus import names
 from eventfn.bus.intake import Invoke
 from eventfn.bus.link import Link
 from eventfn.bus.marks import Marks, SourceMarks
-from eventfn.bus.shard import ShardHost, StreamPlan
+from eventfn.bus.shard import LAST_WORD, ShardHost, StreamPlan
 from eventfn.bus.sharing import Sharing
 from eventfn.bus.source import Jitter, SourceStatus
 from eventfn.bus.waiting import within
@@ -36,7 +36,6 @@ from eventfn.trigger import BatchInfo, Lists, Pending, Shard, Start, Stream, Tra
 ROOM_FOR_AN_ENVELOPE = 4096
 ROOM_FOR_A_STATE = 1_200_000
 GIVEN_UP_ONCE_MS = 24 * 3_600_000  # the same batch, given up twice around a crash, leaves once
-LAST_WORD = 5.0  # seconds that a source has to close
 
 
 class StreamIntake:
@@ -133,9 +132,7 @@ class StreamIntake:
                 await self._draining.wait()
                 finding.cancel()
                 await asyncio.gather(finding, return_exceptions=True)
-                if self._sharing is not None:
-                    await self._sharing.let_go(self._drain_seconds)
-                await asyncio.gather(*(host.let_go(self._drain_seconds) for host in list(self._hosts.values())))
+                await self._let_go()
                 linking.cancel()
         finally:
             self._assignments.host = None
@@ -147,6 +144,16 @@ class StreamIntake:
         self._drain_seconds = deadline
         self._draining.set()
         await self._ended.wait()
+
+    async def _let_go(self) -> None:
+        if self._sharing is not None:
+            try:  # each shard has its seconds and its reader's last word; then the engine has as long
+                await within(
+                    self._sharing.let_go(self._drain_seconds), self._clock, self._drain_seconds + 2 * LAST_WORD
+                )
+            except TimeoutError:
+                self._log.warning("the engine does not answer: its shards stay with this node until its leases lapse")
+        await asyncio.gather(*(host.let_go(self._drain_seconds) for host in list(self._hosts.values())))
 
     async def _close(self) -> None:
         try:
@@ -184,7 +191,11 @@ class StreamIntake:
             await host.run()
         except Exception as error:
             # A fault of ours, said aloud. It stops no other source; this one connects anew, and goes on where it was.
-            self._link.lost(await self._link.until_up(), f"eventfn bug: the work on {host.shard.id} broke off", error)
+            what = f"eventfn bug: the work on {host.shard.id} broke off"
+            if self._link.up.is_set():
+                self._link.lost(self._link.generation, what, error)
+            else:
+                self._link.note(what, error)
         finally:
             if self._hosts.get(host.shard.id) is host:
                 del self._hosts[host.shard.id]
