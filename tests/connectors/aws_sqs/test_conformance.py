@@ -86,6 +86,7 @@ class SqsDestinationSuite(DestinationSuite):
     destination = SqsDestination
     scheme = "sqs"
     nonsense = ("", "two words", "a/b", "x" * 81, "jobs.fifo.fifo", "http://", "arn:aws:sns:eu-west-1:1:topic")
+    too_large = 1024 * 1024
     server: ClassVar[str]
     fifo: ClassVar[bool] = False
 
@@ -93,6 +94,8 @@ class SqsDestinationSuite(DestinationSuite):
     async def _queue(self, host: None, servers: Servers) -> AsyncIterator[None]:
         async with Queue.on(servers, self.server, fifo=self.fifo) as self.queue:
             self.target = self.queue.name
+            self.elsewhere = f"other-{self.queue.name}"
+            await self.queue.make(self.elsewhere, {"FifoQueue": "true"} if self.fifo else {})
             yield
 
     def settings(self) -> AwsSettings:
