@@ -9,11 +9,14 @@ from typing import Protocol, cast
 
 import msgspec
 
+from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Conflict, Engine, Expect, Operation, Put
 from eventfn.errors import ConnectorError
 from eventfn.rules.windows import Window
 from eventfn.trigger import Commits, ShardReader, Start
+
+COMMIT_PATIENCE = 30.0  # seconds that a source has to take how far a shard is done
 
 
 class Overtaken(Exception):
@@ -41,8 +44,9 @@ class Marks(Protocol):
 class SourceMarks:
     """Of a source that remembers itself (trigger.Commits): Kafka."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.reader: ShardReader | None = None
+        self._clock = clock
 
     async def opening(self, start: Start) -> tuple[str | Start, Window | None]:
         return start, None
@@ -51,7 +55,10 @@ class SourceMarks:
         if self.reader is None:
             raise ConnectorError("it is not connected")
         if position is not None:
-            await cast(Commits, self.reader).commit(position)
+            try:
+                await within(cast(Commits, self.reader).commit(position), self._clock, COMMIT_PATIENCE)
+            except TimeoutError as error:
+                raise ConnectorError(f"commit(): {error}") from error
 
     async def finish(self) -> None:
         pass

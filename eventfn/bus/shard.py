@@ -30,6 +30,7 @@ from eventfn.rules.windows import WindowCall, window_fields
 from eventfn.trigger import BatchInfo, Describes, Encodes, Shard, ShardReader, Start, Stream
 
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
+OPEN_PATIENCE = 60.0  # seconds that a reader has to open: nothing else is asked of its source meanwhile
 LAST_WORD = 5.0  # seconds that a reader has to close
 SMALLEST_BUFFER = 200  # records that are read ahead at least: reading one by one is what costs
 
@@ -82,6 +83,11 @@ class ShardHost:
         self._running = 0
         self._fenced = False
         self.ended = asyncio.Event()
+
+    @property
+    def ending(self) -> bool:
+        """It was let go, was lost or is at its end: whatever it still does, it reads no more."""
+        return self._letting_go.is_set()
 
     @property
     def batches_in_flight(self) -> int:
@@ -168,12 +174,16 @@ class ShardHost:
     async def _opened(self) -> ShardReader:
         if self._reader is None:
             at: str | Start
+            window = self._lanes[0].window
             if self._read_last is not None and self._position is not None:
                 at = self._position(self._read_last)
             else:
-                at, self._lanes[0].window = await self._marks.opening(self._start)
+                at, window = await self._marks.opening(self._start)
             async with self._plan.link.one_at_a_time:
-                self._reader = await self._plan.trigger.open_shard(self.shard, at)
+                self._reader = await within(self._plan.trigger.open_shard(self.shard, at), self._clock, OPEN_PATIENCE)
+            if self._position is None:  # later it may have ended: the lane knows better
+                self._lanes[0].window = window
+                self._changed[0].set()
             self._position = self._reader.position
             self._marks.reader = self._reader
         return self._reader
@@ -305,11 +315,11 @@ class ShardHost:
         trigger: Any = self._plan.trigger
         if piece.records and hasattr(trigger, "encode"):
             return cast(Encodes, trigger).encode(piece.records)
-        records = b",".join([record.payload for record in piece.records])
+        plain = _plain(piece.records)
         if window is None:
-            return b'{"Records":[%b]}' % records
-        return b'{"Records":[%b],%b}' % (
-            records,
+            return plain
+        return b"%b,%b}" % (
+            plain[:-1],
             window_fields(window, self.shard.id, getattr(trigger, "event_source_arn", "")),
         )
 
@@ -318,7 +328,11 @@ class ShardHost:
         piece = step.piece
         info = self._describe(piece.records)
         condition = info.exhausted if step.condition == EXHAUSTED else step.condition
-        event = self._event(piece, None)
+        try:
+            event = self._event(piece, None)
+        except Exception:  # that may be why it is given up: it must not stay for that
+            self._log.exception("the connector cannot make an event of %d records", len(piece.records))
+            event = _plain(piece.records)
         while not self._fenced:
             try:
                 await self._plan.keep_failure(info, condition, piece.invokes, outcome, piece.records, event)
@@ -342,7 +356,9 @@ class ShardHost:
         trigger: Any = self._plan.trigger
         if records and hasattr(trigger, "describe"):
             try:
-                return cast(Describes, trigger).describe(self.shard.id, records)
+                described = cast(Describes, trigger).describe(self.shard.id, records)
+                msgspec.json.encode(msgspec.convert(described, BatchInfo))  # what it is kept as
+                return described
             except Exception:
                 self._log.exception("the connector cannot describe a batch of %d records", len(records))
         first, last = (records[0].id, records[-1].id) if records else ("", "")
@@ -389,3 +405,7 @@ class ShardHost:
             if self._letting_go.is_set() and not self._running and not self._mark_moved.is_set():
                 self._quiet = True
                 self._look_again.set()
+
+
+def _plain(records: Sequence[Record]) -> bytes:
+    return b'{"Records":[%b]}' % b",".join([record.payload for record in records])

@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 
 from eventfn.bus.link import Link
 from eventfn.bus.marks import EngineMarks, Kept, read_kept
 from eventfn.bus.shard import ShardHost
-from eventfn.bus.waiting import wait_for
+from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Conflict, Engine, Expect, Lease, Put
-from eventfn.errors import EngineError
+from eventfn.errors import ConnectorError, EngineError
 from eventfn.trigger import Lists, Shard, Start
 
 LEASE = 30.0  # seconds that a shard stays with a node that is gone
@@ -62,6 +63,7 @@ class Sharing:
         self._begin = begin
         self._log = log
         self._held: dict[str, tuple[Lease, ShardHost]] = {}
+        self._presence: Lease | None = None
         self._something_ended = asyncio.Event()
 
     def ended(self) -> None:
@@ -69,13 +71,21 @@ class Sharing:
         self._something_ended.set()
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_around())
+            tasks.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """What is ours stays ours, also while the source is down, or hangs."""
+        while True:
+            await self._clock.sleep(LOOK)
+            await self._hold()
+
+    async def _look_around(self) -> None:
         while True:
             self._something_ended.clear()
-            shards = await self._list() if self._link.up.is_set() else None
             try:
-                if shards is None:  # what runs of them runs on, and stays ours
-                    await self._hold()
-                else:
+                if self._link.up.is_set() and (shards := await self._list()) is not None:
                     await self._share(shards)
             except EngineError as error:
                 self._log.warning("the shards cannot be shared now: %s", error)
@@ -85,7 +95,10 @@ class Sharing:
         generation = await self._link.until_up()
         try:
             async with self._link.one_at_a_time:
-                return await self._trigger.shards()
+                shards: Any = await within(self._trigger.shards(), self._clock, LOOK)
+            if not all(isinstance(shard, Shard) for shard in shards):
+                raise ConnectorError("shards() returned what is no shard, which its contract forbids")
+            return cast(Sequence[Shard], shards)
         except Exception as error:
             self._link.lost(generation, "cannot list the shards", error)
             return None
@@ -94,7 +107,9 @@ class Sharing:
         """Of all shards at once; others may have them then."""
         await asyncio.gather(*(self._release(shard, deadline) for shard in list(self._held)))
         try:
-            await self._engine.commit([Put(self._presence(self._owner), None)], self._clock.now_ms())
+            if self._presence is not None:
+                await self._engine.give_up(self._presence)
+            await self._engine.commit([Put(self._node(self._owner), None)], self._clock.now_ms())
         except EngineError as error:
             self._log.warning("the other nodes wait for this one to lapse: %s", error)
 
@@ -138,6 +153,8 @@ class Sharing:
                 if now < lease.until_ms:
                     continue
                 renewed = None
+            if self._held.get(shard_id, (lease, None))[1] is not host:
+                continue  # it was let go meanwhile
             if renewed is None or renewed.epoch != lease.epoch:
                 self._log.warning("%s went to another node", shard_id)
                 host.lose()
@@ -146,6 +163,8 @@ class Sharing:
                 self._held[shard_id] = (renewed, host)
 
     async def _release(self, shard_id: str, deadline: float) -> None:
+        if shard_id not in self._held:
+            return  # somebody else lets it go
         lease, host = self._held.pop(shard_id)
         await host.let_go(deadline)
         try:
@@ -154,12 +173,24 @@ class Sharing:
             self._log.warning("%s stays with this node until its lease lapses: %s", shard_id, error)
 
     async def _present(self) -> int:
-        """How many nodes read this source, this one included."""
+        """How many nodes read this source, this one included. Each holds a lease of its own, named by a key: leases
+        end with a node that was killed, at once where its successor knows that it is alone with its engine."""
         now = self._clock.now_ms()
-        until = str(now + round(LEASE * 1000)).encode()
-        await self._engine.commit([Put(self._presence(self._owner), until)], now)
-        seen = await self._engine.scan(self._presence(""))
-        return max(1, sum(int(value) > now for value in seen.values()))
+        self._presence = await self._engine.acquire(
+            self._node(self._owner), self._owner, now + round(LEASE * 1000), now
+        )
+        known = await self._engine.scan(self._node(""))
+        if self._node(self._owner) not in known:
+            await self._engine.commit([Put(self._node(self._owner), b"")], now)
+        nodes = 1
+        for node in known.keys() - {self._node(self._owner)}:
+            lapsed = await self._engine.acquire(node, self._owner, now, now)
+            if lapsed is None:
+                nodes += 1
+            else:
+                await self._engine.give_up(lapsed)
+                await self._engine.commit([Put(node, None)], now)
+        return nodes
 
     async def _kept(self) -> Mapping[str, Kept]:
         prefix = self._key("")
@@ -183,7 +214,7 @@ class Sharing:
         if gone and listed:
             await self._engine.commit([Put(self._key(shard_id), None) for shard_id in gone], self._clock.now_ms())
 
-    def _presence(self, owner: str) -> str:
+    def _node(self, owner: str) -> str:
         return f"stream/{self._source}/node/{owner}"
 
     def _key(self, shard_id: str) -> str:

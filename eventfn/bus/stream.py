@@ -86,7 +86,8 @@ class StreamIntake:
             log=log,
             jitter=jitter,
         )
-        self._hosts: dict[str, ShardHost] = {}
+        self._hosts: dict[str, ShardHost] = {}  # of the shards that are ours, those that are let go included
+        self._running: list[ShardHost] = []  # beside them those that were lost, and have not come to their end
         self._tasks: asyncio.TaskGroup
         self._sharing: Sharing | None = None
         self._draining = asyncio.Event()
@@ -153,7 +154,7 @@ class StreamIntake:
                 )
             except TimeoutError:
                 self._log.warning("the engine does not answer: its shards stay with this node until its leases lapse")
-        await asyncio.gather(*(host.let_go(self._drain_seconds) for host in list(self._hosts.values())))
+        await asyncio.gather(*(host.let_go(self._drain_seconds) for host in list(self._running)))
 
     async def _close(self) -> None:
         try:
@@ -182,12 +183,16 @@ class StreamIntake:
 
     def _begin(self, shard: Shard, marks: Marks, start: Start) -> ShardHost:
         host = ShardHost(shard, self._plan, marks, start)
+        before = [each for each in self._running if each.shard.id == shard.id]
         self._hosts[shard.id] = host
-        self._tasks.create_task(self._run_shard(host))
+        self._running.append(host)
+        self._tasks.create_task(self._run_shard(host, before))
         return host
 
-    async def _run_shard(self, host: ShardHost) -> None:
+    async def _run_shard(self, host: ShardHost, before: Sequence[ShardHost]) -> None:
         try:
+            for each in before:  # one after the other: their commits would mix
+                await each.ended.wait()
             await host.run()
         except Exception as error:
             # A fault of ours, said aloud. It stops no other source; this one connects anew, and goes on where it was.
@@ -197,6 +202,7 @@ class StreamIntake:
             else:
                 self._link.note(what, error)
         finally:
+            self._running.remove(host)
             if self._hosts.get(host.shard.id) is host:
                 del self._hosts[host.shard.id]
             if self._sharing is not None and host.finished:
@@ -204,8 +210,9 @@ class StreamIntake:
 
     def assign(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
-            if shard.id not in self._hosts and not self._draining.is_set():
-                self._begin(shard, SourceMarks(), self._start)
+            held = self._hosts.get(shard.id)
+            if (held is None or held.ending) and not self._draining.is_set():
+                self._begin(shard, SourceMarks(self._clock), self._start)
 
     async def revoke(self, shards: Sequence[str], deadline: float) -> None:
         hosts = [self._hosts[shard] for shard in shards if shard in self._hosts]

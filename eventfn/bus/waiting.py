@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from eventfn.clock import Clock
+
+T = TypeVar("T")
 
 
 async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) -> None:
@@ -24,7 +26,7 @@ async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) ->
         await asyncio.gather(waiting, sleeping, return_exceptions=True)
 
 
-async def within(work: Coroutine[Any, Any, None], clock: Clock, seconds: float) -> None:
+async def within(work: Coroutine[Any, Any, T], clock: Clock, seconds: float) -> T:
     """Raises TimeoutError when `work` takes longer, and has cancelled it then."""
     working = asyncio.ensure_future(work)
     sleeping = asyncio.ensure_future(clock.sleep(seconds))
@@ -32,7 +34,7 @@ async def within(work: Coroutine[Any, Any, None], clock: Clock, seconds: float) 
         await asyncio.wait({working, sleeping}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise TimeoutError(f"it took longer than {seconds:g} s")
-        working.result()
+        return working.result()
     finally:
         working.cancel()
         sleeping.cancel()

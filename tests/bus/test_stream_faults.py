@@ -4,20 +4,22 @@ else is taken down, and a drain ends in its time."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
 
 from eventfn.engine.memory import MemoryEngine
-from eventfn.event import Outcome, OutcomeKind
+from eventfn.event import Outcome, OutcomeKind, Record
 from eventfn.testing import FakeClock
 from eventfn.testing.memory_streams import MemoryGroupTrigger, MemoryStreamTrigger
-from eventfn.trigger import Shard, ShardReader, Start
+from eventfn.trigger import BatchInfo, Shard, ShardReader, Start
+from eventfn.units import Duration
 from tests.bus.hosting import Calls
-from tests.bus.streaming import Function, make_host, new_stream, running, until
+from tests.bus.streaming import Function, make_host, new_stream, outbox, running, until, values
+from tests.bus.test_stream import DEAD_LETTERS, fail_on
 
 SUCCESS = Outcome(OutcomeKind.SUCCESS, b"null")
 
@@ -156,3 +158,250 @@ async def test_no_batch_starts_while_a_drain_waits_for_another(
         calls.running[0].end(SUCCESS)
         await until(clock, draining.done, step=0.1, most=100)
         assert len(calls.started) == 1
+
+
+# --- connectors that break their word ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", [None, [1], "shard-0"])
+async def test_a_list_of_shards_that_is_none_takes_nobody_down(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, garbage: Any
+) -> None:
+    class Careless(MemoryStreamTrigger):
+        answers: ClassVar[list[Any]] = [garbage]
+
+        async def shards(self) -> Sequence[Shard]:
+            return self.answers.pop() if self.answers else await super().shards()
+
+    stream, function = new_stream(), Function()
+    stream.put(0)
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path, trigger_class=Careless)) as host:
+        await until(clock, lambda: function.handled == [0])
+        assert host.status.connected
+
+
+@pytest.mark.parametrize("garbage", [None, [], (1, 2)])
+async def test_a_read_that_is_no_batch_is_an_error_of_the_source(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, garbage: Any
+) -> None:
+    answers = [garbage]
+
+    class Careless(MemoryStreamTrigger):
+        async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+            reader = await super().open_shard(shard, at)
+
+            async def read(limit: int) -> Any:
+                return answers.pop() if answers else await reader.read(limit)
+
+            return Wrapped(reader, read=read)
+
+    stream, function = new_stream(), Function()
+    stream.put(0)
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path, trigger_class=Careless)):
+        await until(clock, lambda: function.handled == [0])
+
+
+async def test_while_no_position_can_be_said_the_mark_stands_still(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    broken = True
+
+    class Careless(MemoryGroupTrigger):
+        async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+            reader = await super().open_shard(shard, at)
+
+            def position(record: Record) -> str:
+                if broken:
+                    raise KeyError("sequence")
+                return reader.position(record)
+
+            return Wrapped(reader, position=position)
+
+    stream, function = new_stream(), Function()
+    stream.put(0)
+    host = make_host(stream, function.invoke, engine, clock, tmp_path, group=True, trigger_class=Careless)
+    async with running(host):
+        await until(clock, lambda: function.handled == [0])
+        await clock.advance(30)
+        assert stream.committed == {}
+        assert "how far" in (host.status.last_error or "")
+        broken = False
+        await until(clock, lambda: stream.committed == {"shard-0": "1"})
+    assert function.handled == [0]
+
+
+async def test_a_commit_that_hangs_is_tried_again(clock: FakeClock, engine: MemoryEngine, tmp_path: Path) -> None:
+    hanging = [never]
+
+    class Slow(MemoryGroupTrigger):
+        async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+            reader: Any = await super().open_shard(shard, at)
+
+            async def commit(position: str) -> None:
+                await (hanging.pop() if hanging else reader.commit)(position)
+
+            return Wrapped(reader, commit=commit)
+
+    stream, function = new_stream(), Function()
+    stream.put(0)
+    host = make_host(stream, function.invoke, engine, clock, tmp_path, group=True, trigger_class=Slow)
+    async with running(host):
+        await until(clock, lambda: stream.committed == {"shard-0": "1"}, most=100)
+    assert function.handled == [0]
+
+
+async def test_what_cannot_be_made_an_event_of_is_given_up_when_it_is_too_old(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    class Careless(MemoryStreamTrigger):
+        def encode(self, records: Sequence[Record]) -> bytes:
+            if b'"poison"' in records[0].payload:
+                raise KeyError("value")
+            return b'{"Records":[%b]}' % b",".join(record.payload for record in records)
+
+    stream, function = new_stream(), Function()
+    stream.put("poison", arrived_ms=clock.now_ms())
+    stream.put("behind", arrived_ms=0)
+    host = make_host(
+        stream,
+        function.invoke,
+        engine,
+        clock,
+        tmp_path,
+        trigger_class=Careless,
+        batch_size=1,
+        maximum_record_age=Duration(60),
+    )
+    async with running(host):
+        await until(clock, lambda: function.handled == ["behind"], most=200)
+    (record,) = await outbox(engine, DEAD_LETTERS)
+    assert values(record["payload"]) == ["poison"]
+
+
+@pytest.mark.parametrize("garbage", [None, {"shardId": "shard-0"}, BatchInfo("MemoryBatchInfo", {"at": object()})])
+async def test_a_failed_batch_that_is_described_wrongly_is_kept_all_the_same(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, garbage: Any
+) -> None:
+    careless = type("Careless", (MemoryStreamTrigger,), {"describe": lambda *_: garbage})
+    stream, function = new_stream(), Function(fail_on(0))
+    stream.put(0)
+    stream.put(1)
+    host = make_host(
+        stream,
+        function.invoke,
+        engine,
+        clock,
+        tmp_path,
+        trigger_class=careless,
+        batch_size=1,
+        maximum_retry_attempts=0,
+    )
+    async with running(host):
+        await until(clock, lambda: function.handled == [1], most=100)
+    (record,) = await outbox(engine, DEAD_LETTERS)
+    assert record["BatchInfo"] == {
+        "shardId": "shard-0",
+        "startSequenceNumber": "shard-0:0",
+        "endSequenceNumber": "shard-0:0",
+        "batchSize": 1,
+    }
+
+
+# --- shards come and go -----------------------------------------------------------------------------------------------
+
+
+async def test_shards_stay_with_their_node_while_the_source_hangs(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    hanging = False
+
+    class Slow(MemoryStreamTrigger):
+        async def shards(self) -> Sequence[Shard]:
+            return await never() if hanging else await super().shards()
+
+    stream, one, two = new_stream(), Calls(), Function()
+    stream.put(0)
+    first = make_host(stream, one.invoke, engine, clock, tmp_path, owner="one", trigger_class=Slow)
+    async with running(first):
+        await until(clock, lambda: len(one.running) == 1)
+        hanging = True
+        async with running(make_host(stream, two.invoke, engine, clock, tmp_path, owner="two")):
+            for _ in range(20):
+                await clock.advance(10)
+            assert two.events == []
+            assert len(one.running) == 1
+
+
+async def test_a_shard_that_is_given_again_while_it_is_let_go_is_read_again(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    stream, calls = new_stream(), Calls()
+    stream.put(0)
+    async with running(make_host(stream, calls.invoke, engine, clock, tmp_path, group=True)) as host:
+        await until(clock, lambda: len(calls.running) == 1)
+        revoking = asyncio.create_task(host.revoke(["shard-0"], 5))
+        await clock.advance(1)
+        host.assign(stream.shards())
+        await until(clock, revoking.done, step=0.5, most=40)
+        await until(clock, lambda: len(calls.running) == 1, most=40)
+
+
+async def test_lost_and_given_again_in_a_row_it_is_read_by_one(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    stream, calls = new_stream(), Calls()
+    stream.put(0)
+    async with running(make_host(stream, calls.invoke, engine, clock, tmp_path, group=True)) as host:
+        await until(clock, lambda: len(calls.running) == 1)
+        for _ in range(5):
+            host.lost(["shard-0"])
+            host.assign(stream.shards())
+        await until(clock, lambda: len(calls.started) >= 2)
+        await clock.advance(5)
+        assert len(calls.running) == 1
+        calls.running[0].end(SUCCESS)
+        await until(clock, lambda: stream.committed == {"shard-0": "1"})
+
+
+async def test_a_node_that_was_killed_leaves_all_its_shards_to_the_one_that_starts(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    stream, function = new_stream(4), Function()
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path, owner="killed")):
+        await until(clock, lambda: len(stream.opened) == 4)
+    await engine.close()
+    await engine.open(clock.now_ms())  # as the embedded engine's start: it knows that it is alone
+    for number in range(4):
+        stream.put(number)
+    async with running(make_host(stream, function.invoke, engine, clock, tmp_path, owner="next")) as host:
+        await until(clock, lambda: len(function.handled) == 4, step=0.1, most=10)
+        assert host.status.connected
+    assert [key for key in await engine.scan("stream/") if "killed" in key] == []
+
+
+# --- tumbling windows -------------------------------------------------------------------------------------------------
+
+
+async def test_a_window_that_was_open_before_a_restart_ends_though_nothing_comes(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = engine.get
+
+    async def slow_get(key: str) -> bytes | None:
+        await clock.sleep(0.1)  # as from a disk
+        return await get(key)
+
+    monkeypatch.setattr(engine, "get", slow_get)
+    stream = new_stream()
+    function = Function(lambda event: {"state": {"seen": values(event)}})
+    stream.put("a", arrived_ms=clock.now_ms() // 60_000 * 60_000)
+    host = make_host(stream, function.invoke, engine, clock, tmp_path, tumbling_window=Duration(60))
+    async with running(host):
+        await until(clock, lambda: function.handled == ["a"], step=0.1)
+        await host.drain(1)
+    await clock.advance(120)
+    host = make_host(stream, function.invoke, engine, clock, tmp_path, tumbling_window=Duration(60))
+    async with running(host):
+        await until(clock, lambda: len(function.events) == 2, most=40)
+    assert function.events[-1]["isFinalInvokeForWindow"] is True
+    assert function.events[-1]["state"] == {"seen": ["a"]}
