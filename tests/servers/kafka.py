@@ -279,9 +279,15 @@ async def make_topic(
     await client.start()
     try:
         made = await client.create_topics([admin.NewTopic(topic, partitions, copies, topic_configs=configs)])
+        assert all(each[1] == 0 for each in made.topic_errors), made
+        async with asyncio.timeout(PATIENCE):  # a busy broker tells of it, and of its leaders, a moment later
+            while True:
+                (described,) = await client.describe_topics([topic])
+                if not described["error_code"] and all(each["leader"] >= 0 for each in described["partitions"]):
+                    return
+                await asyncio.sleep(0.02)
     finally:
         await client.close()
-    assert all(each[1] == 0 for each in made.topic_errors), made
 
 
 if __name__ == "__main__":

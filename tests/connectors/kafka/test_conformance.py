@@ -43,6 +43,7 @@ class TestKafkaTrigger(StreamSuite):
         {"topics": ["t"], "session_timeout": "10ms"},
         {"topics": ["t"], "password": "secret"},
     )
+    outside = True
     patience = 30.0  # a broker is asked for its sign of life for some seconds before it is said to be gone
 
     @pytest_asyncio.fixture(autouse=True)
@@ -56,6 +57,10 @@ class TestKafkaTrigger(StreamSuite):
 
     def shared(self) -> Clusters:
         return Clusters(bootstrap_servers=(f"127.0.0.1:{self.proxy.port}",))
+
+    async def elsewhere(self) -> KafkaSettings:
+        topic = await self.peer.create()
+        return KafkaSettings(topics=(topic,), group_id=topic, session_timeout=Duration(6))
 
     async def put(self, number: int, key: str | None = None) -> None:
         await self.peer.put(self.topic, str(number).encode(), None if key is None else key.encode())
