@@ -11,6 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Position, Record
@@ -192,8 +193,10 @@ def _state(shown: Mapping[str, Any]) -> State:
 
 
 def _position(change: Change) -> Position:
-    return Position(_OBJECT + shape.object_key(change.key), None if change.entry is None else change.entry.encode())
+    # As short as the key, which an engine may have to index, and without the one character that PostgreSQL has not.
+    key = change.key.replace("%", "%25").replace("\0", "%00")
+    return Position(_OBJECT + key, None if change.entry is None else change.entry.encode())
 
 
 def _key(position: str) -> str:
-    return shape.plain_key(position.removeprefix(_OBJECT))
+    return unquote(position.removeprefix(_OBJECT))

@@ -66,6 +66,12 @@ class ListingSuite(TriggerSuite):
 class TestListingOnMoto(ListingSuite):
     server = "moto"
 
+    async def test_what_comes_while_nobody_reads_waits_outside(self) -> None:
+        pytest.skip("moto takes its time for each object: MiniStack has the hundreds")
+
+    async def test_a_slow_function_holds_back_the_reading(self) -> None:
+        pytest.skip("moto takes its time for each object: MiniStack has the hundreds")
+
 
 class QueueSuite(TriggerSuite):
     trigger = S3Trigger

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote_plus
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -189,6 +190,32 @@ async def test_prefix_and_suffix_say_which_objects(bucket: Bucket, tmp_path: Pat
         assert await watch.seen() == removed("in/a.jpg", "in/deep/c.jpg")
 
 
+async def test_keys_of_every_kind_are_told_apart(bucket: Bucket, tmp_path: Path) -> None:
+    keys = ["a b", "a+b", "a%20b", "a%2520b", "%", "%00", "é東\U0001f600", "a/", "a//b", "<&>", '"', "東" * 341]
+    await bucket.put_all(keys)
+    async with watching(tmp_path, bucket.settings, bucket.name) as watch:
+        await watch.connect()
+        told_of = await watch.seen()
+        assert sorted(unquote_plus(key) for _, key in told_of) == sorted(keys)
+        await watch.restart()
+        assert await watch.seen() == []
+        for key in keys:
+            await bucket.delete(key)
+        assert [key for _, key in await watch.seen()] == [key for _, key in told_of]
+        assert watch.positions.values == {}
+
+
+async def test_a_key_may_have_what_xml_and_databases_have_not(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.keys = ["a%00b", "a%01b", "a%2500b"]  # as a listing with EncodingType=url has them
+    shelf.encodes = True
+    async with watching(tmp_path, aws.settings(shelf.url), "photos") as watch:
+        await watch.connect()
+        assert await watch.seen() == created(*shelf.keys)
+        assert not any("\0" in position for position in watch.positions.values)
+        await watch.restart()
+        assert await watch.seen() == []
+
+
 @pytest.mark.parametrize("event", BOTH)
 async def test_what_is_not_announced_is_known_all_the_same(bucket: Bucket, tmp_path: Path, event: str) -> None:
     async with watching(tmp_path, bucket.settings, bucket.name, events=(event,)) as watch:
@@ -292,6 +319,7 @@ class Shelf:
         self.keys: list[str] = []
         self.refusals: dict[int, tuple[int, str]] = {}  # of the how-manieth request from now: status and code
         self.says_where: Literal["NextContinuationToken", "NextMarker"] = "NextContinuationToken"
+        self.encodes = False
         self.url = ""
 
     @contextlib.asynccontextmanager
@@ -321,6 +349,7 @@ class Shelf:
             "<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
             for key in page
         )
+        shown += "<EncodingType>url</EncodingType>" if self.encodes else ""
         where = f"<{self.says_where}>{first + 2}</{self.says_where}>" if more else ""
         body = f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{where}{shown}</ListBucketResult>"
         return web.Response(text=body, content_type="application/xml")
