@@ -116,22 +116,21 @@ _TOO_SMALL = ("sqs:", "sns:", "arn:aws:sqs:", "arn:aws:sns:")
 def given_up(failure: BatchFailure, uri: str, now: int) -> OutgoingRecord:
     """The record for the destination `uri`. Elsewhere than in SQS and SNS the events themselves go with it, under
     "payload": what was given up must not be gone when its stream forgets it."""
-    invoked = failure.invokes > 0
+    # An outcome that is not why it is given up is another batch's, or an earlier one's.
+    outcome = failure.outcome if failure.invokes > 0 and failure.condition != TOO_OLD else None
     record: dict[str, Any] = {
         "requestContext": _RequestContext(failure.id, failure.function_arn, failure.condition, failure.invokes),
     }
-    if invoked and failure.condition != TOO_OLD:
-        error = "Unhandled" if failure.outcome is not None and not failure.outcome.ok else None
+    if outcome is not None:
+        error = None if outcome.ok else "Unhandled"
         record["responseContext"] = {"statusCode": 200, "executedVersion": "$LATEST", "functionError": error}
     record |= {"version": "1.0", "timestamp": iso(now), failure.info.key: failure.info.info}
     if not uri.startswith(_TOO_SMALL):
         record["payload"] = msgspec.Raw(failure.event)
     name = failure.function_arn.rsplit(":", 1)[-1]
     attributes = {ORIGIN: f"fn:{name}", SHAPE: "batch", "RequestID": failure.id, "ErrorCode": "200"}
-    if failure.outcome is not None and failure.condition != TOO_OLD:
-        attributes["ErrorMessage"] = _cut(failure.outcome.error_message or failure.outcome.error_type or "")
-    else:
-        attributes["ErrorMessage"] = failure.condition
+    text = (outcome.error_message or outcome.error_type) if outcome is not None else None
+    attributes["ErrorMessage"] = _cut(text or failure.condition)  # SQS takes no empty one
     return OutgoingRecord(failure.id, _encode(record), attributes)
 
 

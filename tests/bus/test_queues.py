@@ -13,8 +13,10 @@ from eventfn.engine.contract import Operation
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import EngineError, FunctionNotFound, Refused, Throttled
 from eventfn.functions.model import Queue
+from eventfn.rules.records import BatchFailure, given_up
+from eventfn.rules.streaming import EXHAUSTED
 from eventfn.testing import FakeClock
-from eventfn.trigger import QueueMessage, ReceivedMessage
+from eventfn.trigger import BatchInfo, QueueMessage, ReceivedMessage
 from eventfn.units import Duration
 
 DECLARED = [
@@ -379,6 +381,29 @@ async def test_redrive_submits_events_to_their_function(queues: NamedQueues) -> 
     assert await queues.redrive("dead-letters", functions.submit) == Redriven(2, {})
     assert functions.events == [("thumb", b'{"a": 1.0, "z":null}', ids[0]), ("thumb", b'{"b": 2}', ids[1])]
     assert await queues.depth("dead-letters") == 0
+
+
+async def test_redrive_submits_the_batch_of_a_stream_to_its_function(queues: NamedQueues) -> None:
+    failure = BatchFailure(
+        id="e4b1",
+        function_arn="arn:aws:lambda:us-east-1:000000000000:function:thumb",
+        condition=EXHAUSTED,
+        invokes=1,
+        outcome=None,
+        info=BatchInfo("KinesisBatchInfo", {"batchSize": 1}),
+        event=b'{"Records":[{"a": 1.0, "z":null}]}',
+    )
+    with_records, without = (given_up(failure, uri, 0) for uri in ("queue:dead-letters", "sqs:failed"))
+    ids = await queues.send(
+        "dead-letters",
+        [QueueMessage(body=each.payload, attributes=each.attributes) for each in (with_records, without)],
+    )
+    functions = Functions()
+    redriven = await queues.redrive("dead-letters", functions.submit)
+    assert functions.events == [("thumb", failure.event, ids[0])]
+    assert redriven.moved == 1
+    assert list(redriven.kept) == [ids[1]]
+    assert "payload" in redriven.kept[ids[1]]
 
 
 async def test_what_cannot_be_redriven_stays_with_its_reason(queues: NamedQueues) -> None:
