@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.servers import kafka, postgres, redis
+from tests.servers import aws, kafka, moto, postgres, redis
 from tests.servers.needed import need
 from tests.servers.process import free_port
 from tests.support import command, running_node, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LESSONS = ["06_clicks", "08_jobs", "09_outbox", "10_trades"]
+LESSONS = ["06_clicks", "07_photos", "08_jobs", "09_outbox", "10_trades"]
 
 
 def copied(name: str, tmp_path: Path) -> Path:
@@ -66,6 +66,34 @@ async def test_clicks_are_counted_and_the_one_that_cannot_be_read_is_given_up_al
     assert failed["requestContext"]["condition"] == "RetriesExhausted"
     assert failed["KafkaBatchInfo"]["batchSize"] == 1
     assert failed["payload"]["Records"][0]["value"] == clicks[-1].decode()
+
+
+async def test_each_photo_of_a_bucket_ends_in_one_of_two_queues(tmp_path: Path) -> None:
+    need(moto.missing())
+    lesson = copied("07_photos", tmp_path)
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with moto.server(tmp_path) as server:
+        async with aws.client("s3", server.url) as s3, aws.client("sqs", server.url) as sqs:
+            await s3.call(
+                "create_bucket", Bucket="photos", CreateBucketConfiguration={"LocationConstraint": aws.REGION}
+            )
+            filed = (await sqs.call("create_queue", QueueName="photos-filed"))["QueueUrl"]
+            refused = (await sqs.call("create_queue", QueueName="photos-refused"))["QueueUrl"]
+            await s3.call("put_object", Bucket="photos", Key="inbox/lamps/red lamp.jpg", Body=b"a lamp")
+            await s3.call("put_object", Bucket="photos", Key="inbox/lamps/empty.jpg", Body=b"")
+            await s3.call("put_object", Bucket="photos", Key="inbox/lamps/readme.txt", Body=b"no photo")
+
+            async def in_queue(url: str) -> list[Any]:
+                answer = await sqs.call("receive_message", QueueUrl=url, MaxNumberOfMessages=10)
+                return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+
+            async with running_node(lesson, tmp_path / "data", environment={"AWS_ENDPOINT_URL": server.url} | keys):
+                (good,) = await until(lambda: in_queue(filed), "the lamp is filed")
+                (bad,) = await until(lambda: in_queue(refused), "the empty one is refused")
+
+    assert good["responsePayload"] == {"album": "lamps", "key": "inbox/lamps/red lamp.jpg", "bytes": 6}
+    assert bad["requestContext"]["condition"] == "RetriesExhausted"
+    assert bad["responsePayload"]["errorMessage"] == "inbox/lamps/empty.jpg is empty"
 
 
 async def test_a_job_that_keeps_failing_ends_among_the_dead_and_the_others_are_done(tmp_path: Path) -> None:
