@@ -7,6 +7,7 @@ once whatever dies in between.
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ class Listing:
         self._at_end = False  # of a listing, and what is gone is not all known yet
         self._listed = False  # once, since it was connected
         self._due = 0.0
+        self._again = math.inf  # when a listing is due for what was given back
         self._found: deque[Change] = deque()  # to announce, of the last page, or of what is gone
         self._quiet: list[Change] = []  # to remember only
 
@@ -75,7 +77,7 @@ class Listing:
                 self._look_for_gone()
                 continue
             if self._token is None:
-                await self._clock.sleep(self._due - self._clock.monotonic())
+                await self._clock.sleep(min(self._due, self._again) - self._clock.monotonic())
             await self._look()
 
     async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
@@ -86,8 +88,8 @@ class Listing:
                     self._ledger.keep(change)
                 case Retry(after):
                     self._ledger.give_back(change.key)
-                    soon = self._clock.monotonic() + (RETRY_AFTER if after is None else after)
-                    self._due = min(self._due, soon)
+                    again = self._clock.monotonic() + (RETRY_AFTER if after is None else after)
+                    self._again = min(self._again, again)
                 case Reject(reason):
                     self._context.log.error("%s: the host gave up its event: %s", change.key, reason)
                     await self._keep(change)
@@ -110,6 +112,7 @@ class Listing:
             raise ConnectorError(f"{self._bucket} cannot be listed: the store does not say how a listing goes on")
         if self._token is None:
             self._ledger.begin()
+            self._again = math.inf
         shown = ((each["Key"], _state(each)) for each in page.get("Contents", ()))
         meant = ((key, state) for key, state in shown if self._wanted.has_object(self._bucket, key))
         self._sort(self._ledger.see(meant, self._clock.now_ms()))

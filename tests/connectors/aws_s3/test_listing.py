@@ -20,7 +20,7 @@ from eventfn.errors import ConnectorError
 from eventfn.event import Record
 from eventfn.testing import FakeClock
 from eventfn.testing.contexts import MemoryPositions, trigger_context
-from eventfn.trigger import DONE, Done, Reject, Settlement
+from eventfn.trigger import DONE, Done, Reject, Retry, Settlement
 from eventfn.units import Duration
 from eventfn_aws.client import AwsSettings
 from eventfn_aws.s3 import S3Trigger
@@ -28,6 +28,7 @@ from eventfn_aws.s3.settings import S3Settings, S3Shared
 from tests.servers import aws
 from tests.servers.aws import Servers
 from tests.servers.s3 import Bucket
+from tests.support import until
 
 EVERY = 30.0
 BOTH = ("ObjectCreated:*", "ObjectRemoved:*")
@@ -260,6 +261,29 @@ async def test_what_the_host_gives_up_is_not_announced_again(bucket: Bucket, tmp
         assert len(await watch.listed(settlement=Reject("it can never be handled"))) == 1
         await watch.restart()
         assert await watch.seen() == []
+
+
+async def test_what_is_to_be_retried_is_looked_for_in_its_time(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.keys = ["a", "b", "c"]
+    async with watching(tmp_path, aws.settings(shelf.url), "photos") as watch:
+        await watch.connect()
+        first = await watch.trigger.read(1)
+        await watch.trigger.settle(first, [Retry(after=5)])
+        reading = asyncio.create_task(watch.trigger.read(10))
+        await watch.trigger.settle(await reading, [DONE])
+        await watch.trigger.settle(await watch.trigger.read(10), [DONE])
+        reading = asyncio.create_task(watch.trigger.read(10))
+        await until(lambda: watch.clock.next_wake, "it waits for the next listing")
+        assert watch.clock.next_wake == 5
+        await watch.clock.advance(5)
+        again = await reading
+        assert [record.id for record in again.records] == [record.id for record in first.records]
+        await watch.trigger.settle(again, [DONE])
+        reading = asyncio.create_task(watch.trigger.read(10))
+        await until(lambda: watch.clock.next_wake, "it waits for the next listing")
+        assert watch.clock.next_wake == EVERY
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def test_a_large_bucket_is_listed_page_by_page(bucket: Bucket, tmp_path: Path) -> None:
