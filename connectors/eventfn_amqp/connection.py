@@ -60,7 +60,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
         url = URL(self.url)
         if "heartbeat" not in url.query:
             url = url.update_query(heartbeat=_HEARTBEAT)
-        with telling(f"cannot connect to RabbitMQ at {self.host}"):
+        address = urlsplit(self.url).netloc.rpartition("@")[2]  # who we are is nobody else's business
+        with telling(f"cannot connect to RabbitMQ at {address}"):
             context = self._tls(Path(folder)) if url.scheme == "amqps" else None
             connection = aiormq.Connection(url, context=context)
             try:

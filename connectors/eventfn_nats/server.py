@@ -53,9 +53,10 @@ class Connection:
             if not self.lost.done():
                 self.lost.set_result(None)
 
+        patience = PATIENCE * len(self.server.servers)
         with outside(self.server):
             try:
-                async with asyncio.timeout(PATIENCE * len(self.server.servers)):
+                async with asyncio.timeout(patience):
                     await self.client.connect(
                         servers=list(self.server.servers),
                         allow_reconnect=False,
@@ -69,6 +70,9 @@ class Connection:
                     )
             except NoServersError:  # why there are none it has only said
                 raise ConnectorError(f"{self.server.name}: {self.said or 'nobody is there'}") from None
+            except TimeoutError:
+                await self.close()
+                raise ConnectorError(f"{self.server.name}: no NATS server answered within {patience:g} s") from None
             except BaseException:
                 await self.close()
                 raise

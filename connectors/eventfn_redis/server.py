@@ -14,7 +14,7 @@ try:
     import redis.asyncio
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError, ResponseError
+    from redis.exceptions import InvalidResponse, RedisError, ResponseError
 except ImportError as error:
     raise ImportError("redis-py is missing: pip install 'eventfn[redis]'") from error
 
@@ -68,6 +68,8 @@ def outside(server: Server) -> Generator[None, None, None]:
     """What the library raises is the outside's doing."""
     try:
         yield
+    except InvalidResponse:  # it says all that came
+        raise ConnectorError(f"redis at {server.host}:{server.port}: what answers there is no Redis") from None
     except (RedisError, OSError) as error:
         raise ConnectorError(f"redis at {server.host}:{server.port}: {str(error) or type(error).__name__}") from error
     except AttributeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 import nkeys  # type: ignore[import-untyped]
 import pytest
 
+import eventfn_nats.server
 from eventfn.errors import ConnectorError
 from eventfn.testing import trigger_context
 from eventfn.testing.lint import package_folder
@@ -99,6 +101,14 @@ async def test_every_way_to_log_in(tmp_path: Path) -> None:
             with pytest.raises(ConnectorError, match=r"(?i)authorization") as failure:
                 await stranger.open(str(tmp_path))
             assert "hunter" not in str(failure.value)
+
+
+async def test_who_is_no_nats_server_is_told_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventfn_nats.server, "PATIENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = Connection(Server(servers=(f"nats://127.0.0.1:{silent.getsockname()[1]}",)))
+        with pytest.raises(ConnectorError, match="no NATS server answered within 1 s"):
+            await connection.open(str(tmp_path))
 
 
 async def test_both_sides_show_a_certificate(tmp_path: Path) -> None:

@@ -337,6 +337,19 @@ async def test_a_wrong_password_is_told_without_it(opened: Open, server: RedisSe
     assert "hunter2" not in str(failure.value)
 
 
+async def test_who_is_no_redis_is_told_from_one(opened: Open) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id": "another"}\r\n')
+        await reader.read()  # all that it asks, until it goes
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectorError, match="what answers there is no Redis") as failure:
+            await opened(shared=Server(url=f"redis://127.0.0.1:{port}"))
+    assert "server_id" not in str(failure.value)
+
+
 async def test_a_user_with_the_rights_in_the_readme_can_do_all(
     opened: Open, server: RedisServer, peer: Any, stream: str, tmp_path: Path
 ) -> None:
