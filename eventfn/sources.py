@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from eventfn.bus import names, switches
+from eventfn.bus.alone import Alone, Host
 from eventfn.bus.announce import Announcer
 from eventfn.bus.bus import Bus
 from eventfn.bus.intake import Intake
@@ -132,9 +133,22 @@ class Sources:
     # --- pulled sources ----------------------------------------------------------------------------------------------
 
     def _start(self, project: Project, function: Function, binding: TriggerBinding, tasks: asyncio.TaskGroup) -> None:
+        log = logging.getLogger(f"eventfn.{binding.type}.{function.name}")
+
+        def make() -> Host:
+            return self._host(project, function, binding, log)
+
+        worker: Host | Alone
+        if self._plugins.trigger(binding.type).traits.shared:
+            worker = make()
+        else:
+            worker = Alone(make, self._engine, self._clock, source=binding.source, owner=self._owner, log=log)
+        task = tasks.create_task(worker.run())
+        self._hosts[binding.source] = _Host(binding.source, worker, task, _declared(project, (function, binding)))
+
+    def _host(self, project: Project, function: Function, binding: TriggerBinding, log: logging.Logger) -> Host:
         plugin: Any = self._plugins.trigger(binding.type)
         positions = EnginePositions(self._engine, binding.source, self._clock)
-        log = logging.getLogger(f"eventfn.{binding.type}.{function.name}")
         assignments = HostAssignments()
         context = TriggerContext(
             function=function.name,
@@ -151,7 +165,6 @@ class Sources:
             assignments=assignments,
         )
         trigger: Any = plugin(binding.settings, project.shared.get(binding.type), context)
-        worker: Intake | StreamIntake | Announcer
         if plugin.traits.invocation == "event":
 
             async def submit(record: Record) -> str:
@@ -159,9 +172,9 @@ class Sources:
                 key = f"{binding.source}/{record.dedupe_key}" if record.dedupe_key is not None else None
                 return await self._bus.submit(function.name, record.payload, dedupe_key=key, position=position)
 
-            worker = Announcer(binding, trigger, submit, positions, self._clock, log=log)
-        elif is_stream(plugin.traits):
-            worker = StreamIntake(
+            return Announcer(binding, trigger, submit, positions, self._clock, log=log)
+        if is_stream(plugin.traits):
+            return StreamIntake(
                 function,
                 project.function_arn(function.name),
                 binding,
@@ -173,10 +186,7 @@ class Sources:
                 owner=self._owner,
                 log=log,
             )
-        else:
-            worker = Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
-        task = tasks.create_task(worker.run())
-        self._hosts[binding.source] = _Host(binding.source, worker, task, _declared(project, (function, binding)))
+        return Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
 
     async def _stop(self, host: _Host, deadline: float) -> None:
         await host.worker.drain(deadline)
@@ -193,8 +203,10 @@ class Sources:
             return SourceStatus(binding.type, binding.source, shown, "running" if listens else "disabled")
         status = host.worker.status
         trouble = status.last_error
-        state: Literal["running", "down", "connecting"]
+        state: Literal["running", "down", "connecting", "standby"]
         state = "running" if status.connected else "down" if trouble else "connecting"
+        if state == "connecting" and isinstance(host.worker, Alone) and host.worker.standby:
+            state, trouble = "standby", "another node reads it"
         return SourceStatus(
             type=binding.type,
             source=binding.source,
@@ -308,7 +320,7 @@ class _Caller:
 
 class _Host(msgspec.Struct, frozen=True):
     source: str
-    worker: Intake | StreamIntake | Announcer
+    worker: Host | Alone
     task: asyncio.Task[None]
     declared: object  # what it was started with: when that changes, it is started anew
 

@@ -85,7 +85,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
     type: str
     source: str
     settings: str = ""  # see `summary`
-    state: Literal["connecting", "running", "down", "disabled"] = "running"
+    # "standby": it is one that one node at a time reads, and another node does
+    state: Literal["connecting", "running", "down", "standby", "disabled"] = "running"
     reason: str = ""  # what the source last failed with
     lag: int | None = None
     iterator_age_ms: int | None = None  # of a stream: the age of the first record that is not done; 0: all are
