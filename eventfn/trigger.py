@@ -64,6 +64,7 @@ class Traits(msgspec.Struct, frozen=True):
     ordered     records of one group must be handled in order.
     replayable  what was read and not settled is there again after a reconnect.
     shared      several nodes may read it at once. If not, one node at a time does, by a lease.
+    settles_at_once  several `settle` and `extend` may be under way at the same time, each for a batch of its own.
     starting_positions   of a Stream: those that an operator may choose.
     """
 
@@ -72,6 +73,7 @@ class Traits(msgspec.Struct, frozen=True):
     ordered: bool = False
     replayable: bool = True
     shared: bool = True
+    settles_at_once: bool = False
     alone: bool = False
     max_batch_size: int = 10_000
     default_batch_size: int = 10
@@ -350,7 +352,7 @@ class Extends(Protocol):
 
     @property
     def lease(self) -> float:
-        """Seconds that records are ours after a read; known before the first `connect`."""
+        """Seconds that records are ours after a read; asked for often, and right from the first `connect` on."""
         ...
 
     async def extend(self, batch: Batch, seconds: float) -> None: ...

@@ -917,3 +917,16 @@ def test_a_file_that_declares_nothing(tmp_path: Path, text: str, expected: str) 
     file = tmp_path / "hello.py"
     file.write_text(text)
     assert problems(file) == [expected.format(file=file)]
+
+
+def test_a_fifo_queue_of_sqs_is_known_by_its_name(write: Write) -> None:
+    trigger = '[[functions.a.triggers]]\ntype = "sqs"\nqueue = "{}"\nmaximum_batching_window = "1s"\nbatch_size = 11'
+    plugins = Plugins(triggers={"sqs": FakeQueue})
+    assert load(write(handler(trigger.format("jobs"))), plugins)
+    with pytest.raises(ConfigError) as raised:
+        load(write(handler(trigger.format("https://sqs.example.com/0/jobs.fifo"))), plugins)
+    assert [str(problem) for problem in raised.value.problems] == [
+        "eventfn.toml:6: functions.a.triggers[0].maximum_batching_window: a FIFO queue has none, "
+        "and 'https://sqs.example.com/0/jobs.fifo' is one",
+        "eventfn.toml:7: functions.a.triggers[0].batch_size: expected at most 10 for a FIFO queue, got 11",
+    ]

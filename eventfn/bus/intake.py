@@ -100,9 +100,8 @@ class Intake:
         self._gathering: Gathering[_Waiting] = Gathering(
             settings.batch_size or trigger.traits.default_batch_size, window
         )
-        self._lease = (
-            None if self._source.lease is None else effective_lease(self._source.lease, window, function.timeout)
-        )
+        self._window = window
+        self._timeout = float(function.timeout)
         self._system_errors = Delays(jitter)
         self._more_to_read = False  # the last read brought all that was asked for
         self._batch_seconds = float("inf")  # what the function took for the last one
@@ -114,6 +113,7 @@ class Intake:
         self._tasks: asyncio.TaskGroup
         self._idle = asyncio.Event()  # nothing is open
         self._idle.set()
+        self._has_read = asyncio.Event()
         self._may_read = asyncio.Event()
         self._changed = asyncio.Event()  # in what waits for a window
         self._place_freed = asyncio.Event()  # replaced each time it was set
@@ -121,6 +121,12 @@ class Intake:
         self._drain_seconds = 0.0
         self._ended = asyncio.Event()
         self._ended.set()
+
+    @property
+    def _lease(self) -> float | None:
+        """How long records are to be ours, once the source is connected. None: it gives no leases."""
+        lease = self._source.lease
+        return None if lease is None else effective_lease(lease, self._window, self._timeout)
 
     @property
     def status(self) -> SourceStatus:
@@ -178,13 +184,15 @@ class Intake:
                 batch = await self._source.read(room)
                 self._more_to_read = len(batch.records) == room
                 read = self._take(batch)
-                if self._lease is not None and self._source.lease is not None and self._lease > self._source.lease:
-                    await self._source.extend(read.batch, self._lease)
+                given, wanted = self._source.lease, self._lease
+                if given is not None and wanted is not None and wanted > given:
+                    await self._source.extend(read.batch, wanted)
             else:
                 await self._may_read.wait()
 
     def _take(self, batch: Batch) -> _Read:
         now = self._clock.monotonic()
+        self._has_read.set()
         read = _Read(batch, now)
         self._open.add(read)
         self._idle.clear()
@@ -362,15 +370,16 @@ class Intake:
     async def _keep_leases(self) -> None:
         """Extends what has used up a third of its lease. What a function is done with sooner is never extended, so it
         comes again exactly when the source says."""
-        if not self._lease:
+        if self._source.lease is None:
             return
-        while True:
-            await self._clock.sleep(self._lease / 3)
+        await self._has_read.wait()  # from then on it is known
+        while lease := self._lease:
+            await self._clock.sleep(lease / 3)
             now = self._clock.monotonic()
-            for read in [read for read in self._open if now - read.at >= self._lease / 3]:
+            for read in [read for read in self._open if now - read.at >= lease / 3]:
                 if read.left:
                     read.at = now
-                    await self._source.extend(read.batch, self._lease)
+                    await self._source.extend(read.batch, lease)
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

@@ -7,6 +7,7 @@ What belongs here: connecting, back-off, and what `status` says of a source. Wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -66,13 +67,18 @@ class Source:
     def __init__(self, trigger: Trigger, clock: Clock, log: logging.Logger, jitter: Jitter) -> None:
         self.status = SourceStatus()
         self.tried = asyncio.Event()  # it is connected, or the first try has failed
-        self.lease = cast(Extends, trigger).lease if hasattr(trigger, "extend") else None  # seconds
         self._trigger = trigger
         self._clock = clock
         self._log = log
         self._delays = Delays(jitter)
         # The contract: one method at a time, except that `read` runs beside the others.
         self._one_at_a_time = asyncio.Lock()
+        self._settling = contextlib.nullcontext() if trigger.traits.settles_at_once else self._one_at_a_time
+
+    @property
+    def lease(self) -> float | None:
+        """In seconds; of some sources known once they are connected. None: there is none."""
+        return cast(Extends, self._trigger).lease if hasattr(self._trigger, "extend") else None
 
     async def read(self, limit: int) -> Batch:
         """Waits for records as long as it takes, also for the source to be there at all. Safe to cancel."""
@@ -102,14 +108,14 @@ class Source:
         """If the source cannot be told, the records come again by its own rules."""
         self._count(settlements)
         try:
-            async with self._one_at_a_time:
+            async with self._settling:
                 await self._trigger.settle(batch, settlements)
         except Exception as error:
             self._note(f"cannot settle {len(settlements)} records, which will come again", error)
 
     async def extend(self, batch: Batch, seconds: float) -> None:
         try:
-            async with self._one_at_a_time:
+            async with self._settling:
                 await cast(Extends, self._trigger).extend(batch, seconds)
         except Exception as error:
             self._note("cannot keep records that a function works on", error)
@@ -162,7 +168,9 @@ def checked(batch: Any) -> Batch:
     if not isinstance(batch, Batch) or not batch.records:
         raise ConnectorError("read() returned no record, which its contract forbids")
     for record in cast(tuple[Any, ...], batch.records):
-        if (type(record.id), type(record.payload)) == _USUAL and record.group is None and record.dedupe_key is None:
+        group = record.group
+        keyed = group is None or type(group) is str
+        if keyed and (type(record.id), type(record.payload)) == _USUAL and record.dedupe_key is None:
             continue  # as nearly all are: the rest of the loop costs more than what it is for
         wrong = [name for name, kind in _FIELDS.items() if not isinstance(getattr(record, name), kind)]
         if wrong:

@@ -18,7 +18,7 @@ from eventfn.rules import filters
 from eventfn.trigger import ListenContext, Listener, Traits
 
 # Lambda's rules for queues (event source mappings: SQS).
-_QUEUE_TRIGGER = "queue"
+_QUEUE_TRIGGERS = ("queue", "sqs")
 _FIFO_BATCH_LIMIT = 10
 _BATCH_LIMIT_WITHOUT_WINDOW = 10
 
@@ -69,12 +69,13 @@ class TriggerChecks:
         if size is not None and size > traits.max_batch_size:
             self._find(binding, "batch_size", f"expected at most {traits.max_batch_size} for this trigger, got {size}")
             return
-        if binding.type != _QUEUE_TRIGGER:
+        if binding.type not in _QUEUE_TRIGGERS:
             return
-        queue = self._project.queues.get(binding.settings.queue)
-        if queue is not None and queue.fifo:
+        name: str = binding.settings.queue
+        declared = self._project.queues.get(name) if binding.type == "queue" else None
+        if name.endswith(".fifo") if declared is None else declared.fifo:
             if window:
-                self._find(binding, "maximum_batching_window", f"a FIFO queue has none, and '{queue.name}' is one")
+                self._find(binding, "maximum_batching_window", f"a FIFO queue has none, and '{name}' is one")
             if size is not None and size > _FIFO_BATCH_LIMIT:
                 message = f"expected at most {_FIFO_BATCH_LIMIT} for a FIFO queue, got {size}"
                 self._find(binding, "batch_size", message)

@@ -125,9 +125,10 @@ class Gathering(Generic[T]):
 
 
 class Scaling:
-    """How many batches of a source may be in flight. Without a `fixed` number it is Lambda's 5 to begin with, and 5 more
-    with every second in which one waits for a place, as Lambda does (300 a minute); but up to 32 and not to 1000: more
-    of one function than that leave a machine too little for callers who wait. It is 5 again once so few are enough."""
+    """How many batches of a source may be in flight. Without a `fixed` number it is Lambda's 5 to begin with, and 5
+    more with every second in which one waits for a place, as Lambda does (300 a minute); but up to 32 and not to 1000:
+    more of one function than that leave a machine too little for callers who wait. It is 5 again once so few are
+    enough."""
 
     START = 5
     STEP = 5

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,10 +20,10 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.bus.source import Delays
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import Backoff, ConnectorError, ShuttingDown, Throttled
-from eventfn.event import MAX_SYNC_REQUEST, Record
+from eventfn.event import MAX_SYNC_REQUEST, Batch, Record
 from eventfn.functions.model import Queue
-from eventfn.testing import FakeClock, trigger_context
-from eventfn.trigger import DONE, RETRY, QueueMessage, Reject, Retry
+from eventfn.testing import FakeClock, MemorySource, MemoryTrigger, trigger_context
+from eventfn.trigger import DONE, RETRY, QueueMessage, Reject, Retry, Settlement
 from eventfn.units import Duration
 from eventfn_queue import QueueTrigger
 from tests.bus.hosting import (
@@ -258,6 +259,61 @@ async def test_a_slow_start_is_covered_by_the_effective_visibility(tmp_path: Pat
     async with Bench(tmp_path, timeout=60, maximum_batching_window=Duration(5)) as bench:
         await bench.put(1)
         assert bench.trigger.extended == [(1, 95.0)]
+
+
+async def test_a_lease_that_is_known_once_connected_is_what_is_kept_to(tmp_path: Path) -> None:
+    class Late(CheckedTrigger):
+        async def connect(self) -> None:
+            await super().connect()
+            self.lease = 6.0
+
+    clock = FakeClock()
+    source = MemorySource("late")
+    trigger = Late(MemoryTrigger.Settings(name="late"), None, trigger_context(tmp_path, clock=clock))
+    calls = Calls()
+    intake = Intake(function(60), binding(), cast(Any, trigger), calls.invoke, clock, log=log, jitter=lambda: 1.0)
+    task = asyncio.create_task(intake.run())
+    await settle_down(clock)
+    source.put("one")
+    await settle_down(clock)
+    await clock.advance(3)
+    assert trigger.extended == [(1, 6.0)]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_batches_are_settled_beside_each_other_where_the_source_can(tmp_path: Path) -> None:
+    class Slow(MemoryTrigger):
+        traits = msgspec.structs.replace(MemoryTrigger.traits, settles_at_once=True)
+        settling = 0
+        most = 0
+
+        async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+            self.settling += 1
+            self.most = max(self.most, self.settling)
+            await clock.sleep(1)
+            self.settling -= 1
+            await super().settle(batch, settlements)
+
+    clock = FakeClock()
+    source = MemorySource("slow")
+    trigger = Slow(MemoryTrigger.Settings(name="slow"), None, trigger_context(tmp_path, clock=clock))
+    calls = Calls()
+    intake = Intake(
+        function(60), binding(batch_size=1), cast(Any, trigger), calls.invoke, clock, log=log, jitter=lambda: 1.0
+    )
+    task = asyncio.create_task(intake.run())
+    for number in range(3):
+        source.put(str(number))
+    await settle_down(clock)
+    for call in list(calls.running):
+        call.end(SUCCESS)
+    await settle_down(clock)
+    assert trigger.most == 3
+    await clock.advance(1)
+    assert source.pending == 0
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_no_more_batches_run_than_allowed_and_nothing_is_read_ahead_at_first(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class _Held(msgspec.Struct, frozen=True):
 class SqsTrigger:
     Settings: ClassVar[type[msgspec.Struct]] = SqsSettings
     Shared: ClassVar[type[msgspec.Struct] | None] = AwsSettings
-    traits: ClassVar[Traits] = Traits(invocation="request_response", ordered=True)
+    traits: ClassVar[Traits] = Traits(invocation="request_response", ordered=True, settles_at_once=True)
     data_key: ClassVar[str] = "body"
 
     def __init__(self, settings: SqsSettings, shared: AwsSettings, context: TriggerContext) -> None:
