@@ -22,7 +22,7 @@ from eventfn.bus.source import Delays, Jitter, checked
 from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.errors import EngineError, EventfnError, Throttled
-from eventfn.event import Outcome, OutcomeKind, Record
+from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.rules.batching import judge_stream
 from eventfn.rules.filters import Criteria
 from eventfn.rules.streaming import EXHAUSTED, GiveUp, Invoke, Lane, Piece, Policy, Progress
@@ -153,7 +153,7 @@ class ShardHost:
                 while True:
                     self._has_room.clear()
                     if (room := size - self._progress.waiting) > 0:
-                        batch = await reader.read(room)
+                        batch = await self._asked(reader, room)
                         if not batch.records:
                             break
                         self._take(checked(batch).records)
@@ -170,6 +170,17 @@ class ShardHost:
                 self._plan.link.lost(generation, f"cannot read {self.shard.id}", error)
             else:
                 self._end()
+
+    async def _asked(self, reader: ShardReader, limit: int) -> Batch:
+        if not self._plan.policy.tumbling_window:
+            return await reader.read(limit)
+        lane = self._lanes[0]
+        lane.quiet_since = self._clock.monotonic()
+        self._changed[0].set()
+        try:
+            return await reader.read(limit)
+        finally:
+            lane.quiet_since = None
 
     async def _opened(self) -> ShardReader:
         if self._reader is None:
@@ -254,10 +265,11 @@ class ShardHost:
             self._mark_moved.set()
 
     def _until_due(self, lane: Lane) -> float | None:
-        due, window_due = lane.due(), lane.window_due_ms()
-        waits = [] if due is None else [due - self._clock.monotonic()]
+        now = self._clock.monotonic()
+        due, window_due = lane.due(), lane.window_due(now, self._clock.now_ms())
+        waits = [] if due is None else [due - now]
         if window_due is not None:
-            waits.append((window_due - self._clock.now_ms()) / 1000)
+            waits.append(window_due)
         return min(waits, default=None)
 
     async def _invoke(self, lane: Lane, step: Invoke, delays: Delays) -> Outcome | None:

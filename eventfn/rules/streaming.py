@@ -29,7 +29,8 @@ from eventfn.rules.windows import STATE_LIMIT, Window, WindowCall, window_start
 EXHAUSTED = "RetryAttemptsExhausted"
 TOO_OLD = "RecordAgeExceeded"
 TOO_LARGE = "RecordTooLarge"  # eventfn's own: one record alone is more than a function can be invoked with
-# Seconds after the end of a tumbling window in which its last records may still come: a shard is read once a second.
+# Seconds after the end of a tumbling window in which its last records may still come, and in which a shard that has
+# more would have given some: it is read once a second.
 LATENESS = 2.0
 
 
@@ -86,6 +87,8 @@ class Lane:
         self._exhausted = False  # the piece on top is to be given up
         self._ended = False
         self.window: Window | None = None  # the tumbling window that is open
+        self.quiet_since: float | None = None  # when the shard was asked for more; None: it is not asked now
+        self.read_until_ms = 0  # arrival of the last record that was read, wanted or not
 
     def add(self, number: int, record: Record, now: float) -> None:
         self._waiting.append((number, now, record))
@@ -140,18 +143,20 @@ class Lane:
     def due(self) -> float | None:
         """When `next` may have something without anything else happening, monotonic; None: only after something has.
 
-        The end of a tumbling window is not in here: see `window_due_ms`."""
+        The end of a tumbling window is not in here: see `window_due`."""
         if self._busy is not None:
             return None
         if self._pieces:
             return self._not_before
         return self._waiting[0][1] + self._policy.batching_window if self._waiting else None
 
-    def window_due_ms(self) -> int | None:
-        """When the open tumbling window ends for want of records, epoch ms. Not before what is to be tried again."""
-        if self._busy is not None or self._pieces or self.window is None:
+    def window_due(self, now: float, now_ms: int) -> float | None:
+        """In how many seconds the open tumbling window ends for want of records. Not before what is to be tried again,
+        nor while the shard may have more of it."""
+        if self._busy is not None or self._pieces or self.window is None or self.quiet_since is None:
             return None
-        return self.window.start_ms + round((self._policy.tumbling_window + LATENESS) * 1000)
+        end = self.window.start_ms / 1000 + self._policy.tumbling_window
+        return max(end + LATENESS - now_ms / 1000, self.quiet_since + LATENESS - now)
 
     def _begin(self, step: Step) -> Step:
         self._busy = step.piece
@@ -202,7 +207,8 @@ class Lane:
         elif len(self.window.state) > STATE_LIMIT:
             return Piece([], [], window=self.window.start_ms, final=True, early=True)
         end = self.window.start_ms + length
-        over = self._ended or now_ms >= end + LATENESS * 1000
+        quiet = self.quiet_since is not None and now - self.quiet_since >= LATENESS
+        over = self._ended or self.read_until_ms >= end or (quiet and now_ms >= end + LATENESS * 1000)
         count, full = self._fitting(end)
         # Whatever comes late, with an arrival in a window that is closed, belongs to the one that is open.
         later = count < len(self._waiting) and self._waiting[count][2].arrived_ms >= end
@@ -313,6 +319,8 @@ class Progress:
         self._reads.append((number, records))
         self._next += len(records)
         lanes = self.lanes
+        for lane in lanes:
+            lane.read_until_ms = records[-1].arrived_ms
         for at, record in enumerate(records):
             if wanted is None or wanted[at]:
                 lane = lanes[0] if len(lanes) == 1 else lanes[_lane_of(record, number + at, len(lanes))]

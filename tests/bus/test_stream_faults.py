@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from eventfn.engine.memory import MemoryEngine
-from eventfn.event import Outcome, OutcomeKind, Record
+from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.testing import FakeClock
 from eventfn.testing.memory_streams import MemoryGroupTrigger, MemoryStreamTrigger
 from eventfn.trigger import BatchInfo, Shard, ShardReader, Start
@@ -405,3 +405,52 @@ async def test_a_window_that_was_open_before_a_restart_ends_though_nothing_comes
         await until(clock, lambda: len(function.events) == 2, most=40)
     assert function.events[-1]["isFinalInvokeForWindow"] is True
     assert function.events[-1]["state"] == {"seen": ["a"]}
+
+
+async def test_a_window_of_long_ago_is_not_ended_between_two_reads(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    class Slow(MemoryStreamTrigger):
+        async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+            reader = await super().open_shard(shard, at)
+
+            async def read(limit: int) -> Batch:
+                await clock.sleep(1)  # once a second, as Kinesis is asked
+                return await reader.read(2)
+
+            return Wrapped(reader, read=read)
+
+    stream = new_stream()
+    function = Function(lambda event: {"state": {"seen": [*event["state"].get("seen", []), *values(event)]}})
+    began = (clock.now_ms() - 3_600_000) // 60_000 * 60_000
+    for number in range(10):
+        stream.put(number, arrived_ms=began + number)
+    host = make_host(stream, function.invoke, engine, clock, tmp_path, trigger_class=Slow, tumbling_window=Duration(60))
+    async with running(host):
+        await until(clock, lambda: len(function.handled) == 10, step=0.5)
+        await until(clock, lambda: bool(function.events[-1]["isFinalInvokeForWindow"]), step=0.5, most=20)
+    finals = [event for event in function.events if event["isFinalInvokeForWindow"]]
+    assert [event["state"] for event in finals] == [{"seen": list(range(10))}]
+
+
+async def test_a_window_ends_though_nothing_of_what_comes_passes_the_filter(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    stream = new_stream()
+    function = Function(lambda event: {"state": {}})
+    host = make_host(
+        stream,
+        function.invoke,
+        engine,
+        clock,
+        tmp_path,
+        tumbling_window=Duration(60),
+        filter_criteria=[{"offset": [{"numeric": ["<", 1]}]}],
+    )
+    async with running(host):
+        stream.put(0, arrived_ms=clock.now_ms())
+        await until(clock, lambda: function.handled == [0], step=0.1)
+        for _ in range(70):
+            await clock.advance(1)
+            stream.put("dropped", arrived_ms=clock.now_ms())
+        assert [event["isFinalInvokeForWindow"] for event in function.events] == [False, True]

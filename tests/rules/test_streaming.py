@@ -182,9 +182,14 @@ def test_an_idle_window_ends_by_itself_with_no_records() -> None:
     lane = windowed(0)
     take(lane, now_ms=1_000)
     lane.succeeded(b'{"n":1}')
-    assert lane.next(0, 61_999) is None
-    assert lane.window_due_ms() == 62_000
-    step = take(lane, now_ms=62_000)
+    assert lane.next(61, 62_000) is None, "the shard may have more of it"
+    assert lane.window_due(61, 62_000) is None
+    lane.quiet_since = 61
+    assert lane.window_due(61, 60_000) == 2
+    assert lane.window_due(61, 62_000) == 2
+    assert lane.next(62.9, 62_000) is None
+    assert lane.next(63, 61_999) is None
+    step = take(lane, now=63, now_ms=62_000)
     assert isinstance(step, Invoke)
     assert ids(step) == []
     assert step.window is not None
@@ -232,7 +237,8 @@ def test_a_window_that_is_over_does_not_hurry_a_retry() -> None:
     lane = windowed(0)
     take(lane, 61, NOW_MS + 62_000)
     lane.failed(0, now=61, delay=5)
-    assert lane.window_due_ms() is None, "it would be asked again and again until the retry is due"
+    lane.quiet_since = 0
+    assert lane.window_due(62, NOW_MS + 63_000) is None, "it would be asked again and again until the retry is due"
     assert lane.due() == 66
 
 
