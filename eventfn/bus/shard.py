@@ -22,7 +22,7 @@ from eventfn.bus.source import Delays, Jitter, checked
 from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.errors import EngineError, EventfnError, Throttled
-from eventfn.event import Batch, Outcome, OutcomeKind, Record
+from eventfn.event import MAX_SYNC_REQUEST, Batch, Outcome, OutcomeKind, Record
 from eventfn.rules.batching import judge_stream
 from eventfn.rules.filters import Criteria
 from eventfn.rules.streaming import EXHAUSTED, GiveUp, Invoke, Lane, Piece, Policy, Progress
@@ -145,14 +145,17 @@ class ShardHost:
     # --- read --------------------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        # The next batch of each lane beside the one in flight, by number and by bytes: one of them is full then.
         size = max(2 * self._plan.policy.batch_size * self._plan.lanes, SMALLEST_BUFFER)
+        most_bytes = 2 * MAX_SYNC_REQUEST * self._plan.lanes
         while not self._at_end:
             generation = await self._plan.link.until_up()
             try:
                 reader = await self._opened()
                 while True:
                     self._has_room.clear()
-                    if (room := size - self._progress.waiting) > 0:
+                    room = size - self._progress.waiting
+                    if room > 0 and self._progress.waiting_bytes < most_bytes:
                         batch = await self._asked(reader, room)
                         if not batch.records:
                             break

@@ -81,6 +81,7 @@ class Lane:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._waiting: deque[tuple[int, float, Record]] = deque()  # number, when it came, the record
+        self._waiting_bytes = 0
         self._pieces: list[Piece] = []  # a stack: tried before anything that waits
         self._busy: Piece | None = None
         self._not_before = 0.0
@@ -92,6 +93,7 @@ class Lane:
 
     def add(self, number: int, record: Record, now: float) -> None:
         self._waiting.append((number, now, record))
+        self._waiting_bytes += len(record.payload)
 
     def end(self) -> None:
         """Nothing more will come: what waits need not wait for its window."""
@@ -101,6 +103,11 @@ class Lane:
     def waiting(self) -> int:
         """Records that are not in flight."""
         return len(self._waiting) + sum(len(piece.records) for piece in self._pieces)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of those that are in no batch yet."""
+        return self._waiting_bytes
 
     @property
     def idle(self) -> bool:
@@ -194,6 +201,7 @@ class Lane:
         else:
             taken = [self._waiting.popleft() for _ in range(count)]
         numbers, _, records = zip(*taken, strict=True)
+        self._waiting_bytes -= sum(len(record.payload) for record in records)
         return Piece(list(records), list(numbers))
 
     # --- tumbling windows --------------------------------------------------------------------------------------------
@@ -329,6 +337,10 @@ class Progress:
     @property
     def waiting(self) -> int:
         return sum(lane.waiting for lane in self.lanes)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(lane.waiting_bytes for lane in self.lanes)
 
     @property
     def idle(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -15,6 +15,8 @@ from eventfn.bus.stream import StreamIntake
 from eventfn.engine.memory import MemoryEngine
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.testing import FakeClock
+from eventfn.testing.memory_streams import MemoryStreamTrigger
+from eventfn.trigger import Shard, ShardReader, Start
 from eventfn.units import Duration
 from tests.bus.hosting import THROTTLED, Call, Calls, reported
 from tests.bus.streaming import ARN, Function, make_host, new_stream, outbox, running, until, values
@@ -654,3 +656,28 @@ async def test_a_fault_of_the_host_itself_stops_no_stream(
         stream.put(1)
         await until(clock, lambda: function.handled == [0, 0, 1])
         assert host.status.connected
+
+
+async def test_memory_is_bounded_in_bytes_too(clock: FakeClock, engine: MemoryEngine, tmp_path: Path) -> None:
+    stream, calls = new_stream(), Calls()
+    for _ in range(60):
+        stream.put("x" * 1_000_000)
+
+    class OneByOne(MemoryStreamTrigger):
+        async def open_shard(self, shard: Shard, at: str | Start) -> ShardReader:
+            reader: Any = await super().open_shard(shard, at)
+            read = reader.read
+            reader.read = lambda limit: read(1)
+            return cast(ShardReader, reader)
+
+    host = make_host(stream, calls.invoke, engine, clock, tmp_path, trigger_class=OneByOne, batch_size=100)
+    async with running(host):
+        await until(clock, lambda: len(calls.running) == 1)
+        await clock.advance(60)
+        assert host.status.records_read <= 20
+        done = 0
+        while done < 60:
+            await until(clock, lambda: bool(calls.running), most=20)
+            done += len(calls.running[0].records)
+            calls.running[0].end(Outcome(OutcomeKind.SUCCESS, b"null"))
+            await clock.advance(0)
