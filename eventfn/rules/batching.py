@@ -210,11 +210,12 @@ def judge_stream(
         return StreamVerdict(False, 0)
     state: bytes | None = None
     try:
-        if window is not None and not window.final:
-            state = state_of(outcome.payload)
         failed: set[str] = set()
         if report_batch_item_failures:
             failed = _failures(outcome.payload, {record.id for record in records})
+        # A window's last call is the last one only if all of it is done: else the state goes on to its next try.
+        if window is not None and (failed or not window.final):
+            state = state_of(outcome.payload)
     except ValueError as error:
         return StreamVerdict(False, 0, problem=str(error))
     for at, record in enumerate(records):

@@ -306,6 +306,16 @@ def test_a_window_s_state_is_taken_from_the_answer(answer: bytes, final: bool, s
     assert verdict.state == state
 
 
+def test_what_is_done_in_the_last_call_of_a_window_stays_in_its_state() -> None:
+    call = WindowCall(0, 60_000, b"{}", final=True, early=False)
+    failures = b'"batchItemFailures":[{"itemIdentifier":"orders-0-2"}]'
+    assert judge_stream(SHARD, answered(b'{"state":{"n":2},%b}' % failures), True, call) == StreamVerdict(
+        False, 2, b'{"n":2}'
+    )
+    without = judge_stream(SHARD, answered(b"{%b}" % failures), True, call)
+    assert (without.ok, without.done) == (False, 0), "what the two records added would be lost"
+
+
 @pytest.mark.parametrize("answer", [b"null", b"{}", b'{"state":null}', b'{"state":[1]}', b'{"state":"x"}', b"["])
 def test_an_answer_without_a_state_fails_a_window_s_batch(answer: bytes) -> None:
     verdict = judge_stream(SHARD, answered(answer), False, WindowCall(0, 60_000, b"{}", final=False, early=False))
