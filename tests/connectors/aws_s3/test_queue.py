@@ -149,6 +149,17 @@ async def test_messages_that_nobody_read_go_back_when_it_closes(queue: Queue, tr
     assert not await is_empty(queue)
 
 
+async def test_the_queue_may_be_elsewhere_than_the_store(queue: Queue, tmp_path: Path) -> None:
+    reached = msgspec.structs.asdict(queue.settings) | {"endpoint_url": "http://127.0.0.1:9"}
+    settings = S3Settings(notifications="queue", queue=queue.url)
+    trigger = S3Trigger(settings, S3Shared(**reached), trigger_context(tmp_path, clock=SystemClock()))
+    await trigger.connect()
+    await queue.send(notification("a"))
+    await trigger.settle(await trigger.read(10), [DONE])
+    await trigger.close(5)
+    assert await is_empty(queue)
+
+
 @pytest.mark.parametrize("raw", [True, False])
 async def test_a_topic_may_stand_between_bucket_and_queue(
     queue: Queue, trigger: S3Trigger, servers: Servers, raw: bool
