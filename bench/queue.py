@@ -18,7 +18,8 @@ from bench.table import OURS, Row, rows
 from eventfn.engine.contract import Complete
 
 QUEUES = {"tens": 10, "hundreds": 100}
-PER_SECOND = 50_000  # messages put there for each second to measure
+PER_SECOND = 50_000  # messages put there for each second to measure ...
+LEAST = 50_000  # ... and at least: a start is long enough for ten thousand
 CONSUMERS = 2
 LEASE_MS = 30_000
 
@@ -26,7 +27,7 @@ LEASE_MS = 30_000
 async def measure(plan: Plan) -> list[Row]:
     found: list[Row] = []
     for name, size in QUEUES.items():
-        count = plan.count(PER_SECOND)
+        count = max(plan.count(PER_SECOND), LEAST)
         measures: dict[str, Callable[[], Awaitable[float]]] = {
             OURS: functools.partial(_node, name, count, plan.seconds),
             "engine alone": functools.partial(_engine, name, size, count),
