@@ -4,6 +4,7 @@ else is taken down, and a drain ends in its time."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from eventfn.engine.memory import MemoryEngine
+from eventfn.errors import EngineError
 from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.testing import FakeClock
 from eventfn.testing.memory_streams import MemoryGroupTrigger, MemoryStreamTrigger
@@ -19,7 +21,7 @@ from eventfn.trigger import BatchInfo, Shard, ShardReader, Start
 from eventfn.units import Duration
 from tests.bus.hosting import Calls
 from tests.bus.streaming import Function, make_host, new_stream, outbox, running, until, values
-from tests.bus.test_stream import DEAD_LETTERS, fail_on
+from tests.bus.test_stream import DEAD_LETTERS, engine_has, fail_on
 
 SUCCESS = Outcome(OutcomeKind.SUCCESS, b"null")
 
@@ -454,3 +456,56 @@ async def test_a_window_ends_though_nothing_of_what_comes_passes_the_filter(
             await clock.advance(1)
             stream.put("dropped", arrived_ms=clock.now_ms())
         assert [event["isFinalInvokeForWindow"] for event in function.events] == [False, True]
+
+
+# --- an engine that fails at every call -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["listed", "assigned"])
+@pytest.mark.parametrize("method", ["commit", "get", "scan", "acquire", "give_up"])
+async def test_an_engine_that_fails_now_and_then_loses_no_record(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, group: bool
+) -> None:
+    calls = itertools.count()
+    works = getattr(engine, method)
+
+    async def sometimes(*arguments: Any) -> Any:
+        if next(calls) % 3 == 0:
+            raise EngineError("no space left")
+        return await works(*arguments)
+
+    monkeypatch.setattr(engine, method, sometimes)
+    stream, function = new_stream(3), Function(fail_on(13))
+    for number in range(40):
+        stream.put(number)
+    host = make_host(
+        stream, function.invoke, engine, clock, tmp_path, group=group, batch_size=1, maximum_retry_attempts=0
+    )
+    async with running(host):
+        await until(clock, lambda: set(function.handled) == set(range(40)) - {13})
+        await until(clock, lambda: engine_has(engine, f"out/{DEAD_LETTERS}"))
+        draining = asyncio.create_task(host.drain(30))
+        await until(clock, draining.done, most=60)
+
+
+async def test_a_commit_that_is_kept_and_reported_as_failed_loses_no_record(
+    clock: FakeClock, engine: MemoryEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count()
+    works = engine.commit
+
+    async def unsure(*arguments: Any) -> Any:
+        done = await works(*arguments)
+        if next(numbers) % 4 == 3:
+            raise EngineError("the connection is gone")
+        return done
+
+    monkeypatch.setattr(engine, "commit", unsure)
+    stream, function = new_stream(2), Function(fail_on(5))
+    for number in range(10):
+        stream.put(number)
+    host = make_host(stream, function.invoke, engine, clock, tmp_path, batch_size=1, maximum_retry_attempts=0)
+    async with running(host):
+        await until(clock, lambda: set(function.handled) == set(range(10)) - {5})
+        await until(clock, lambda: host.status.batches_in_flight == 0)
+    assert len(await outbox(engine, DEAD_LETTERS)) == 1, "given up twice, it leaves once"
