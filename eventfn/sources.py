@@ -79,7 +79,7 @@ class Sources:
             project, tasks = self._current
             bindings = {binding.source: binding for each in project.functions.values() for binding in each.triggers}
             if source not in bindings:
-                raise Refused(f"there is no trigger '{source}'; `eventfn status --json` names them")
+                raise Refused(f"there is no trigger '{source}'; `eventfn trigger list` names them")
             declared = bindings[source].intake.enabled
             await switches.keep(self._engine, source, None if enabled == declared else enabled, self._clock.now_ms())
             self._switched[source] = enabled

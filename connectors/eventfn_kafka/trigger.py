@@ -89,7 +89,8 @@ class KafkaTrigger:
         self._consumer, self._commits = consumer, Commits(consumer)
         try:
             with outside(f"connecting to {self._bootstrap}"):
-                await consumer.start()
+                async with asyncio.timeout(REQUEST):  # for what listens there and is no broker, or says nothing
+                    await consumer.start()
             tune(consumer)
             await self._ask_for_topics(consumer)
             consumer.subscribe(topics=list(self._settings.topics), listener=_Listener(self, consumer))

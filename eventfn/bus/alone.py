@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from eventfn.bus.announce import Announcer
 from eventfn.bus.intake import LAST_WORD, Intake
@@ -61,7 +62,10 @@ class Alone:
 
     async def tried(self) -> None:
         """Returns once the source is connected, or the first try has failed, or it is another node's."""
-        tries = {asyncio.ensure_future(self._host.tried()), asyncio.ensure_future(self._tried.wait())}
+        tries: set[asyncio.Future[Any]] = {
+            asyncio.ensure_future(self._host.tried()),
+            asyncio.ensure_future(self._tried.wait()),
+        }
         try:
             await asyncio.wait(tries, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -47,6 +47,7 @@ class Link:
             self._down.clear()
             self.up.set()
             self.tried.set()
+            self._mended()  # an idle source may have nothing to read for long
             await self._down.wait()
             await self._clock.sleep(self._delays.next() if self._after is None else self._after)
 
@@ -68,6 +69,9 @@ class Link:
     def works(self) -> None:
         """Something was read. Not to be said after connecting: one that connects and then fails at once would spin."""
         self._delays.reset()
+        self._mended()
+
+    def _mended(self) -> None:
         if self.status.last_error is not None:
             self.status.last_error = None
             self._log.info("is back")

@@ -357,7 +357,7 @@ class ShardHost:
                 continue
             self._plan.link.status.records_rejected += len(piece.records)
             self._log.error(
-                "%s: %d records of %s are given up after %d tries: %s",
+                "%s: gave up %d of the records of %s, tried %d times: %s",
                 self._plan.function,
                 len(piece.records),
                 self.shard.id,

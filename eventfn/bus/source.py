@@ -89,6 +89,7 @@ class Source:
                         await self._trigger.connect()
                     self.status.connected = True
                     self.tried.set()
+                    self._mended()  # an idle source may have nothing to read for long
                 batch = checked(await self._trigger.read(limit))
             except Exception as error:
                 self.status.connected = False
@@ -98,9 +99,7 @@ class Source:
                 await self._clock.sleep(error.after if isinstance(error, Backoff) else own)
                 continue
             self._delays.reset()  # not after connecting: one that connects and then fails at once would spin
-            if self.status.last_error is not None:
-                self.status.last_error = None
-                self._log.info("is back")
+            self._mended()
             self.status.records_read += len(batch.records)
             return batch
 
@@ -142,6 +141,11 @@ class Source:
     async def _close(self, deadline: float) -> None:
         async with self._one_at_a_time:
             await self._trigger.close(deadline)
+
+    def _mended(self) -> None:
+        if self.status.last_error is not None:
+            self.status.last_error = None
+            self._log.info("is back")
 
     def _count(self, settlements: Sequence[Settlement]) -> None:
         done = rejected = 0
