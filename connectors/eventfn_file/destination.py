@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ class FileDestination:
 
     def __init__(self, target: str, settings: FileSettings, context: DestinationContext) -> None:
         self._path = Path(context.folder, target.removeprefix("//"))  # file:///absolute is an absolute path too
+        self._appending: asyncio.Future[Any] | None = None
 
     async def connect(self) -> None:
         if (problem := await self._append([])) is not None:
@@ -41,7 +42,8 @@ class FileDestination:
         return [WRITTEN if problem is None else RetryAfter(problem)] * len(records)
 
     async def close(self, deadline: float) -> None:
-        """Nothing is open between two writes."""
+        if self._appending is not None:
+            await asyncio.wait({self._appending}, timeout=deadline)
 
     async def _append(self, records: Sequence[OutgoingRecord]) -> str | None:
         """What went wrong, for the operator, or None."""
@@ -49,8 +51,13 @@ class FileDestination:
         # names its request, while two equal plain events are two events.
         again = [r for r in records if r.attempt > 1 and r.attributes.get(SHAPE) == "record"]
         new = [r for r in records if r not in again]
+        if self._appending is not None:
+            await asyncio.wait({self._appending})  # a thread goes on though whoever waited for it was cancelled
+        appending = asyncio.to_thread(append, self._path, [_line(r) for r in new], [_line(r) for r in again])
+        self._appending = under_way = asyncio.ensure_future(appending)
+        under_way.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, if nobody waits
         try:
-            await asyncio.to_thread(append, self._path, [_line(r) for r in new], [_line(r) for r in again])
+            await asyncio.shield(under_way)
         except FileInUse as error:
             return str(error)
         except OSError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -76,7 +77,13 @@ def test_following_shows_new_lines_until_it_is_stopped(folder: Path) -> None:
     now = time.time_ns() // 1_000_000
     log(folder, "hello", "long ago", now - 3_600_000)
     log(folder, "hello", "first", now)
-    following = subprocess.Popen([sys.executable, "-m", "eventfn", "logs", "-f"], stdout=subprocess.PIPE, text=True)
+    following = subprocess.Popen(
+        [sys.executable, "-m", "eventfn", "logs", "-f"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts what is in the background with SIGINT ignored, and that is inherited.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert following.stdout is not None
     with following:
         assert following.stdout.readline().endswith(" hello first\n")

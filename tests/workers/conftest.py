@@ -169,8 +169,9 @@ async def workbench(
         yield Workbench(pool, sink, folder)
     finally:
         await pool.close()
-    assert children() <= before
-    # Transports close their sockets some turns of the loop after connection_lost.
+    # What was being made when the pool closed is killed then, and gone a moment after; transports close their sockets
+    # some turns of the loop after connection_lost.
+    await until(lambda: children() <= before)
     await until(lambda: len(descriptors()) <= open_before)
 
 
