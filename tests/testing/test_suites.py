@@ -411,8 +411,12 @@ DESTINATIONS: list[tuple[type[MemoryDestination], Any]] = [
 ]
 
 
+class _PatientDestinationSuite(_MemoryDestinationSuite):
+    patience = 10.0
+
+
 @pytest.mark.parametrize(("broken", "test"), DESTINATIONS, ids=lambda value: value.__name__)
 async def test_the_destination_suite_catches(broken: type[MemoryDestination], test: Any, tmp_path: Path) -> None:
-    await test(_MemoryDestinationSuite(HasALimit, tmp_path))
+    await test(_PatientDestinationSuite(HasALimit, tmp_path))
     with pytest.raises(_FAILURE):
         await test(_MemoryDestinationSuite(broken, tmp_path))
