@@ -118,7 +118,7 @@ class Sharing:
     async def _share(self, shards: Sequence[Shard]) -> None:
         nodes = await self._present()
         kept = await self._kept()
-        origin = await self._origin(shards, kept)
+        origin = await self._origin(shards)
         await self._hold()
         open_shards = readable(shards, kept, origin, self._start)
         share = -(-len(open_shards) // nodes)
@@ -129,7 +129,7 @@ class Sharing:
                 break
             if shard.id not in self._held:
                 await self._try_to_take(shard, origin)
-        await self._forget(shards, kept, origin)
+        await self._forget(shards, kept)
 
     async def _try_to_take(self, shard: Shard, origin: Sequence[str]) -> None:
         now = self._clock.now_ms()
@@ -197,7 +197,7 @@ class Sharing:
         found = await self._engine.scan(prefix)
         return {key.removeprefix(prefix): read_kept(value) for key, value in found.items()}
 
-    async def _origin(self, shards: Sequence[Shard], kept: Mapping[str, Kept]) -> Sequence[str]:
+    async def _origin(self, shards: Sequence[Shard]) -> Sequence[str]:
         key = f"stream/{self._source}/origin"
         while (value := await self._engine.get(key)) is None:
             first = msgspec.json.encode(_Origin([shard.id for shard in shards]))
@@ -207,7 +207,7 @@ class Sharing:
                 continue  # another node was quicker
         return msgspec.json.decode(value, type=_Origin).shards
 
-    async def _forget(self, shards: Sequence[Shard], kept: Mapping[str, Kept], origin: Sequence[str]) -> None:
+    async def _forget(self, shards: Sequence[Shard], kept: Mapping[str, Kept]) -> None:
         """What is done and not listed any more is of no use to anybody."""
         listed = {shard.id for shard in shards}
         gone = [shard_id for shard_id, each in kept.items() if each.done and shard_id not in listed]
