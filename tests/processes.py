@@ -62,6 +62,14 @@ def name_of(pid: int) -> str:
     return _read(pid, "comm").decode().rstrip("\n")
 
 
+def described(pid: int) -> str:
+    """For a failure's message: what it is called, its state, and where in the kernel it is."""
+    waits = _read(pid, "wchan").decode() or "?"
+    return (
+        f"{name_of(pid)} {state_of(pid)} in {waits}, group {os.getpgid(pid)}, threads {os.listdir(f'/proc/{pid}/task')}"
+    )
+
+
 def children_of(parent: int) -> set[int]:
     """Zombies included."""
     found = set()

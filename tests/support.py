@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
@@ -20,18 +21,24 @@ PATIENCE = 60.0  # seconds that anything may take on a busy machine before a tes
 
 
 async def until(condition: Callable[[], Any | Awaitable[Any]], what: str, patience: float = PATIENCE) -> Any:
-    """Polls until `condition` gives something true and returns it; fails saying what did not happen."""
-    try:
-        async with asyncio.timeout(patience):
-            while True:
+    """Polls until `condition` gives something true and returns it; fails saying what did not happen. A machine that
+    stood still meanwhile is looked at once more."""
+    deadline = time.monotonic() + patience
+    late = False
+    while True:
+        try:
+            async with asyncio.timeout(patience):
                 found = condition()
                 if isinstance(found, Awaitable):
                     found = await found
-                if found:
-                    return found
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"did not happen within {patience:g} s: {what}") from None
+        except TimeoutError:
+            found, late = None, True
+        if found:
+            return found
+        if late:
+            raise AssertionError(f"did not happen within {patience:g} s: {what}")
+        late = time.monotonic() > deadline
+        await asyncio.sleep(0.01)
 
 
 def write_project(folder: Path, declaration: str, **modules: str) -> Path:

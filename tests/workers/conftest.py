@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import textwrap
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,11 +125,14 @@ class Workbench:
         return msgspec.json.decode(outcome.payload)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Polls a condition of other processes, with a deadline."""
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.005)
+async def until(true: Callable[[], bool], patience: float = 30) -> None:
+    """Polls a condition of other processes, with a deadline. A machine that stood still meanwhile is looked at again."""
+    deadline = time.monotonic() + patience
+    while not true():
+        late = time.monotonic() > deadline
+        await asyncio.sleep(0.005)
+        if late and not true():
+            raise TimeoutError(f"not within {patience:g} s")
 
 
 def children() -> set[int]:
@@ -171,8 +175,12 @@ async def workbench(
         await pool.close()
     # What was being made when the pool closed is killed then, and gone a moment after; transports close their sockets
     # some turns of the loop after connection_lost.
-    await until(lambda: children() <= before)
-    await until(lambda: len(descriptors()) <= open_before)
+    try:
+        await until(lambda: children() <= before)
+        await until(lambda: len(descriptors()) <= open_before)
+    except TimeoutError:
+        left = {pid: processes.described(pid) for pid in children() - before}
+        pytest.fail(f"the pool left behind {left}, and of {open_before} descriptors {descriptors()}")
 
 
 @pytest.fixture(scope="session")
