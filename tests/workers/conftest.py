@@ -126,7 +126,7 @@ class Workbench:
 
 
 async def until(true: Callable[[], bool], patience: float = 30) -> None:
-    """Polls a condition of other processes, with a deadline. A machine that stood still meanwhile is looked at again."""
+    """Polls a condition of other processes, with a deadline; once more when the machine stood still meanwhile."""
     deadline = time.monotonic() + patience
     while not true():
         late = time.monotonic() > deadline
