@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from eventfn.declaring.aws_checks import AwsChecks
 from eventfn.declaring.checks import Checks
 from eventfn.declaring.documents import Document
 from eventfn.declaring.finding import find
@@ -86,7 +87,7 @@ class _Loading:
         limits = self._table(Limits, "limits")
         workers = self._table(Workers, "workers")
         admin = self._table(Admin, "admin")
-        aws = self._table(Aws, "aws")
+        aws = AwsChecks(self._table(Aws, "aws") or Aws(), self._reader, self._document.folder).complete()
         data = self._data()
         queues = {name: queue for name, table in self._children("queues") if (queue := self._queue(name, table))}
         functions = {name: made for name, table in self._children("functions") if (made := self._function(name, table))}
@@ -102,7 +103,7 @@ class _Loading:
             limits=limits or Limits(),
             workers=workers or Workers(),
             admin=admin or Admin(),
-            aws=aws or Aws(),
+            aws=aws,
         )
         Checks(project, self._plugins, self._reader, self._tables).run()
         TriggerChecks(project, self._plugins, self._reader, self._trigger_paths).run()

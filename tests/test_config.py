@@ -659,13 +659,13 @@ def test_the_same_trigger_twice(write: Write) -> None:
         # the network
         (
             handler('network = "egres"'),
-            ["eventfn.toml:3: functions.a.network: expected one of \"none\", \"egress\" or a list of text, got \"egres\" (did you mean 'egress'?)"],
+            ["eventfn.toml:3: functions.a.network: expected one of \"none\", \"egress\", \"aws\" or a list of text, got \"egres\" (did you mean 'egress'?)"],
         ),
         (
             handler('network = "db.internal:5432"'),
-            ['eventfn.toml:3: functions.a.network: expected one of "none", "egress" or a list of text, got "db.internal:5432" (in brackets: ["db.internal:5432"])'],
+            ['eventfn.toml:3: functions.a.network: expected one of "none", "egress", "aws" or a list of text, got "db.internal:5432" (in brackets: ["db.internal:5432"])'],
         ),
-        (handler("network = true"), ['eventfn.toml:3: functions.a.network: expected one of "none", "egress" or a list of text, got true']),
+        (handler("network = true"), ['eventfn.toml:3: functions.a.network: expected one of "none", "egress", "aws" or a list of text, got true']),
         (handler("network = []"), ['eventfn.toml:3: functions.a.network: is an empty list (write "none")']),
         (
             handler('network = [\n"db.internal:5432",\n5432,\n"*.github.com:443"]'),

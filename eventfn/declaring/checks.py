@@ -16,7 +16,7 @@ from typing import Any
 
 from eventfn.declaring import file_system_checks
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
-from eventfn.functions.model import Function, Project
+from eventfn.functions.model import Function, Network, Project
 from eventfn.plugins import Plugins, PluginUnusable
 from eventfn.sandbox import allow_list
 from eventfn.workers.runtimes import python
@@ -65,13 +65,14 @@ class Checks:
 
     def run(self) -> None:
         self._admin()
+        self._network(self._project.aws.network, ("aws", "network"))
         self._queues()
         for name, function in self._project.functions.items():
             path: KeyPath = ("functions", name)
             self._name(function, path)
             self._code(function, path)
             self._environment(function, path)
-            self._network(function, (*path, "network"))
+            self._network(function.network, (*path, "network"))
             for place, message in file_system_checks.mistakes(function, self._project, path):
                 self._find(place, message)
             self._concurrency(function, path)
@@ -192,10 +193,10 @@ class Checks:
         if size > _ENVIRONMENT_LIMIT:
             self._find(path, f"expected at most {_ENVIRONMENT_LIMIT} bytes of names and values, got {size}")
 
-    def _network(self, function: Function, path: KeyPath) -> None:
-        if isinstance(function.network, str):
+    def _network(self, network: Network, path: KeyPath) -> None:
+        if isinstance(network, str):
             return
-        for at, message, hint in allow_list.mistakes(function.network):
+        for at, message, hint in allow_list.mistakes(network):
             self._find(path if at is None else (*path, at), message, hint)
 
     def _concurrency(self, function: Function, path: KeyPath) -> None:

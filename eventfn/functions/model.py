@@ -75,6 +75,9 @@ class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+Network = Literal["none", "egress", "aws"] | tuple[str, ...]
+
+
 class Function(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     handler: str  # "module.function", as Lambda reads it
@@ -84,8 +87,9 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     memory_size: Annotated[Megabytes, Between(32, 10_240)] = Megabytes(128)
     timeout: Annotated[Duration, Between(0.1, 900)] = Duration(3)
     ephemeral_storage: Annotated[Megabytes, Between(1, 10_240)] = Megabytes(512)  # of /tmp
-    # "none", "egress" (the machine's own network), or the only "host:port"s that can be reached
-    network: Literal["none", "egress"] | tuple[str, ...] = "none"
+    # "none", "egress" (the machine's own network), "aws" (the endpoints of [aws] and the node's own API), or the only
+    # "host:port"s that can be reached, of which one may be "aws"
+    network: Network = "none"
     file_system_configs: tuple[FileSystem, ...] = ()
     environment: dict[str, str] = {}
     layers: tuple[str, ...] = ()  # absolute paths of folders or zips, in order
@@ -145,11 +149,36 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:0"
 
 
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
+    """[[aws.keys]]: who may sign requests to the node's API, and what he may do there.
+
+    As loaded the secret is here, whether it was written or stands in a file, and the principal is filled in.
+    """
+
+    access_key_id: str
+    secret_access_key: str = ""  # one of the two has to be written
+    secret_access_key_file: str | None = None  # its first line, blanks around it apart
+    principal: str = ""  # an ARN; not written: the account's root
+    policy: tuple[dict[str, Any], ...] | None = None  # IAM statements; None: everything is allowed
+
+    def __repr__(self) -> str:
+        """Without the secret: a representation ends in logs."""
+        return f"AccessKey({self.access_key_id!r}, {self.principal!r})"
+
+
 class Aws(msgspec.Struct, frozen=True, kw_only=True):
-    """[aws]: what ARNs say."""
+    """[aws]: what ARNs say, where the services beside this node are, and who may use its API."""
 
     account: str = "000000000000"
-    region: str = "us-east-1"
+    region: str = "us-east-1"  # of a request that is signed for none
+    endpoint: str | None = None  # of every service but Lambda, unless it is named in `endpoints`
+    endpoints: dict[str, str] = {}  # by boto3's name of the service
+    network: Network = "aws"  # of functions that are made through the API
+    keys: tuple[AccessKey, ...] = ()
+
+    def endpoint_of(self, service: str) -> str | None:
+        """Where this service is; None: at AWS, where its SDKs look for it."""
+        return self.endpoints.get(service, self.endpoint)
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):

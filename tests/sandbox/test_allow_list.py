@@ -182,7 +182,9 @@ def test_which_tier_holds_what() -> None:
         assert allow_list.unenforceable("egress", tier) is None
     assert allow_list.unenforceable(("db:1",), "full") is None
     assert allow_list.unenforceable(("db:1",), "none") is None
+    assert allow_list.unenforceable("aws", "full") is None
+    assert allow_list.unenforceable("aws", "landlock") == allow_list.unenforceable(("db:1",), "landlock")
     assert allow_list.unenforceable(("db:1",), "landlock") == (
-        'network: a list of hosts needs a network namespace, which the sandbox tier "landlock" has not: allow user '
-        'namespaces on this machine, or set network = "egress" (everything can be reached) or "none"'
+        'network: a list of hosts, "aws" included, needs a network namespace, which the sandbox tier "landlock" has '
+        'not: allow user namespaces on this machine, or set network = "egress" (everything can be reached) or "none"'
     )
