@@ -77,6 +77,17 @@ class FunctionNotFound(Refused):
         super().__init__(f"Function not found: {name}" + (f" ({hint})" if hint else ""))
 
 
+class FunctionNotReady(Refused):
+    """It is there, and cannot be invoked in its state: Lambda's Pending or Failed."""
+
+    def __init__(self, name: str, state: str) -> None:
+        self.name = name
+        self.state = state
+        super().__init__(
+            "The operation cannot be performed at this time. The function is currently in the following state: " + state
+        )
+
+
 class Throttled(Refused):
     """No capacity now: 429. `reason` is Lambda's, `retry_after` is in seconds."""
 

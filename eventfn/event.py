@@ -68,7 +68,7 @@ class Invocation(msgspec.Struct, frozen=True):
     """One request to a function, as it leaves the bus for an environment."""
 
     request_id: str
-    function: str
+    function: str  # the pool's key: the name, or "name:3" for a published version
     payload: bytes  # the event, JSON
     invoked_arn: str
     client_context: str | None = None  # JSON text

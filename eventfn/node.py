@@ -18,7 +18,7 @@ from eventfn.bus.queues import NamedQueues, Redriven
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Message, QueueStats
 from eventfn.event import Outcome
-from eventfn.functions.model import Function, Project
+from eventfn.functions.model import Aws, Function, Project
 from eventfn.functions.registry import Registry
 from eventfn.observe.logs import LogStore
 from eventfn.observe.metrics import Metrics
@@ -65,8 +65,12 @@ class Node:
         self._clock = clock
         self._started_ms = clock.now_ms()
 
+    @property
+    def aws(self) -> Aws:
+        return self.project.aws
+
     def function_names(self) -> Sequence[str]:
-        return list(self.project.functions)
+        return self._registry.names()
 
     def function_arn(self, name: str) -> str:
         return self.project.function_arn(name)
@@ -180,7 +184,7 @@ class Node:
         )
 
     async def _function(self, function: Function, events: Depth) -> FunctionStatus:
-        prepared = self._registry.require(function.name)
+        prepared = self._registry.require(function.name).prepared
         counters = self.metrics.function(function.name)
         pool = self._pool.stats(function.name)
         return FunctionStatus(

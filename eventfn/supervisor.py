@@ -209,9 +209,8 @@ class Supervisor:
         self._reporter.drained(unfinished)
 
     def _in_flight(self) -> int:
-        return sum(
-            self._pool.stats(name).in_flight + self._pool.stats(name).waiting for name in self._project.functions
-        )
+        keys = [key for name in self._registry.names() for key in self._registry.keys(name)]
+        return sum(self._pool.stats(key).in_flight + self._pool.stats(key).waiting for key in keys)
 
     # --- what is declared --------------------------------------------------------------------------------------------
 
@@ -234,7 +233,7 @@ class Supervisor:
         self._destination_settings.update(project.destinations)
         self._deliverer.declared_anew()
         self._admission.declare(project.functions.values())
-        changes = self._registry.replace(prepared)
+        changes = self._registry.declare(prepared)
         for one in prepared.values():
             self._pool.deploy(one)
         for name in changes.removed:
@@ -291,7 +290,9 @@ class Supervisor:
         return await self._bus.submit(function, payload, dedupe_key=dedupe_key)
 
     def _report_loaded(self) -> None:
-        self._reporter.loaded(self._project.folder, self._project.data, list(map(_loaded, self._registry.values())))
+        self._reporter.loaded(
+            self._project.folder, self._project.data, [_loaded(target.prepared) for target in self._registry.latest()]
+        )
         self._reporter.enforcement(self._node.walls)
 
 

@@ -31,7 +31,7 @@ class Admission:
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
         self._common = Share(concurrency, ACCOUNT_REACHED)
-        self._shares: dict[str, Share] = {}
+        self._shares: dict[str, Share] = {}  # of functions with places of their own
         self._waiting: dict[Callable[[], None], None] = {}  # each once, in the order in which they asked
 
     def declare(self, functions: Iterable[Function]) -> None:
@@ -40,7 +40,6 @@ class Admission:
         reserved = 0
         for function in functions:
             if function.reserved_concurrency is None:
-                shares[function.name] = self._common
                 continue
             reserved += function.reserved_concurrency
             before = self._shares.get(function.name, self._common)
@@ -53,7 +52,7 @@ class Admission:
 
     def enter(self, function: str) -> Share | None:
         """The share to `leave` when it is over; None: no place is free (`reason` says which limit)."""
-        share = self._shares[function]
+        share = self._shares.get(function, self._common)
         if share.in_use >= share.limit:
             return None
         share.in_use += 1
@@ -65,10 +64,10 @@ class Admission:
             self._wake()
 
     def reason(self, function: str) -> str:
-        return self._shares[function].reason
+        return self._shares.get(function, self._common).reason
 
     def room(self, function: str) -> int:
-        share = self._shares[function]
+        share = self._shares.get(function, self._common)
         return max(share.limit - share.in_use, 0)
 
     def when_room(self, wake: Callable[[], None]) -> None:

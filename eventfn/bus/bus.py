@@ -24,7 +24,9 @@ QUEUE_LIMIT_REACHED = "FunctionInvocationRateLimitExceeded"
 
 
 class Bus:
-    """Raises FunctionNotFound, PayloadTooLarge and ShuttingDown before anything has happened."""
+    """A function is named by a reference: "name", or "name:qualifier" with a version's number or an alias.
+
+    Raises FunctionNotFound, FunctionNotReady, PayloadTooLarge and ShuttingDown before anything has happened."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Bus:
 
     def invoke(
         self,
-        name: str,
+        reference: str,
         payload: bytes,
         done: Callable[[Outcome], None],
         *,
@@ -60,20 +62,22 @@ class Bus:
         trace_id: str | None = None,
         log_tail: bool = False,
         apart: Apart | None = None,
-    ) -> None:
-        """`done` is called exactly once. No capacity is an outcome too: THROTTLED, at once."""
-        prepared = self._functions.require(name)
+    ) -> str:
+        """The version that runs it, Lambda's: "$LATEST" or "3". `done` is called exactly once. No capacity is an
+        outcome too: THROTTLED, at once."""
+        target = self._functions.require(reference)
         size = len(payload) if apart is None else len(payload) + len(apart.body)
         if size > MAX_SYNC_REQUEST:
             raise PayloadTooLarge(size, MAX_SYNC_REQUEST)
         if self._closed:
             raise ShuttingDown("the node is stopping")
+        name = target.function.name
         counters = self._metrics.function(name)
         share = self._admission.enter(name)
         if share is None:
             counters.throttles += 1
             done(throttled(request_id, self._admission.reason(name)))
-            return
+            return target.version
         counters.invocations += 1
 
         def finished(outcome: Outcome) -> None:
@@ -81,12 +85,13 @@ class Bus:
             counters.finished(outcome)
             done(outcome)
 
-        invocation = Invocation(request_id, name, payload, prepared.arn, client_context, trace_id, apart)
+        invocation = Invocation(request_id, target.key, payload, target.arn, client_context, trace_id, apart)
         self._pool.invoke(invocation, finished, log_tail=log_tail)
+        return target.version
 
     async def call(
         self,
-        name: str,
+        reference: str,
         payload: bytes,
         *,
         request_id: str | None = None,
@@ -102,7 +107,7 @@ class Bus:
                 answer.set_result(outcome)
 
         self.invoke(
-            name,
+            reference,
             payload,
             done,
             request_id=request_id or str(uuid.uuid4()),
@@ -114,7 +119,7 @@ class Bus:
 
     async def submit(
         self,
-        name: str,
+        reference: str,
         payload: bytes,
         *,
         request_id: str | None = None,
@@ -126,14 +131,14 @@ class Bus:
 
         Raises Throttled (the function's queue is at its limit), EngineFull, EngineError: then nothing was kept.
         """
-        self._functions.require(name)
+        name = self._functions.require(reference).function.name
         if len(payload) > MAX_ASYNC_REQUEST:
             raise PayloadTooLarge(len(payload), MAX_ASYNC_REQUEST)
         if self._closed:
             raise ShuttingDown("the node is stopping")
         now = self._clock.now_ms()
         send = Send(
-            queue=names.EVENTS + name,
+            queue=names.EVENTS + reference,
             id=request_id or str(uuid.uuid4()),
             body=payload,
             dedupe_key=dedupe_key,

@@ -1,6 +1,6 @@
 """Runs what was accepted: claims events from the engine, runs them, writes what the table in rules/lifecycle.py says.
 
-    engine queue fn/<function> ─claim─▶ lane ─admit─▶ pool ─outcome─▶ verdict ─▶ settled ─one commit─▶ engine (+ outbox)
+    engine queue fn/<reference> ─claim─▶ lane ─admit─▶ pool ─outcome─▶ verdict ─▶ settled ─commit─▶ engine (+ outbox)
 
 Fair between functions by construction: each has a lane of its own with its own bound of events in flight, so one with
 100,000 waiting events takes nothing from another's first. A lane exists only while its function has events.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -25,10 +25,11 @@ from eventfn.clock import Clock
 from eventfn.engine.contract import Claim, Complete, Engine, Message, Operation, Release, Send
 from eventfn.errors import EngineError, Fenced
 from eventfn.event import Invocation, Outcome
-from eventfn.functions.model import Function
+from eventfn.functions.managed import LATEST
+from eventfn.functions.registry import Registry, Target
 from eventfn.observe.metrics import Metrics
 from eventfn.rules import lifecycle, records
-from eventfn.workers.contract import Pool, Prepared
+from eventfn.workers.contract import Pool
 
 CLAIM_AT_ONCE = 64  # larger claims save nothing: the engine's cost is per commit, and group commit has it already
 # Seconds that an outcome waits, while others still run, for them to share its commit, which costs as much as running
@@ -50,7 +51,7 @@ class _Settled(msgspec.Struct, frozen=True):
 class Dispatcher:
     def __init__(
         self,
-        functions: Mapping[str, Prepared],
+        functions: Registry,
         pool: Pool,
         engine: Engine,
         admission: Admission,
@@ -117,11 +118,11 @@ class Dispatcher:
 
     def _room(self, lane: Lane) -> int:
         free = self._in_flight_per_function - lane.in_flight
-        prepared = self._functions.get(lane.name)
+        target = self._functions.get(lane.name)
         # An unknown function, or one with no places at all, needs none: its events are settled without running.
-        if prepared is None or prepared.function.reserved_concurrency == 0:
+        if target is None or target.function.reserved_concurrency == 0:
             return free
-        return min(free, self._admission.room(lane.name))
+        return min(free, self._admission.room(target.function.name))
 
     async def _claim(self, queue: str, limit: int) -> list[Message]:
         while True:
@@ -137,22 +138,22 @@ class Dispatcher:
         self._heartbeat.claims.add(message.claim)
         self._idle.clear()
         event = lifecycle.Accepted(message.id, message.body, message.sent_ms, message.attempts, message.claims)
-        prepared = self._functions.get(lane.name)
-        function = prepared.function if prepared else None
+        target = self._functions.get(lane.name)
         now = self._clock.now_ms()
-        verdict = lifecycle.before_running(event, function, now)
-        share = None if verdict or prepared is None else self._admission.enter(lane.name)
-        if prepared is None or verdict is not None:
-            assert verdict is not None, "an unknown function has a verdict"
-            self._settle(lane, message, event, verdict, None, function)
+        verdict: lifecycle.Verdict | None = None
+        if target is not None or lane.name not in self._functions:
+            verdict = lifecycle.before_running(event, target.function if target else None, now)
+        if verdict is not None:
+            self._settle(lane, message, event, verdict, None, target)
             return
-        if share is None:  # somebody else took the place since the claim
+        share = self._admission.enter(target.function.name) if target else None
+        if target is None or share is None:  # it is not ready, or somebody else took the place since the claim
             held_back = lifecycle.Verdict(
                 lifecycle.On.HELD_BACK, lifecycle.State.QUEUED, counted=False, visible_ms=now + lifecycle.backoff_ms(0)
             )
-            self._settle(lane, message, event, held_back, None, function)
+            self._settle(lane, message, event, held_back, None, target)
             return
-        counters = self._metrics.function(lane.name)
+        counters = self._metrics.function(target.function.name)
         counters.invocations += 1
         self._running += 1
 
@@ -162,13 +163,14 @@ class Dispatcher:
             counters.finished(outcome)
             after = self._clock.now_ms()
             # The declaration that counts is the one in force now: a retry policy mended meanwhile applies at once.
-            current = self._functions.get(lane.name, prepared).function
-            verdict = lifecycle.after_running(event, outcome, current, after)
+            current = self._functions.get(lane.name) or target
+            verdict = lifecycle.after_running(event, outcome, current.function, after)
             if self._lanes.draining and verdict.on is lifecycle.On.HELD_BACK:
                 verdict = lifecycle.handed_back(after)
-            self._settle(lane, message, event, verdict, outcome, current)
+            ran = msgspec.structs.replace(current, version=target.version)
+            self._settle(lane, message, event, verdict, outcome, ran)
 
-        self._pool.invoke(Invocation(event.request_id, lane.name, event.payload, prepared.arn), done)
+        self._pool.invoke(Invocation(event.request_id, target.key, event.payload, target.arn), done)
 
     # --- one row of the table, one transaction ------------------------------------------------------------------------
 
@@ -179,8 +181,9 @@ class Dispatcher:
         event: lifecycle.Accepted,
         verdict: lifecycle.Verdict,
         outcome: Outcome | None,
-        function: Function | None,
+        target: Target | None,
     ) -> None:
+        """`target`: what it leads to now, with the version that ran; None: there is no such function any more."""
         now = self._clock.now_ms()
         operations: list[Operation] = []
         if verdict.next is lifecycle.State.QUEUED:
@@ -188,11 +191,13 @@ class Dispatcher:
             operations.append(Release(message.claim, verdict.visible_ms, verdict.counted, error))
         else:
             operations.append(Complete(message.claim))
-            arn = self._functions[lane.name].arn if lane.name in self._functions else lane.name
-            for uri, record in records.leaving(event, verdict, outcome, function, arn, now):
+            function, arn, version = None, lane.name, LATEST
+            if target is not None:
+                function, arn, version = target.function, target.arn, target.version
+            for uri, record in records.leaving(event, verdict, outcome, function, arn, version, now):
                 operations.append(Send(names.OUTBOX + uri, record.id, record.payload, record.attributes))
             if not verdict.success:
-                self._metrics.function(lane.name).events_dropped += 1
+                self._metrics.function(lane.name.partition(":")[0]).events_dropped += 1
         self._settled.append(_Settled(lane, message.claim, operations))
         self._something_settled.set()
 

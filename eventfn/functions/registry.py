@@ -1,17 +1,23 @@
-"""The functions of the running node: what is invoked under a name, from one reload to the next.
+"""The functions of the running node: what is invoked under a name, or under a name with a qualifier.
 
-Belongs here: the current version of each function and what a reload changes. Does not: making a version ready
-(packages.py), environments (workers/), anything that survives the process.
+    "thumbnail"  "thumbnail:$LATEST"  "thumbnail:3"  "thumbnail:live"
+
+Those of eventfn.toml and those made through the API stand here side by side. Belongs here: what each of these
+references leads to now. Does not: making a version ready (packages.py), environments (workers/), anything that
+survives the process (store.py).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from eventfn.errors import FunctionNotFound
+from eventfn.errors import FunctionNotFound, FunctionNotReady
+from eventfn.functions.managed import LATEST
+from eventfn.functions.model import Function
 from eventfn.workers.contract import Prepared
 
 
@@ -23,15 +29,114 @@ class Changes(msgspec.Struct, frozen=True):
     removed: tuple[str, ...]
 
 
-class Registry(Mapping[str, Prepared]):
-    """Name -> what runs under it now. A mapping, so that the hot path is a dict look-up."""
+class Target(msgspec.Struct, frozen=True):
+    """What an invocation leads to."""
 
-    def __init__(self) -> None:
-        self._functions: dict[str, Prepared] = {}
+    function: Function  # with what is configured for this very qualifier: retries, destinations
+    arn: str  # qualified as the caller has it: the function reads it as context.invoked_function_arn
+    prepared: Prepared
+    key: str  # the pool's: prepared.key, made once
+    version: str  # Lambda's: "$LATEST" or "3"
 
-    def replace(self, functions: Mapping[str, Prepared]) -> Changes:
-        """From now on exactly these are declared."""
-        before, self._functions = self._functions, dict(functions)
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+    @property
+    def qualified_arn(self) -> str:
+        """With ":$LATEST" where the caller named no qualifier."""
+        return f"{self.arn}:{LATEST}" if self.arn.endswith(f":function:{self.name}") else self.arn
+
+
+class Split(msgspec.Struct, frozen=True):
+    """An alias that shares its invocations between two versions."""
+
+    main: Target
+    additional: Target
+    weight: float  # the additional one's share
+
+    def pick(self, chance: float) -> Target:
+        """`chance` is from 0.0 up to, and not, 1.0."""
+        return self.additional if chance < self.weight else self.main
+
+
+class NotReady(msgspec.Struct, frozen=True):
+    """A function that is there and cannot be invoked, yet or any more."""
+
+    state: str  # Lambda's: Pending, Failed ...
+
+
+Leads = Target | Split | NotReady
+
+
+class Registry:
+    """Reference -> target. A look-up is a look into a dict. `chance` decides for an alias with weights."""
+
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
+        self._leads: dict[str, Leads] = {}
+        self._declared: dict[str, Prepared] = {}
+        self._managed: dict[str, tuple[str, ...]] = {}  # name -> its references
+
+    # --- the hot path ------------------------------------------------------------------------------------------------
+
+    def require(self, reference: str) -> Target:
+        """Raises FunctionNotFound, with the nearest name there is, and FunctionNotReady."""
+        found = self._leads.get(reference)
+        if type(found) is Target:
+            return found
+        if type(found) is Split:
+            return found.pick(self._chance())
+        if type(found) is NotReady:
+            raise FunctionNotReady(reference, found.state)
+        near = difflib.get_close_matches(reference, self.names(), n=1)
+        raise FunctionNotFound(reference, f"did you mean '{near[0]}'?" if near and near[0] != reference else None)
+
+    def get(self, reference: str) -> Target | None:
+        """None also for one that is not ready."""
+        found = self._leads.get(reference)
+        if type(found) is Split:
+            return found.pick(self._chance())
+        return found if type(found) is Target else None
+
+    def __contains__(self, reference: str) -> bool:
+        """Whether there is such a function and qualifier, ready or not."""
+        return reference in self._leads
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Functions, without qualifiers: those of eventfn.toml in their order, then the others."""
+        return [*self._declared, *self._managed]
+
+    def latest(self) -> Iterator[Target]:
+        """$LATEST of each function that is ready, in the order of `names`."""
+        for name in self.names():
+            if (found := self.get(name)) is not None:
+                yield found
+
+    def keys(self, name: str) -> list[str]:
+        """The pool's keys of a function's versions."""
+        found: dict[str, None] = {}
+        for reference in self._managed.get(name, (name,)):
+            lead = self._leads.get(reference)
+            targets = (lead.main, lead.additional) if type(lead) is Split else (lead,)
+            found |= {target.key: None for target in targets if type(target) is Target}
+        return list(found)
+
+    def functions(self) -> list[Function]:
+        return [target.function for target in self.latest()]
+
+    # --- what changes it ---------------------------------------------------------------------------------------------
+
+    def declare(self, functions: Mapping[str, Prepared]) -> Changes:
+        """From now on exactly these stand in eventfn.toml."""
+        before, self._declared = self._declared, dict(functions)
+        for name in before:
+            self._forget(_references(name))
+        for name, prepared in functions.items():
+            for reference, arn in zip(_references(name), (prepared.arn, f"{prepared.arn}:{LATEST}"), strict=True):
+                self._leads[reference] = target(prepared.function, arn, prepared)
         return Changes(
             added=tuple(name for name in functions if name not in before),
             changed=tuple(
@@ -40,19 +145,26 @@ class Registry(Mapping[str, Prepared]):
             removed=tuple(name for name in before if name not in functions),
         )
 
-    def require(self, name: str) -> Prepared:
-        """Raises FunctionNotFound, with the nearest name there is."""
-        found = self._functions.get(name)
-        if found is None:
-            near = difflib.get_close_matches(name, self._functions, n=1)
-            raise FunctionNotFound(name, f"did you mean '{near[0]}'?" if near else None)
-        return found
+    def manage(self, name: str, leads: Mapping[str, Leads]) -> None:
+        """From now on these are the references of a function that was made through the API; none: it is gone."""
+        self._forget(self._managed.pop(name, ()))
+        if leads:
+            self._managed[name] = tuple(leads)
+            self._leads |= leads
 
-    def __getitem__(self, name: str) -> Prepared:
-        return self._functions[name]
+    def _forget(self, references: Iterable[str]) -> None:
+        for reference in references:
+            self._leads.pop(reference, None)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._functions)
 
-    def __len__(self) -> int:
-        return len(self._functions)
+def target(function: Function, arn: str, prepared: Prepared) -> Target:
+    return Target(function, arn, prepared, prepared.key, prepared.number)
+
+
+def reference(name: str, qualifier: str | None = None) -> str:
+    """How a function, or one of its qualifiers, is looked up."""
+    return name if qualifier is None else f"{name}:{qualifier}"
+
+
+def _references(name: str) -> Sequence[str]:
+    return name, f"{name}:{LATEST}"

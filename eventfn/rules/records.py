@@ -47,19 +47,27 @@ _encode = msgspec.json.Encoder().encode
 
 
 def leaving(
-    event: Accepted, verdict: Verdict, outcome: Outcome | None, function: Function | None, arn: str, now: int
+    event: Accepted,
+    verdict: Verdict,
+    outcome: Outcome | None,
+    function: Function | None,
+    arn: str,
+    version: str,
+    now: int,
 ) -> list[tuple[str, OutgoingRecord]]:
     """(destination URI, record) for each record that leaves with this verdict; [] while the event stays.
 
-    `outcome` is the last attempt's, None when this claim did not run. The ids are the same whenever the same event is
-    settled the same way, so an idempotent destination sees each record once.
+    `arn` has the qualifier that the event came in with, if any, and `version` is what ran. `outcome` is the last
+    attempt's, None when this claim did not run. The ids are the same whenever the same event is settled the same way,
+    so an idempotent destination sees each record once.
     """
     on_success = function.on_success if function and verdict.success else None
     if verdict.condition is None or (verdict.success and on_success is None):
         return []
-    name = arn.rsplit(":", 1)[-1]
-    record = _destination_record(event, verdict, outcome, arn, now)
-    attributes = {ORIGIN: f"fn:{name}", SHAPE: "record", "RequestID": event.request_id}
+    reference = _reference(arn)
+    qualified = arn if ":" in reference else f"{arn}:$LATEST"
+    record = _destination_record(event, verdict, outcome, qualified, version, now)
+    attributes = {ORIGIN: f"fn:{reference}", SHAPE: "record", "RequestID": event.request_id}
     if on_success is not None:
         return [(on_success, OutgoingRecord(f"{event.request_id}-on-success", record, attributes))]
 
@@ -78,13 +86,20 @@ def leaving(
     return records
 
 
-def _destination_record(event: Accepted, verdict: Verdict, outcome: Outcome | None, arn: str, now: int) -> bytes:
+def _reference(arn: str) -> str:
+    """ "name" or "name:qualifier", of a function's ARN, or of what is one already."""
+    return arn.partition(":function:")[2] or arn
+
+
+def _destination_record(
+    event: Accepted, verdict: Verdict, outcome: Outcome | None, arn: str, version: str, now: int
+) -> bytes:
     record = _DestinationRecord(
         version="1.0",
         timestamp=iso(now),
         request_context=_RequestContext(
             request_id=event.request_id,
-            function_arn=f"{arn}:$LATEST",
+            function_arn=arn,
             condition=verdict.condition or "",
             # The claim that only found the event too old, or blocked, ran nothing.
             approximate_invoke_count=event.attempts if outcome else event.attempts - 1,
@@ -92,7 +107,7 @@ def _destination_record(event: Accepted, verdict: Verdict, outcome: Outcome | No
         request_payload=msgspec.Raw(event.payload),
     )
     if outcome is not None:
-        record.response_context = _ResponseContext(200, "$LATEST", None if outcome.ok else "Unhandled")
+        record.response_context = _ResponseContext(200, version, None if outcome.ok else "Unhandled")
         record.response_payload = msgspec.Raw(outcome.payload or b"null")
     return _encode(record)
 
@@ -127,8 +142,12 @@ def given_up(failure: BatchFailure, uri: str, now: int) -> OutgoingRecord:
     record |= {"version": "1.0", "timestamp": iso(now), failure.info.key: failure.info.info}
     if not uri.startswith(_TOO_SMALL):
         record["payload"] = msgspec.Raw(failure.event)
-    name = failure.function_arn.rsplit(":", 1)[-1]
-    attributes = {ORIGIN: f"fn:{name}", SHAPE: "batch", "RequestID": failure.id, "ErrorCode": "200"}
+    attributes = {
+        ORIGIN: f"fn:{_reference(failure.function_arn)}",
+        SHAPE: "batch",
+        "RequestID": failure.id,
+        "ErrorCode": "200",
+    }
     text = (outcome.error_message or outcome.error_type) if outcome is not None else None
     attributes["ErrorMessage"] = _cut(text or failure.condition)  # SQS takes no empty one
     return OutgoingRecord(failure.id, _encode(record), attributes)

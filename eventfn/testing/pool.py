@@ -53,12 +53,12 @@ class InProcessPool:
         """Nothing has to be there before the first invocation."""
 
     def deploy(self, prepared: Prepared) -> None:
-        self.retire(prepared.function.name)
-        self._prepared[prepared.function.name] = prepared
+        self.retire(prepared.key)
+        self._prepared[prepared.key] = prepared
 
-    def retire(self, name: str) -> None:
-        self._prepared.pop(name, None)
-        if (loaded := self._loaded.pop(name, None)) is not None:
+    def retire(self, key: str) -> None:
+        self._prepared.pop(key, None)
+        if (loaded := self._loaded.pop(key, None)) is not None:
             loaded.forget()
 
     def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
@@ -66,8 +66,8 @@ class InProcessPool:
         self._running[running] = invocation.function
         running.add_done_callback(self._running.pop)
 
-    def stats(self, name: str) -> PoolStats:
-        in_flight = sum(function == name for function in self._running.values())
+    def stats(self, key: str) -> PoolStats:
+        in_flight = sum(function == key for function in self._running.values())
         return PoolStats(environments=in_flight, idle=0, starting=0, in_flight=in_flight, waiting=0)
 
     async def drain(self, deadline: float) -> None:
@@ -79,8 +79,8 @@ class InProcessPool:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        for name in list(self._prepared):
-            self.retire(name)
+        for key in list(self._prepared):
+            self.retire(key)
         self._surroundings.restore()
 
     async def _invoke(self, invocation: Invocation, done: Done) -> None:
@@ -126,12 +126,12 @@ class InProcessPool:
 
     def _load(self, prepared: Prepared) -> _Loaded:
         """Imports the module at the first invocation, and again after an import that failed, as Lambda does."""
-        name = prepared.function.name
-        if name not in self._loaded:
+        key = prepared.key
+        if key not in self._loaded:
             for other in self._loaded.values():
                 other.make_way(prepared.task_root)
-            self._loaded[name] = _Loaded(prepared, self._surroundings)
-        return self._loaded[name]
+            self._loaded[key] = _Loaded(prepared, self._surroundings)
+        return self._loaded[key]
 
 
 def _event(invocation: Invocation) -> Any:

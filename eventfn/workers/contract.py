@@ -22,6 +22,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     function: Function
     arn: str
     version: str  # changes with code or configuration: an environment never serves two versions
+    number: str = "$LATEST"  # Lambda's: "3" of a version that was published
     task_root: str  # folder with the code
     opt_root: str | None = None  # folder shaped as /opt is: requirements and layers together
     # What is compiled of code and layers that are used in place: `task/` for task_root, `opt/` for opt_root, each laid
@@ -33,6 +34,12 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     interpreter: str  # absolute path of the real interpreter, never a shim
     runtime: str  # "python3.11"
     region: str = "us-east-1"
+
+    @property
+    def key(self) -> str:
+        """What a pool knows it by: each published version has environments of its own."""
+        name = self.function.name
+        return name if self.number == "$LATEST" else f"{name}:{self.number}"
 
 
 class LogSink(Protocol):
@@ -59,19 +66,19 @@ class Pool(Protocol):
     thread; `invoke` is the hot path and creates no task when an environment is idle."""
 
     def deploy(self, prepared: Prepared) -> None:
-        """From now on `invoke` of this function's name runs this version. Environments of the version before finish
+        """From now on `invoke` of this key (Prepared.key) runs this version. Environments of the version before finish
         what they run and go. Provisioned environments are started."""
         ...
 
-    def retire(self, name: str) -> None:
-        """The function is no longer declared: idle environments go now, busy ones when they are done."""
+    def retire(self, key: str) -> None:
+        """The function, or this version of it, is gone: idle environments go now, busy ones when they are done."""
         ...
 
     def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
         """`done` is called exactly once, with the outcome, whatever happens to the environment."""
         ...
 
-    def stats(self, name: str) -> PoolStats: ...
+    def stats(self, key: str) -> PoolStats: ...
 
     async def drain(self, deadline: float) -> None:
         """Waits until nothing is in flight, at most `deadline` seconds."""

@@ -103,7 +103,7 @@ class Environment(asyncio.Protocol):
         self._memory_mb = int(prepared.function.memory_size)
         self._timeout = float(prepared.function.timeout)
         self._timeout_ms = int(self._timeout * 1000)
-        self._stream = lines.log_stream(clock.now_ms(), "$LATEST", uuid.uuid4().hex)
+        self._stream = lines.log_stream(clock.now_ms(), prepared.number, uuid.uuid4().hex)
         self._number = 0
         self._peak_kb = 0
         self._init_ms: float | None = None
@@ -230,7 +230,7 @@ class Environment(asyncio.Protocol):
         """The START line is held back for a moment: mostly it is written together with END and REPORT."""
         if request.start_due < NEVER:
             request.start_due = NEVER
-            start = lines.start(request.invocation.request_id, "$LATEST")
+            start = lines.start(request.invocation.request_id, self.prepared.number)
             self._sink.write(self._name, self._stream, request.started_ms, start)
             _add(request.tail, start)
 
@@ -281,7 +281,7 @@ class Environment(asyncio.Protocol):
         now_ms = self._clock.now_ms()
         told = [(now_ms, end), (now_ms, report)]
         if request.start_due < NEVER:
-            told.insert(0, (request.started_ms, lines.start(request_id, "$LATEST")))
+            told.insert(0, (request.started_ms, lines.start(request_id, self.prepared.number)))
         self._sink.write_all(self._name, self._stream, told)
         tail = b""
         if request.tail is not None:

@@ -47,7 +47,7 @@ class Host(Protocol):
 class Fleet:
     def __init__(self, prepared: Prepared, host: Host) -> None:
         self.prepared = prepared
-        self.name = prepared.function.name
+        self.key = prepared.key
         self.environments: set[Environment] = set()
         self.waiting: deque[Request] = deque()
         self.starting = 0

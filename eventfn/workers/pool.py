@@ -80,19 +80,18 @@ class WorkerPool:
     # --- what is deployed ------------------------------------------------------------------------------------------
 
     def deploy(self, prepared: Prepared) -> None:
-        name = prepared.function.name
-        old = self._fleets.get(name)
+        old = self._fleets.get(prepared.key)
         if old is not None and old.prepared == prepared:
             return
-        new = self._fleets[name] = Fleet(prepared, self)
+        new = self._fleets[prepared.key] = Fleet(prepared, self)
         if old is not None:
             new.waiting, old.waiting = old.waiting, new.waiting  # nobody's request is lost between two versions
             self._retire(old)
         self._own(self._warm(new))
         self.wants(new)
 
-    def retire(self, name: str) -> None:
-        fleet = self._fleets.pop(name, None)
+    def retire(self, key: str) -> None:
+        fleet = self._fleets.pop(key, None)
         if fleet is not None:
             self._retire(fleet)
 
@@ -134,10 +133,8 @@ class WorkerPool:
         """What functions are kept in with. Known once started."""
         return self._sandbox
 
-    def stats(self, name: str) -> PoolStats:
-        fleets = [
-            fleet for fleet in (self._fleets.get(name), *self._retired) if fleet is not None and fleet.name == name
-        ]
+    def stats(self, key: str) -> PoolStats:
+        fleets = [fleet for fleet in (self._fleets.get(key), *self._retired) if fleet is not None and fleet.key == key]
         return PoolStats(
             environments=sum(len(fleet.environments) for fleet in fleets),
             idle=sum(fleet.idle for fleet in fleets),
@@ -230,7 +227,7 @@ class WorkerPool:
                 why = str(error)
                 break
             except Exception as error:  # ours: said once, to those who wait, and not tried again without end
-                _log.exception("eventfn bug: starting an environment of %s", fleet.name)
+                _log.exception("eventfn bug: starting an environment of %s", fleet.key)
                 environment.kill()
                 why = f"EventfnBug: {error!r}"
                 break

@@ -84,7 +84,7 @@ class Running:
         self.engine = engine
         self.pool = ScriptedPool(behave)
         self.functions = Registry()
-        self.functions.replace({prepared.function.name: prepared for prepared in functions})
+        self.functions.declare({prepared.function.name: prepared for prepared in functions})
         self.admission = Admission(limits.concurrency)
         self.admission.declare(prepared.function for prepared in functions)
         self.metrics = Metrics()

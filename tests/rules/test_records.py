@@ -29,7 +29,7 @@ def function(**declared: Any) -> Function:
 
 def records(outcome: Outcome, declared: Function) -> dict[str, Any]:
     verdict = after_running(EVENT, outcome, declared, NOW)
-    return dict(leaving(EVENT, verdict, outcome, declared, ARN, NOW))
+    return dict(leaving(EVENT, verdict, outcome, declared, ARN, "$LATEST", NOW))
 
 
 def test_success_record() -> None:
@@ -89,7 +89,7 @@ def test_an_event_that_never_ran_says_so() -> None:
     blocked = function(reserved_concurrency=0, on_failure="queue:bad")
     verdict = before_running(waiting, blocked, NOW)
     assert verdict is not None
-    ((_, record),) = leaving(waiting, verdict, None, blocked, ARN, NOW)
+    ((_, record),) = leaving(waiting, verdict, None, blocked, ARN, "$LATEST", NOW)
     body = json.loads(record.payload)
 
     assert body["requestContext"]["condition"] == "ZeroReservedConcurrency"
