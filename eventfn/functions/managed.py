@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventfn.functions.policies import Policy
+
 LATEST = "$LATEST"
 
 State = Literal["Pending", "Active", "Inactive", "Failed"]
@@ -91,13 +93,6 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     revision_id: str
     description: str = ""
     weights: dict[str, float] = {}  # another version -> its share, 0.0 to 1.0; the rest is `function_version`'s
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """A resource policy of a function, version, alias or layer version."""
-
-    statements: tuple[JsonObject, ...]  # as IAM has them: Sid, Effect, Principal, Action, Resource, Condition
-    revision_id: str
 
 
 class EventInvoke(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
@@ -198,6 +193,7 @@ class LayerVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     compatible_runtimes: tuple[str, ...] | None = None
     compatible_architectures: tuple[str, ...] | None = None
     policy: Policy | None = None
+    policy_revision_id: str | None = None  # of its policy alone: all else of it never changes
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
