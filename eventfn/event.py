@@ -1,13 +1,15 @@
-"""What travels: the records a source hands over, the invocation a function gets, the outcome it leaves.
+"""What travels: the records a source hands over, the invocation a function gets, the outcome it leaves, and the way
+that an answer takes which is sent while it is made.
 
-PURE: data only, no I/O, no clock, no asyncio. An event crosses the core as bytes: it is decoded by the function, or
-by a filter that has to look inside, and by nobody else.
+PURE: data and shapes only, no I/O, no clock, no asyncio. An event crosses the core as bytes: it is decoded by the
+function, or by a filter that has to look inside, and by nobody else.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,6 +17,7 @@ import msgspec
 MAX_SYNC_REQUEST = 6_291_456
 MAX_SYNC_RESPONSE = 6_291_556
 MAX_ASYNC_REQUEST = 1_048_576
+MAX_STREAMED_RESPONSE = 209_715_200  # 200 MiB
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -105,3 +108,34 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def ok(self) -> bool:
         return self.kind is OutcomeKind.SUCCESS
+
+
+class ResponseStream(Protocol):
+    """Whoever takes an answer while it is made: given with an invocation, called on the loop's thread, never blocking.
+
+    What a function streams goes here, and the invocation's outcome comes last: with an empty payload after a stream
+    that came to its end, a FUNCTION_ERROR with its error object where it broke half-way. A function that answers in
+    one piece writes nothing here: its outcome has the payload, as always.
+    """
+
+    def begin(self, content_type: str | None) -> None:
+        """Once, before the first chunk: the function streams. None: it did not say what."""
+        ...
+
+    def write(self, chunk: Buffer) -> None:
+        """Takes it, also while `full`, when some is on its way already; drops it once `gone`."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """The function is held back while it is: what it has made is not taken."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Nobody takes the answer any more: the function may stop."""
+        ...
+
+    def on_room(self, resume: Callable[[], None]) -> None:
+        """Given once, before `begin`. `resume` is called each time that `full` has ended, and when `gone` begins."""
+        ...

@@ -26,8 +26,8 @@ from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Send
-from eventfn.errors import Refused
-from eventfn.event import Apart, Outcome, Record
+from eventfn.errors import ConnectorError, Refused
+from eventfn.event import Apart, Outcome, Record, ResponseStream
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
 from eventfn.observe.status import Records, SourceStatus, summary
@@ -310,9 +310,14 @@ class _Caller:
         self._bus = bus
 
     def invoke(
-        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+        self,
+        payload: bytes,
+        request_id: str,
+        done: Callable[[Outcome], None],
+        apart: Apart | None = None,
+        stream: ResponseStream | None = None,
     ) -> None:
-        self._bus.invoke(self.function, payload, done, request_id=request_id, apart=apart)
+        self._bus.invoke(self.function, payload, done, request_id=request_id, apart=apart, stream=stream)
 
     def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:
         return self._bus.submit(self.function, payload, request_id=request_id, dedupe_key=dedupe_key)

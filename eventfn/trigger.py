@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.event import Apart, Batch, Outcome, Record
+from eventfn.event import Apart, Batch, Outcome, Record, ResponseStream
 
 # --- how a record ends ------------------------------------------------------------------------------------------------
 
@@ -405,10 +405,16 @@ class Caller(Protocol):
     function_arn: str
 
     def invoke(
-        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+        self,
+        payload: bytes,
+        request_id: str,
+        done: Callable[[Outcome], None],
+        apart: Apart | None = None,
+        stream: ResponseStream | None = None,
     ) -> None:
         """`done` is called exactly once, later or at once, on the loop's thread; it must not raise. An HTTP event may
-        be given in two parts: `payload` with the places, `apart` with what goes there."""
+        be given in two parts: `payload` with the places, `apart` with what goes there. What the function streams goes
+        to `stream`, before `done`; without one it is put together into one answer."""
         ...
 
     def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:

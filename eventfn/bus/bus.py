@@ -14,7 +14,16 @@ from eventfn.bus.admission import Admission
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
 from eventfn.errors import PayloadTooLarge, ShuttingDown, Throttled
-from eventfn.event import MAX_ASYNC_REQUEST, MAX_SYNC_REQUEST, Apart, Invocation, Outcome, OutcomeKind, Position
+from eventfn.event import (
+    MAX_ASYNC_REQUEST,
+    MAX_SYNC_REQUEST,
+    Apart,
+    Invocation,
+    Outcome,
+    OutcomeKind,
+    Position,
+    ResponseStream,
+)
 from eventfn.functions.model import Limits
 from eventfn.functions.registry import Registry
 from eventfn.observe.metrics import Metrics
@@ -62,9 +71,10 @@ class Bus:
         trace_id: str | None = None,
         log_tail: bool = False,
         apart: Apart | None = None,
+        stream: ResponseStream | None = None,
     ) -> str:
-        """The version that runs it, Lambda's: "$LATEST" or "3". `done` is called exactly once. No capacity is an
-        outcome too: THROTTLED, at once."""
+        """The version that runs it, Lambda's: "$LATEST" or "3". `done` is called exactly once, after what the function
+        streams has gone to `stream`. No capacity is an outcome too: THROTTLED, at once."""
         target = self._functions.require(reference)
         size = len(payload) if apart is None else len(payload) + len(apart.body)
         if size > MAX_SYNC_REQUEST:
@@ -86,7 +96,7 @@ class Bus:
             done(outcome)
 
         invocation = Invocation(request_id, target.key, payload, target.arn, client_context, trace_id, apart)
-        self._pool.invoke(invocation, finished, log_tail=log_tail)
+        self._pool.invoke(invocation, finished, log_tail=log_tail, stream=stream)
         return target.version
 
     async def call(

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.event import Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.workers import failures
 from eventfn.workers.child import frames, loading, results
 from eventfn.workers.child.context import Facts, LambdaContext
@@ -61,7 +61,9 @@ class InProcessPool:
         if (loaded := self._loaded.pop(key, None)) is not None:
             loaded.forget()
 
-    def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
+    def invoke(
+        self, invocation: Invocation, done: Done, *, log_tail: bool = False, stream: ResponseStream | None = None
+    ) -> None:
         running = asyncio.get_running_loop().create_task(self._invoke(invocation, done))
         self._running[running] = invocation.function
         running.add_done_callback(self._running.pop)

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from eventfn.event import Invocation, Outcome
-from eventfn.functions.model import Function
+from eventfn.aws.endpoints import Told
+from eventfn.event import Invocation, Outcome, ResponseStream
+from eventfn.functions.model import Function, Network
 
 Done = Callable[[Outcome], None]
 
@@ -74,8 +75,11 @@ class Pool(Protocol):
         """The function, or this version of it, is gone: idle environments go now, busy ones when they are done."""
         ...
 
-    def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
-        """`done` is called exactly once, with the outcome, whatever happens to the environment."""
+    def invoke(
+        self, invocation: Invocation, done: Done, *, log_tail: bool = False, stream: ResponseStream | None = None
+    ) -> None:
+        """`done` is called exactly once, with the outcome, whatever happens to the environment. With a `stream`, a
+        function that streams is heard there first."""
         ...
 
     def stats(self, key: str) -> PoolStats: ...

@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind
+from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.sandbox.allow_list import Target
 from eventfn.workers import failures, lines, wire
 from eventfn.workers.child import frames
@@ -61,6 +61,7 @@ class Request(msgspec.Struct):
     invocation: Invocation
     done: Done
     tail: bytearray | None
+    stream: ResponseStream | None = None
     started_ms: int = 0  # since the epoch
     started: float = 0.0  # on the pool's clock
     start_due: float = 0.0  # on the machine's monotonic clock, as `deadline`: when START must have been said

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -16,14 +17,17 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from eventfn.clock import Clock
-from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.errors import ConnectorError
+from eventfn.event import Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.functions import model
 from eventfn.sandbox import privileges
 from eventfn.sandbox.probe import Sandbox
 from eventfn.workers import failures, pressure
-from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared
-from eventfn.workers.environment import Environment, InitFailed, NotStarted, Request
+from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared, Surroundings
+from eventfn.workers.environment import NEVER, Environment, InitFailed, NotStarted, Request
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.names import Names
 from eventfn.workers.sandboxes import Sandboxes
@@ -38,6 +42,8 @@ _SLOT_SECONDS = (
 _ATTEMPTS = 3  # for one start, when zygotes die over it
 _INIT_OF_A_SNAPSHOT = 130.0  # seconds, or the function's timeout: Lambda's
 _TOLERATED = 3  # inits that fail one after the other, before starts are held back
+_BEFORE_EXPIRY = 180.0  # seconds, and the function's timeout: the longest that an environment goes on after a look
+_LOOK = 60.0  # seconds between two looks at what has to end, at most
 _BACK_OFF = (1.0, 60.0)  # seconds that they are: first, most
 
 
@@ -50,7 +56,9 @@ class WorkerPool:
         clock: Clock,
         logs: LogSink,
         available: Callable[[], float] = pressure.available,
+        surroundings: Surroundings | None = None,
     ) -> None:
+        """`surroundings`: None tells functions nothing of AWS."""
         self._settings = settings
         self._sandbox: Sandbox
         self._sandboxes: Sandboxes
@@ -58,6 +66,7 @@ class WorkerPool:
         self._clock = clock
         self._logs = logs
         self._available = available
+        self._surroundings = surroundings
         self._fleets: dict[str, Fleet] = {}
         self._retired: set[Fleet] = set()
         self._environments: set[Environment] = set()  # every one that has a process
@@ -106,9 +115,11 @@ class WorkerPool:
 
     # --- the hot path ----------------------------------------------------------------------------------------------
 
-    def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
+    def invoke(
+        self, invocation: Invocation, done: Done, *, log_tail: bool = False, stream: ResponseStream | None = None
+    ) -> None:
         fleet = self._fleets.get(invocation.function)
-        request = Request(invocation, done, bytearray() if log_tail else None)
+        request = Request(invocation, done, bytearray() if log_tail else None, stream)
         self._in_flight += 1
         if fleet is None or self._closed:
             why = "the workers are closed" if self._closed else f"Function not found: {invocation.function}"
@@ -203,11 +214,13 @@ class WorkerPool:
         for _ in range(_ATTEMPTS):
             environment = self._new(fleet, provisioned=provisioned)
             try:
-                if fleet.prepared.function.snap_start:
+                prepared, environment.good_until = await self._told(fleet.prepared)
+                if prepared.function.snap_start:
                     snapshot = await self._snapshot(fleet)
-                    await environment.start(snapshot.copy, timeout, restored=True)
+                    copy = functools.partial(snapshot.copy, credentials=prepared.told.credentials)
+                    await environment.start(copy, timeout, restored=True)
                 else:
-                    launch = await self._sandboxes.launch(fleet.prepared, provisioned=provisioned)
+                    launch = await self._sandboxes.launch(prepared, provisioned=provisioned)
                     await environment.start(launch, timeout, phase)
             except InitFailed as error:
                 function = fleet.prepared.function
@@ -222,7 +235,7 @@ class WorkerPool:
             except (ZygoteDied, SnapshotDied) as error:
                 environment.kill()
                 why = str(error)
-            except (NotStarted, OSError) as error:
+            except (NotStarted, OSError, ConnectorError) as error:
                 environment.kill()
                 why = str(error)
                 break
@@ -243,7 +256,7 @@ class WorkerPool:
 
     async def _snapshot(self, fleet: Fleet) -> Snapshot:
         """The one that this function's environments are copies of; one start for all who wait. Raises InitFailed,
-        NotStarted, ZygoteDied, OSError."""
+        NotStarted, ZygoteDied, OSError, ConnectorError."""
         task = fleet.snapshot
         if task is None or (task.done() and (fleet.taken_snapshot is None or fleet.taken_snapshot.dead)):
             task = fleet.snapshot = asyncio.create_task(self._take_snapshot(fleet))
@@ -253,7 +266,8 @@ class WorkerPool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                launch = await self._sandboxes.launch(fleet.prepared, control=theirs)
+                prepared, _ = await self._told(fleet.prepared)
+                launch = await self._sandboxes.launch(prepared, control=theirs)
                 original = self._new(fleet)
                 timeout = max(_INIT_OF_A_SNAPSHOT, float(fleet.prepared.function.timeout))
                 await original.start(launch, timeout)
@@ -269,8 +283,19 @@ class WorkerPool:
         await self._sandboxes.warm(fleet.prepared.interpreter)
         if fleet.prepared.function.snap_start and not fleet.retired:
             # As soon as it is published, as in Lambda. Whoever invokes it takes another one if this fails, and is told.
-            with contextlib.suppress(InitFailed, NotStarted, ZygoteDied, OSError):
+            with contextlib.suppress(InitFailed, NotStarted, ZygoteDied, OSError, ConnectorError):
                 await self._snapshot(fleet)
+
+    async def _told(self, prepared: Prepared) -> tuple[Prepared, float]:
+        """With what an environment that is started now is told besides, and until when it is good for a request, on the
+        pool's clock. Raises ConnectorError."""
+        if self._surroundings is None:
+            return prepared, NEVER
+        function = prepared.function
+        told, expires = await self._surroundings.told(function, prepared.runtime)
+        function = msgspec.structs.replace(function, network=self._surroundings.network(function))
+        left = expires - self._clock.now_ms() / 1000 - float(function.timeout) - _BEFORE_EXPIRY
+        return msgspec.structs.replace(prepared, function=function, told=told), self._clock.monotonic() + left
 
     def _new(self, fleet: Fleet, *, provisioned: bool = False) -> Environment:
         environment = Environment(fleet.prepared, fleet, self._clock, self._logs, self._names, provisioned=provisioned)
@@ -297,10 +322,9 @@ class WorkerPool:
 
     async def _reap(self) -> None:
         while True:
-            now, wait = self._clock.monotonic(), float(self._settings.idle_timeout)
+            now, wait = self._clock.monotonic(), min(float(self._settings.idle_timeout), _LOOK)
             for fleet in (*self._fleets.values(), *self._retired):
-                due = fleet.reap(now, self._settings.idle_timeout)
-                wait = wait if due is None else min(wait, due - now)
+                wait = min(wait, fleet.reap(now, self._settings.idle_timeout) - now)
             await self._clock.sleep(max(wait, 0.001))
 
     async def drain(self, deadline: float) -> None:

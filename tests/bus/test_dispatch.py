@@ -16,7 +16,7 @@ from eventfn.bus.dispatch import Dispatcher
 from eventfn.engine.contract import Put, Send
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import EngineFull, FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
-from eventfn.event import Invocation, Outcome, OutcomeKind, Position
+from eventfn.event import Invocation, Outcome, OutcomeKind, Position, ResponseStream
 from eventfn.functions.model import Function, Limits
 from eventfn.functions.registry import Registry
 from eventfn.observe.metrics import Metrics
@@ -40,7 +40,9 @@ class ScriptedPool:
 
     def retire(self, name: str) -> None: ...
 
-    def invoke(self, invocation: Invocation, done: Done, *, log_tail: bool = False) -> None:
+    def invoke(
+        self, invocation: Invocation, done: Done, *, log_tail: bool = False, stream: ResponseStream | None = None
+    ) -> None:
         self.ran.append(invocation)
         outcome = self.behave(invocation)
         if outcome is None:

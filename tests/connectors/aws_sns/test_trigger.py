@@ -53,7 +53,9 @@ class Caller:
         self.events: dict[str, Any] = {}  # by dedupe key
         self.refusal: Exception | None = None
 
-    def invoke(self, payload: bytes, request_id: str, done: Any, apart: Apart | None = None) -> None:
+    def invoke(
+        self, payload: bytes, request_id: str, done: Any, apart: Apart | None = None, stream: object = None
+    ) -> None:
         raise AssertionError(f"nobody waits for an answer: {Outcome}")
 
     def submit(self, payload: bytes, request_id: str, dedupe_key: str | None = None) -> Awaitable[str]:

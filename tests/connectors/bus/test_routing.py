@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from eventfn.destination import DESTINATION, ORIGIN, REASON
 from eventfn.errors import EngineError, EngineFull, FunctionNotFound, PayloadTooLarge, Throttled
-from eventfn.event import Apart, Outcome
+from eventfn.event import Apart, Outcome, ResponseStream
 from eventfn.functions.model import Queue
 from eventfn.plugins import Plugins
 from eventfn.testing import FakeClock, lint, memory_queues
@@ -36,7 +36,12 @@ class Function:
         self.tries = 0
 
     def invoke(
-        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+        self,
+        payload: bytes,
+        request_id: str,
+        done: Callable[[Outcome], None],
+        apart: Apart | None = None,
+        stream: ResponseStream | None = None,
     ) -> None:
         raise AssertionError("a bus waits for no answer")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from eventfn.event import Apart, Outcome, OutcomeKind
+from eventfn.event import Apart, Outcome, OutcomeKind, ResponseStream
 from eventfn.testing.clock import FakeClock
 from eventfn.trigger import ListenContext, Mounted
 from eventfn.workers.child.events import HttpEvents
@@ -46,7 +46,12 @@ class FakeCaller:
         self._called = asyncio.Event()
 
     def invoke(
-        self, payload: bytes, request_id: str, done: Callable[[Outcome], None], apart: Apart | None = None
+        self,
+        payload: bytes,
+        request_id: str,
+        done: Callable[[Outcome], None],
+        apart: Apart | None = None,
+        stream: ResponseStream | None = None,
     ) -> None:
         assert apart is not None
         event = HttpEvents().event(payload, str(apart.body, "utf-8"), request_id, apart.time, apart.time_epoch)
