@@ -1,7 +1,7 @@
 """The triggers of a running node: one host for each pulled source, one listener for each connector that listens.
 
-What belongs here: which of them run, now and after a reload. How a pulled source is worked off: bus/intake.py,
-bus/stream.py and bus/announce.py; what a request is: the connector.
+What belongs here: which of them run, now and after a reload or a change through the API. How a pulled source is worked
+off: bus/intake.py, bus/stream.py and bus/announce.py; what a request is: the connector.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -32,18 +32,28 @@ from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
 from eventfn.observe.status import Records, SourceStatus, summary
 from eventfn.plugins import Plugins, is_stream
-from eventfn.trigger import ListenContext, Listener, Mounted, TriggerContext
+from eventfn.trigger import Extends, ListenContext, Listener, Mounted, TriggerContext
 
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
 GRACE = 5.0  # seconds that a listener has beyond its deadline, and to close
 DELIVERED_ONCE_MS = 24 * 3_600_000  # a record that a listener hands over again within a day is the same
+PROBE_PATIENCE = 10.0  # seconds that a source has to answer when a mapping to it is made
 LAG_PATIENCE = 1.0  # seconds that a source has to say how far behind it is
 
 log = logging.getLogger("eventfn.sources")
 
 
+class Bound(msgspec.Struct, frozen=True):
+    """A trigger and what it feeds. `function` has the name by which the bus finds it: "jobs", or "jobs:live"."""
+
+    function: Function
+    arn: str
+    binding: TriggerBinding
+
+
 class Sources:
-    """`declare` starts and stops what a declaration changes, in the task group it was given; `drain` ends all."""
+    """`declare` starts and stops what a declaration changes, in the task group it was given, and `map` what the API
+    changes; `drain` ends all."""
 
     def __init__(
         self, plugins: Plugins, bus: Bus, queues: NamedQueues, engine: Engine, clock: Clock, reporter: Reporter
@@ -57,6 +67,7 @@ class Sources:
         self._owner = str(uuid.uuid4())  # of leases: this node, for as long as it runs
         self._hosts: dict[str, _Host] = {}
         self._listeners: dict[str, _Listening] = {}
+        self._mapped: dict[str, Bound] = {}  # by source: what was made through the API
         self._current: tuple[Project, asyncio.TaskGroup] | None = None
         self._switched: dict[str, bool] | None = None  # by an operator, at run time; None: not read yet
         self._one_at_a_time = asyncio.Lock()  # a reload and an operator
@@ -69,6 +80,14 @@ class Sources:
                 self._switched = await switches.read(self._engine)
             self._current = project, tasks
             await self._declare(project, tasks)
+
+    async def map(self, mapped: Iterable[Bound]) -> None:
+        """From now on these are the event source mappings, beside what is declared. Returns once those that are not
+        among them any more, or have changed, are drained, and the new ones have had a moment to connect."""
+        async with self._one_at_a_time:
+            assert self._current is not None, "what is declared comes first"
+            self._mapped = {bound.binding.source: bound for bound in mapped}
+            await self._declare(*self._current)
 
     async def set_enabled(self, source: str, enabled: bool) -> None:
         """Turns a trigger on or off, whatever its declaration says, until it is turned again: also over a restart.
@@ -90,18 +109,15 @@ class Sources:
 
     async def _declare(self, project: Project, tasks: asyncio.TaskGroup) -> None:
         wanted = {
-            binding.source: (function, binding)
-            for function in project.functions.values()
-            for binding in function.triggers
-            if self._enabled(binding) and self._plugins.trigger(binding.type).traits.invocation != "listen"
+            bound.binding.source: bound
+            for bound in (*_declared(project), *self._mapped.values())
+            if self._enabled(bound.binding) and self._plugins.trigger(bound.binding.type).traits.invocation != "listen"
         }
-        stale = [
-            host for source, host in self._hosts.items() if host.declared != _declared(project, wanted.get(source))
-        ]
+        stale = [host for source, host in self._hosts.items() if host.facts != _facts(project, wanted.get(source))]
         await asyncio.gather(*(self._stop(host, project.workers.drain_timeout) for host in stale))
         new = [source for source in wanted if source not in self._hosts]
         for source in new:
-            self._start(project, *wanted[source], tasks)
+            self._start(project, wanted[source], tasks)
         await self._listen(project)
         # What is ready is there: an inbox is made, a server was reached. One that hangs must not hold up the others.
         tried = asyncio.gather(*(self._hosts[source].worker.tried() for source in new))
@@ -128,15 +144,42 @@ class Sources:
         return {name: each.address for name, each in self._listeners.items() if each.address is not None}
 
     async def status(self, function: Function) -> list[SourceStatus]:
-        return [await self._status(binding) for binding in function.triggers]
+        """Of the triggers that are declared for it, and of the mappings to it or to a version or alias of it."""
+        mapped = [bound.binding for bound in self._mapped.values() if _name(bound) == function.name]
+        return [await self._status(binding) for binding in (*function.triggers, *mapped)]
+
+    def state(self, source: str) -> tuple[str | None, str]:
+        """What a pulled source that runs has failed with last (None: it is as it should be), and what became of its
+        last batch (of a stream: Lambda's LastProcessingResult; else "")."""
+        host = self._hosts.get(source)
+        if host is None:
+            return None, ""
+        status = host.worker.status
+        last_result = status.last_result if isinstance(host.worker, StreamIntake) else ""
+        return (None if status.connected else status.last_error), last_result
+
+    async def probe(self, bound: Bound) -> float | None:
+        """Reaches for the source once, and takes nothing: the lease, in seconds, on which it gives records (None: it
+        gives none). Raises ConnectorError when it is not there."""
+        assert self._current is not None, "the API answers once all is declared"
+        trigger, _ = self._trigger(self._current[0], bound, logging.getLogger("eventfn.probe"))
+        try:
+            await within(trigger.connect(), self._clock, PROBE_PATIENCE)
+            extends: object = trigger
+            return extends.lease if isinstance(extends, Extends) else None
+        except TimeoutError as error:
+            raise ConnectorError(f"it does not answer within {PROBE_PATIENCE:g} s") from error
+        finally:
+            await self._guarded(bound.binding.type, trigger.close(GRACE), GRACE)
 
     # --- pulled sources ----------------------------------------------------------------------------------------------
 
-    def _start(self, project: Project, function: Function, binding: TriggerBinding, tasks: asyncio.TaskGroup) -> None:
-        log = logging.getLogger(f"eventfn.{binding.type}.{function.name}")
+    def _start(self, project: Project, bound: Bound, tasks: asyncio.TaskGroup) -> None:
+        binding = bound.binding
+        log = logging.getLogger(f"eventfn.{binding.type}.{bound.function.name}")
 
         def make() -> Host:
-            return self._host(project, function, binding, log)
+            return self._host(project, bound, log)
 
         worker: Host | Alone
         if self._plugins.trigger(binding.type).traits.shared:
@@ -144,28 +187,13 @@ class Sources:
         else:
             worker = Alone(make, self._engine, self._clock, source=binding.source, owner=self._owner, log=log)
         task = tasks.create_task(worker.run())
-        self._hosts[binding.source] = _Host(binding.source, worker, task, _declared(project, (function, binding)))
+        self._hosts[binding.source] = _Host(binding.source, worker, task, _facts(project, bound))
 
-    def _host(self, project: Project, function: Function, binding: TriggerBinding, log: logging.Logger) -> Host:
-        plugin: Any = self._plugins.trigger(binding.type)
-        positions = EnginePositions(self._engine, binding.source, self._clock)
-        assignments = HostAssignments()
-        context = TriggerContext(
-            function=function.name,
-            function_arn=project.function_arn(function.name),
-            source=binding.source,
-            folder=project.folder,
-            data=project.data,
-            region=project.aws.region,
-            account=project.aws.account,
-            clock=self._clock,
-            log=log,
-            queues=self._queues,
-            positions=positions,
-            assignments=assignments,
-        )
-        trigger: Any = plugin(binding.settings, project.shared.get(binding.type), context)
-        if plugin.traits.invocation == "event":
+    def _host(self, project: Project, bound: Bound, log: logging.Logger) -> Host:
+        function, binding = bound.function, bound.binding
+        trigger, assignments = self._trigger(project, bound, log)
+        if trigger.traits.invocation == "event":
+            positions = EnginePositions(self._engine, binding.source, self._clock)
 
             async def submit(record: Record) -> str:
                 position = positions.absolute(record.position) if record.position else None
@@ -173,10 +201,10 @@ class Sources:
                 return await self._bus.submit(function.name, record.payload, dedupe_key=key, position=position)
 
             return Announcer(binding, trigger, submit, positions, self._clock, log=log)
-        if is_stream(plugin.traits):
+        if is_stream(trigger.traits):
             return StreamIntake(
                 function,
-                project.function_arn(function.name),
+                bound.arn,
                 binding,
                 trigger,
                 assignments,
@@ -188,6 +216,27 @@ class Sources:
             )
         return Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
 
+    def _trigger(self, project: Project, bound: Bound, log: logging.Logger) -> tuple[Any, HostAssignments]:
+        """The connector's object for it, and through what it tells the host which shards it has."""
+        binding = bound.binding
+        plugin: Any = self._plugins.trigger(binding.type)
+        assignments = HostAssignments()
+        context = TriggerContext(
+            function=bound.function.name,
+            function_arn=bound.arn,
+            source=binding.source,
+            folder=project.folder,
+            data=project.data,
+            region=project.aws.region,
+            account=project.aws.account,
+            clock=self._clock,
+            log=log,
+            queues=self._queues,
+            positions=EnginePositions(self._engine, binding.source, self._clock),
+            assignments=assignments,
+        )
+        return plugin(binding.settings, _shared(project, binding), context), assignments
+
     async def _stop(self, host: _Host, deadline: float) -> None:
         await host.worker.drain(deadline)
         host.task.cancel()
@@ -198,12 +247,13 @@ class Sources:
     async def _status(self, binding: TriggerBinding) -> SourceStatus:
         shown = summary(binding.settings)
         host = self._hosts.get(binding.source)
+        state: Literal["running", "down", "connecting", "standby", "disabled"]
         if host is None:
             listens = binding.type in self._listeners and self._enabled(binding)
-            return SourceStatus(binding.type, binding.source, shown, "running" if listens else "disabled")
+            state = "running" if listens else "disabled"
+            return SourceStatus(binding.type, binding.source, shown, state, where=_where(binding))
         status = host.worker.status
         trouble = status.last_error
-        state: Literal["running", "down", "connecting", "standby"]
         state = "running" if status.connected else "down" if trouble else "connecting"
         if state == "connecting" and isinstance(host.worker, Alone) and host.worker.standby:
             state, trouble = "standby", "another node reads it"
@@ -224,6 +274,7 @@ class Sources:
                 status.records_retried,
                 status.records_rejected,
             ),
+            where=_where(binding),
         )
 
     async def _lag(self, host: _Host) -> int | None:
@@ -327,7 +378,7 @@ class _Host(msgspec.Struct, frozen=True):
     source: str
     worker: Host | Alone
     task: asyncio.Task[None]
-    declared: object  # what it was started with: when that changes, it is started anew
+    facts: object  # what it was started with: when that changes, it is started anew
 
 
 class _Listening(msgspec.Struct, frozen=True):
@@ -336,9 +387,30 @@ class _Listening(msgspec.Struct, frozen=True):
     shared: object
 
 
-def _declared(project: Project, wanted: tuple[Function, TriggerBinding] | None) -> object:
-    if wanted is None:
+def _declared(project: Project) -> Iterator[Bound]:
+    for function in project.functions.values():
+        for binding in function.triggers:
+            yield Bound(function, project.function_arn(function.name), binding)
+
+
+def _shared(project: Project, binding: TriggerBinding) -> Any:
+    return project.shared.get(binding.type) if binding.shared is None else binding.shared
+
+
+def _name(bound: Bound) -> str:
+    """The function's, without a qualifier."""
+    return bound.function.name.partition(":")[0]
+
+
+def _where(binding: TriggerBinding) -> str:
+    where = binding.where
+    return where.file if where.line is None else f"{where.file}:{where.line}"
+
+
+def _facts(project: Project, bound: Bound | None) -> object:
+    if bound is None:
         return None
-    function, binding = wanted
+    binding = bound.binding
     # The function's timeout is part of it: the lease of what it works on follows from it.
-    return binding.settings, binding.intake, project.shared.get(binding.type), function.timeout
+    whose = bound.function.name, bound.arn, bound.function.timeout
+    return binding.settings, binding.intake, _shared(project, binding), whose

@@ -15,9 +15,9 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import Refused
 from eventfn.event import Outcome, OutcomeKind
-from eventfn.functions.model import Function, Project, TriggerBinding
+from eventfn.functions.model import Function, Project, TriggerBinding, Where
 from eventfn.plugins import Plugins
-from eventfn.sources import Sources
+from eventfn.sources import Bound, Sources
 from eventfn.testing import FakeClock, MemorySource, MemoryTrigger
 from eventfn.trigger import Mounted, Traits
 
@@ -56,8 +56,10 @@ class SlowBus:
 
     def __init__(self) -> None:
         self.running: list[asyncio.Future[Outcome]] = []
+        self.functions: list[str] = []
 
     async def call(self, function: str, payload: bytes) -> Outcome:
+        self.functions.append(function)
         self.running.append(asyncio.get_running_loop().create_future())
         return await self.running[-1]
 
@@ -194,4 +196,43 @@ async def test_what_is_no_trigger_cannot_be_switched(tmp_path: Path) -> None:
     async with declared(tmp_path) as (bench, _):
         with pytest.raises(Refused, match="no trigger 'f/other'"):
             await bench.sources.set_enabled("f/other", enabled=False)
+        await bench.sources.drain(1)
+
+
+def mapped(name: str, *, function: str = "f", where: str = "API") -> Bound:
+    settings = MemoryTrigger.Settings(name=name)
+    binding = TriggerBinding(type="memory", source=f"mapping/{name}", settings=settings, where=Where(where))
+    return Bound(Function(name=function, handler="f.h", code="/"), f"arn:{function}", binding)
+
+
+async def test_a_mapping_is_started_changed_and_ended_while_the_node_runs(tmp_path: Path) -> None:
+    async def well() -> None: ...
+
+    Listening.ending = well
+    async with declared(tmp_path) as (bench, _):
+        jobs = MemorySource("jobs")
+        await asyncio.gather(bench.sources.map([mapped("jobs", function="f:live")]), bench.clock.advance(2))
+        jobs.put("one")
+        await bench.clock.advance(1)
+        assert bench.bus.functions == ["f:live"]
+        status = await bench.sources.status(bench.project(*BOTH).functions["f"])
+        assert [(each.source, each.where) for each in status][2:] == [("mapping/jobs", "API")]
+        assert bench.sources.state("mapping/jobs") == (None, "")
+
+        # Another function: what is in hand comes to its end first.
+        changing = asyncio.create_task(bench.sources.map([mapped("jobs", function="g")]))
+        await bench.clock.advance(1)
+        assert not changing.done()
+        bench.bus.running[0].set_result(Outcome(OutcomeKind.SUCCESS, b"null"))
+        await bench.clock.advance(2)
+        await changing
+        jobs.put("two")
+        await bench.clock.advance(1)
+        assert bench.bus.functions == ["f:live", "g"]
+        bench.bus.running[1].set_result(Outcome(OutcomeKind.SUCCESS, b"null"))
+
+        await asyncio.gather(bench.sources.map([]), bench.clock.advance(2))
+        jobs.put("three")
+        await bench.clock.advance(60)
+        assert len(bench.bus.running) == 2
         await bench.sources.drain(1)

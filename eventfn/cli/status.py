@@ -82,13 +82,14 @@ def _functions(status: Status) -> str:
 
 
 def _triggers(status: Status) -> str:
-    shown = Table("trigger", "of", "state", ">waiting", ">oldest")
+    shown = Table("trigger", "of", "from", "state", ">waiting", ">oldest")
     for function in status.functions:
         for source in function.triggers:
             state = f"{source.state}: {source.reason}" if source.reason else source.state
             shown.add(
                 safe(f"{source.type} {source.settings}"),
                 safe(function.name),
+                safe(Path(source.where).name),
                 safe(state),
                 "" if source.lag is None else f"{source.lag:,}",
                 age(source.iterator_age_ms) if source.iterator_age_ms else "",

@@ -29,12 +29,13 @@ def list_triggers(data: Path | None, as_json: bool) -> None:
         click.echo(msgspec.json.encode(triggers))
         return
     if not triggers:
-        click.echo("no triggers: declare one as [[functions.NAME.triggers]]")
+        click.echo("no triggers: declare one as [[functions.NAME.triggers]], or make an event source mapping")
         return
-    shown = Table("trigger", "state", "settings")
+    shown = Table("trigger", "state", "from", "settings")
     for each in triggers:
         state = f"{each.state}: {each.reason}" if each.reason else each.state
-        shown.add(safe(each.source), safe(state), safe(each.settings), colour="red" if each.state == "down" else None)
+        cells = [each.source, state, Path(each.where).name, each.settings]
+        shown.add(*map(safe, cells), colour="red" if each.state == "down" else None)
     click.echo(shown)
 
 

@@ -63,6 +63,7 @@ class TriggerBinding(msgspec.Struct, frozen=True, kw_only=True):
     type: str  # the connector's name
     source: str  # stable across restarts: "<function>/<type>/<digest of the settings>"
     settings: Any  # the connector's Settings
+    shared: Any = None  # its Shared, in place of the connector's table: of a mapping that was made through the API
     intake: Intake = Intake()
     where: Where = Where("")
 
@@ -83,6 +84,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     handler: str  # "module.function", as Lambda reads it
     code: str  # absolute path of a folder, or of a zip
     runtime: str | None = None  # "python3.12"; None: the interpreter that runs eventfn
+    role: str | None = None  # the execution role's ARN: whose credentials it has where [aws] names STS
     description: str = ""
     memory_size: Annotated[Megabytes, Between(32, 10_240)] = Megabytes(128)
     timeout: Annotated[Duration, Between(0.1, 900)] = Duration(3)

@@ -93,6 +93,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     last_result: str | None = None  # of a stream: Lambda's LastProcessingResult
     batches_in_flight: int = 0  # invocations that run
     records: Records | None = None
+    where: str = ""  # it was declared: "/srv/shop/eventfn.toml:12"; "API" for an event source mapping
 
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
