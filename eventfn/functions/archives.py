@@ -1,29 +1,43 @@
 """Zips of code and layers -> folders.
 
-A zip is a stranger's: what would land outside its folder, what is neither file, folder nor link, and what unpacks to
-more than Lambda's quota is refused before anything is written.
+A zip is a stranger's: what would land outside its folder or twice in one place, what is neither file, folder nor link,
+what is broken, and what unpacks to more than Lambda's quota is refused before anything is written.
 """
 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple
 
 MAX_UNPACKED = 250 * 1024 * 1024  # bytes, the code and all its layers together (Lambda: quotas)
+MAX_ENTRIES = 200_000  # a folder of that many files takes a minute to make, and nobody's code has them
 
 _DEFAULT_MODE = 0o644
 _FOLDER_MODE = 0o755
+_CHUNK = 1 << 20
+_MAX_NAME = 255  # bytes of one part of a path, Linux's
+_MAX_PATH = 3072  # bytes of all of it: Linux's 4096, without the folders above
+_MAX_HOPS = 40  # links on one path, Linux's
+
+Archive = Path | BinaryIO  # what is given open stays open
 
 
 class BadArchive(ValueError):
     """The zip cannot be used. The message is for whoever made it."""
+
+
+class TooMuch(BadArchive):
+    """It unpacks to more than the quota."""
 
 
 def digest(archive: Path) -> str:
@@ -32,47 +46,142 @@ def digest(archive: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unpacked_size(archive: Path) -> int:
+def unpacked_size(archive: Archive) -> int:
     """Bytes that it says it unpacks to; `unpack` writes no more than that. Raises BadArchive."""
     with _opened(archive) as opened:
         return sum(entry.file_size for entry in opened.infolist())
 
 
-def unpack(archive: Path, into: Path) -> None:
-    """The zip's content into an empty folder. Modes are kept. Blocks. Raises BadArchive, OSError."""
-    links: list[zipfile.ZipInfo] = []
+def check(archive: Archive) -> int:
+    """Bytes that it unpacks to. Everything that `unpack` would refuse is found here, the checksums of what it holds
+    included, and nothing is written. Blocks. Raises BadArchive."""
     with _opened(archive) as opened:
-        for entry, path in _entries(opened, into):
-            kind = _mode(entry)
-            if stat.S_ISLNK(kind):
-                links.append(entry)
-            elif entry.is_dir() or stat.S_ISDIR(kind):
-                path.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-            elif stat.S_IFMT(kind) in (0, stat.S_IFREG):
-                path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-                with opened.open(entry) as source, path.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-                path.chmod(stat.S_IMODE(kind) & 0o777 or _DEFAULT_MODE)
-            else:
-                raise BadArchive(f"{entry.filename} is neither a file nor a folder nor a link")
-        # Links come last, so that no file is ever written through one, and are held against where they really lead.
-        for entry in links:
-            path = into / entry.filename
+        found = _entries(opened)
+        for entry in found.files:
+            with opened.open(entry.info) as source:
+                while source.read(_CHUNK):
+                    pass
+        _check_links(opened, found)
+        return sum(entry.info.file_size for entry in found.files)
+
+
+def unpack(archive: Archive, into: Path) -> None:
+    """The zip's content into an empty folder. Modes are kept. Blocks. Raises BadArchive, OSError."""
+    with _opened(archive) as opened:
+        found = _entries(opened)
+        _check_links(opened, found)
+        for folder in found.folders:
+            (into / folder).mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        for entry in found.files:
+            path = into / entry.path
             path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-            path.symlink_to(os.fsdecode(opened.read(entry)))
-    root = os.path.realpath(into)
-    for entry in links:
-        # os.path.realpath, because Path.resolve raises on links that lead in a circle.
-        if not Path(os.path.realpath(into / entry.filename)).is_relative_to(root):
-            raise BadArchive(f"the link {entry.filename} leads out of the zip")
+            with opened.open(entry.info) as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+            path.chmod(stat.S_IMODE(_mode(entry.info)) & 0o777 or _DEFAULT_MODE)
+        # Links come last, so that no file is ever written through one.
+        for entry in found.links:
+            path = into / entry.path
+            path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            path.symlink_to(os.fsdecode(opened.read(entry.info)))
 
 
-def _entries(opened: zipfile.ZipFile, into: Path) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
-    for entry in opened.infolist():
-        name = PurePosixPath(entry.filename)
-        if name.is_absolute() or ".." in name.parts:
-            raise BadArchive(f"{entry.filename} would be written outside its folder")
-    yield from ((entry, into / entry.filename) for entry in opened.infolist())
+class _Entry(NamedTuple):
+    info: zipfile.ZipInfo
+    path: str  # below the folder, without "." and "//"
+
+
+class _Entries(NamedTuple):
+    folders: list[str]
+    files: list[_Entry]
+    links: list[_Entry]
+
+
+def _entries(opened: zipfile.ZipFile) -> _Entries:
+    """What it holds, each in a place of its own. Raises BadArchive."""
+    infos = opened.infolist()
+    if len(infos) > MAX_ENTRIES:
+        raise TooMuch(f"it holds {len(infos)} files, and {MAX_ENTRIES} are the most")
+    size = sum(info.file_size for info in infos)
+    if size > MAX_UNPACKED:
+        raise TooMuch(f"it unpacks to {size} bytes, and {MAX_UNPACKED} are the most")
+    found = _Entries([], [], [])
+    for info in infos:
+        path, kind = _path(info.filename), stat.S_IFMT(_mode(info))
+        if info.is_dir() or kind == stat.S_IFDIR:
+            found.folders.append(path)
+        elif path == ".":
+            raise BadArchive("it holds a file without a name")
+        elif kind == stat.S_IFLNK:
+            found.links.append(_Entry(info, path))
+        elif kind in (0, stat.S_IFREG):
+            found.files.append(_Entry(info, path))
+        else:
+            raise BadArchive(f"{info.filename} is neither a file nor a folder nor a link")
+    _check_places(found)
+    return found
+
+
+def _path(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise BadArchive(f"{name} would be written outside its folder")
+    parts = [os.fsencode(part) for part in path.parts]
+    if any(len(part) > _MAX_NAME for part in parts) or sum(map(len, parts)) + len(parts) > _MAX_PATH:
+        raise BadArchive(f"{name[:80]}... is too long for a path")
+    return str(path)
+
+
+def _check_places(found: _Entries) -> None:
+    """No two in one place, and none below another file."""
+    taken: set[str] = set()
+    for entry in (*found.files, *found.links):
+        if entry.path in taken:
+            raise BadArchive(f"{entry.path} is in it twice")
+        taken.add(entry.path)
+    folders = set(found.folders)
+    for entry in (*found.files, *found.links):
+        folders.update(map(str, PurePosixPath(entry.path).parents))
+    for folder in found.folders:
+        folders.update(map(str, PurePosixPath(folder).parents))
+    if both := folders & taken:
+        raise BadArchive(f"{min(both)} is a folder and a file")
+
+
+def _check_links(opened: zipfile.ZipFile, found: _Entries) -> None:
+    if any(not 0 < entry.info.file_size <= _MAX_PATH for entry in found.links):
+        raise BadArchive("a link of it is no path")
+    links = {entry.path: os.fsdecode(opened.read(entry.info)) for entry in found.links}
+    for path, target in links.items():
+        if "\0" in target:
+            raise BadArchive(f"the link {path} leads nowhere")
+        if not _stays(path, links):
+            raise BadArchive(f"the link {path} leads out of the zip")
+
+
+def _stays(path: str, links: Mapping[str, str]) -> bool:
+    """Whether a path leads to a place within, by all the links on it."""
+    here: list[str] = []
+    ahead = path.split("/")[::-1]
+    hops = 0
+    while ahead:
+        part = ahead.pop()
+        if part == "..":
+            if not here:
+                return False
+            here.pop()
+        elif part not in ("", "."):
+            here.append(part)
+            target = links.get("/".join(here))
+            if target is None:
+                continue
+            if target.startswith("/"):
+                return False
+            hops += 1
+            if hops > _MAX_HOPS:
+                return True  # in a circle: Linux follows it no further either
+            here.pop()
+            ahead += target.split("/")[::-1]
+    return True
 
 
 def _mode(entry: zipfile.ZipInfo) -> int:
@@ -81,13 +190,17 @@ def _mode(entry: zipfile.ZipInfo) -> int:
 
 
 @contextmanager
-def _opened(archive: Path) -> Generator[zipfile.ZipFile, None, None]:
+def _opened(archive: Archive) -> Generator[zipfile.ZipFile, None, None]:
     """Whatever is wrong with the zip while it is read is a BadArchive."""
     try:
         with zipfile.ZipFile(archive) as opened:
             yield opened
     except BadArchive:
         raise
-    # RuntimeError: encrypted; NotImplementedError: an unknown compression; ValueError: a NUL in a link.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    # RuntimeError: encrypted; NotImplementedError: an unknown compression; ValueError: a NUL in a link; the others:
+    # streams of the compressions that are broken.
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError),
+        *(struct.error, UnicodeError, OverflowError),
+    ) as error:
         raise BadArchive(str(error)) from error

@@ -11,10 +11,10 @@ from eventfn.errors import Refused
 class Refusal(Refused):
     """`code` is of the service model: "InvalidParameterValueException"."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str | None) -> None:
         self.code = code
         self.message = message
-        super().__init__(message)
+        super().__init__(message or "")
 
 
 def invalid(message: str) -> Refusal:
