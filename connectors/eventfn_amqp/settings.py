@@ -19,6 +19,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     prefetch: Annotated[int, Between(1, 65_535)] = 250  # messages that the broker hands over and are not settled
     retry_delay: Annotated[Duration, Between(0, 600)] = Duration(1)  # before a failed message goes back to the queue
     dead_letter_queue: Name | None = None  # None: eventfn's own dead letters
+    event_source_arn: str | None = None  # of the broker, in events; None: one that is made of its host
 
     def __post_init__(self) -> None:
         if not self.declare and self.arguments:

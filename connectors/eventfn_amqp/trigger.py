@@ -32,7 +32,7 @@ class AmqpTrigger:
         self._broker = shared
         self._context = context
         self._key = shape.queue_key(settings.queue, shared.virtual_host)
-        self._arn = shape.broker_arn(shared.host, context.region, context.account)
+        self._arn = settings.event_source_arn or shape.broker_arn(shared.host, context.region, context.account)
         self._session: Session | None = None
 
     async def connect(self) -> None:

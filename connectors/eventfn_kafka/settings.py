@@ -68,6 +68,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str | None = None  # of [kafka.clusters.NAME]; None: [kafka] itself
     group_id: str | None = None  # None: "eventfn-<function>", which a restart finds again
     event_format: Literal["lambda", "plain"] = "lambda"
+    event_source_arn: str | None = None  # of a cluster of Amazon MSK: events are as Lambda's of MSK
     isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
     # How long brokers wait for a sign of life before they give our partitions to somebody else.
     session_timeout: Annotated[Duration, Between(1, 1800)] = Duration(45)

@@ -105,14 +105,18 @@ def _text_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
     return b"[%b]" % b",".join(b'{"name":%b%b}' % (_encode(name), _as_text(b"value", value)) for name, value in headers)
 
 
-def event(event_format: Literal["lambda", "plain"], bootstrap_servers: str, records: Sequence[Record]) -> bytes:
-    """What a function is invoked with."""
+def event(
+    event_format: Literal["lambda", "plain"], bootstrap_servers: str, records: Sequence[Record], arn: str | None = None
+) -> bytes:
+    """What a function is invoked with. `arn` is MSK's; None: the cluster is somebody's own."""
     if event_format == "plain":
         return b'{"Records":[%b]}' % b",".join([record.payload for record in records])
     by_shard: dict[str, list[bytes]] = {}
     for shard, some in groupby(records, _SHARD):
         by_shard.setdefault(shard, []).extend([record.payload for record in some])
-    return b'{"eventSource":"SelfManagedKafka","bootstrapServers":%b,"records":{%b}}' % (
+    source = b'"SelfManagedKafka"' if arn is None else b'"aws:kafka","eventSourceArn":%b' % _encode(arn)
+    return b'{"eventSource":%b,"bootstrapServers":%b,"records":{%b}}' % (
+        source,
         _encode(bootstrap_servers),
         b",".join(b"%b:[%b]" % (_encode(shard), b",".join(payloads)) for shard, payloads in by_shard.items()),
     )

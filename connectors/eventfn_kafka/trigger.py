@@ -194,7 +194,7 @@ class KafkaTrigger:
         return await PartitionReader.lag(self._consumer, list(self._readers))
 
     def encode(self, records: Sequence[Record]) -> bytes:
-        return shape.event(self._settings.event_format, self._bootstrap, records)
+        return shape.event(self._settings.event_format, self._bootstrap, records, self._settings.event_source_arn)
 
     def describe(self, shard: str, records: Sequence[Record]) -> BatchInfo:
         return shape.batch_info(shard, self._bootstrap, records)

@@ -117,6 +117,16 @@ def test_an_event_of_lambda_is_by_topic_and_partition() -> None:
     }
 
 
+def test_an_event_of_msk_names_its_cluster() -> None:
+    arn = "arn:aws:kafka:us-east-1:000000000000:cluster/shop/0c1e-5"
+    assert json.loads(shape.event("lambda", "b:1", (), arn)) == {
+        "eventSource": "aws:kafka",
+        "eventSourceArn": arn,
+        "bootstrapServers": "b:1",
+        "records": {},
+    }
+
+
 def test_a_plain_event_is_a_list() -> None:
     records = shape.shaping("plain", "a", 0)([Consumed(1), Consumed(2)])
     assert [record["offset"] for record in json.loads(shape.event("plain", "b:1", records))["Records"]] == [1, 2]
