@@ -426,7 +426,7 @@ def test_the_same_trigger_twice(write: Write) -> None:
             ],
         ),
         (handler('runtime = "python3.99"'), ["eventfn.toml:3: functions.a.runtime: no python3.99 is on PATH: install it, or leave `runtime` out"]),
-        (handler('runtime = "node22"'), ['eventfn.toml:3: functions.a.runtime: expected a runtime such as "python3.12", got "node22"']),
+        (handler('runtime = "node22"'), ['eventfn.toml:3: functions.a.runtime: expected a runtime such as "python3.12", "nodejs20.x" or "provided.al2023", got "node22"']),
         (handler(name='"a b"'), ["eventfn.toml:1: functions.\"a b\": expected a name of 1 to 64 letters, digits, '-' and '_'"]),
         (handler(name="a" * 65), [f"eventfn.toml:1: functions.{'a' * 65}: expected a name of 1 to 64 letters, digits, '-' and '_'"]),
         # triggers

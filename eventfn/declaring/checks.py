@@ -19,12 +19,12 @@ from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is
 from eventfn.functions.model import Function, Network, Project
 from eventfn.plugins import Plugins, PluginUnusable
 from eventfn.sandbox import allow_list
-from eventfn.workers.runtimes import python
+from eventfn.workers.runtimes import family, finding
 
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _QUEUE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,80}")
 _VARIABLE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
-_RUNTIME = re.compile(r"python3\.\d{1,2}")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[a-zA-Z_0-9+=,.@/-]+", re.ASCII)  # Lambda's
 _ENVIRONMENT_LIMIT = 4096  # Lambda's quota, names and values together
 _LAYER_LIMIT = 5
 
@@ -141,18 +141,23 @@ class Checks:
     def _name(self, function: Function, path: KeyPath) -> None:
         if not _FUNCTION_NAME.fullmatch(function.name):
             self._find(path, "expected a name of 1 to 64 letters, digits, '-' and '_'")
+        if function.role is not None and not _ROLE.fullmatch(function.role):
+            self._find(
+                (*path, "role"),
+                f'expected an ARN such as "arn:aws:iam::{self._project.aws.account}:role/NAME", got {shown(function.role)}',
+            )
         if (runtime := function.runtime) is None:
             return
-        if not _RUNTIME.fullmatch(runtime):
-            self._find((*path, "runtime"), f'expected a runtime such as "python3.12", got {shown(runtime)}')
-        elif not python.seems_installed(runtime):
-            self._find((*path, "runtime"), python.not_installed(runtime))
+        if family(runtime) is None:
+            self._find((*path, "runtime"), f"expected a runtime such as {finding.EXPECTED}, got {shown(runtime)}")
+        elif (why_not := finding.why_not_installed(runtime)) is not None:
+            self._find((*path, "runtime"), why_not)
 
     def _code(self, function: Function, path: KeyPath) -> None:
         code = Path(function.code)
         if not _is_folder_or_zip(code):
             self._find((*path, "code"), *_missing(code, "a folder or a zip"))
-        else:
+        elif family(function.runtime) == "python":
             self._handler(function, code, (*path, "handler"))
         for at, layer in enumerate(function.layers):
             if not _is_folder_or_zip(Path(layer)):

@@ -18,12 +18,12 @@ from pathlib import Path
 import msgspec
 
 from eventfn.errors import ConfigError, Problem
-from eventfn.functions import archives, bytecode, contents, kept, layers, requirements
+from eventfn.functions import archives, bytecode, contents, kept, layers, requirements, runs
 from eventfn.functions.contents import Contents
 from eventfn.functions.model import Function, Project, Where
 from eventfn.workers.contract import Prepared
-from eventfn.workers.runtimes import python
-from eventfn.workers.runtimes.python import Interpreter
+from eventfn.workers.runtimes import finding
+from eventfn.workers.runtimes.finding import Found
 
 # Seconds, two of a kernel's: a file that was written in the very tick in which we look may be written once more
 # without looking any different.
@@ -39,9 +39,9 @@ async def prepare(
     nothing and gives the same version. `for_others`: the function runs as another user than this process, so files
     that are its owner's alone are refused. Raises ConfigError.
     """
-    interpreter = await asyncio.to_thread(python.find, function)
+    found = await asyncio.to_thread(finding.find, function)
     await asyncio.to_thread(_make_file_systems, function)
-    return await _Preparing(function, project, interpreter, progress, for_others).prepared()
+    return await _Preparing(function, project, found, progress, for_others).prepared()
 
 
 def _make_file_systems(function: Function) -> None:
@@ -57,13 +57,14 @@ class _Preparing:
         self,
         function: Function,
         project: Project,
-        interpreter: Interpreter,
+        found: Found,
         progress: Callable[[str], None],
         for_others: bool,
     ) -> None:
         self._function = function
         self._project = project
-        self._interpreter = interpreter
+        self._found = found
+        self._interpreter = found.interpreter
         self._progress = progress
         self._for_others = for_others
         self._data = Path(project.data)
@@ -73,6 +74,7 @@ class _Preparing:
         function, project, interpreter = self._function, self._project, self._interpreter
         task_root = await self._folder("code", function.code)
         opt_root = await self._opt()
+        extensions = await asyncio.to_thread(runs.check, function, self._found.runtime, task_root, opt_root)
         in_place = await self._in_place(task_root, opt_root)
         try:
             beside = await bytecode.beside(in_place, interpreter, self._data / "bytecode")
@@ -82,13 +84,16 @@ class _Preparing:
         return Prepared(
             function=function,
             arn=project.function_arn(function.name),
-            version=_version(function, interpreter, task_root, opt_root, in_place),
+            version=_version(function, self._found, task_root, opt_root, in_place),
             task_root=task_root,
             opt_root=opt_root,
             bytecode_root=None if beside is None else str(beside),
             hidden=(project.data,),
             interpreter=interpreter.path,
-            runtime=interpreter.runtime,
+            runtime=self._found.runtime,
+            executable=self._found.executable,
+            runtime_version=self._found.version,
+            extensions=extensions,
             region=project.aws.region,
         )
 
@@ -180,11 +185,11 @@ class _Preparing:
 
 
 def _version(
-    function: Function, interpreter: Interpreter, task_root: str, opt_root: str | None, in_place: dict[str, Contents]
+    function: Function, found: Found, task_root: str, opt_root: str | None, in_place: dict[str, Contents]
 ) -> str:
     """16 hex digits. Where it is declared and what triggers it make no other version."""
     configuration = msgspec.structs.replace(function, triggers=(), where=Where(""), description="")
-    of = repr((configuration, interpreter, task_root, opt_root, in_place))
+    of = repr((configuration, found, task_root, opt_root, in_place))
     return hashlib.sha256(of.encode(errors="surrogateescape")).hexdigest()[:16]
 
 

@@ -27,7 +27,7 @@ from eventfn.workers.child.context import Facts, LambdaContext
 from eventfn.workers.child.events import HttpEvents
 from eventfn.workers.contract import Done, PoolStats, Prepared
 from eventfn.workers.failures import Failure
-from eventfn.workers.runtimes import python
+from eventfn.workers.runtimes import telling
 
 _STREAM = "1970/01/01/[$LATEST]" + "0" * 32
 _HOSTS_OWN = ("AWS_", "LAMBDA_", "_")  # of the variables that eventfn sets: PATH and TZ stay this process's
@@ -148,7 +148,7 @@ class _Loaded:
     """A function whose module is imported. Raises whatever the import raised."""
 
     def __init__(self, prepared: Prepared, surroundings: _Surroundings) -> None:
-        settings = python.settings(prepared, _STREAM, "none", None, provisioned=False)
+        settings = telling.settings(prepared, _STREAM, "none", None, provisioned=False)
         own = prepared.function.environment
         self.variables = {k: v for k, v in settings.variables.items() if k in own or k.startswith(_HOSTS_OWN)}
         self._path = settings.path

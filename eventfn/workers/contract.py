@@ -32,15 +32,39 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     bytecode_root: str | None = None
     # Folders that no function sees although they may lie within its code: the data folder, mostly in the project's.
     hidden: tuple[str, ...] = ()
-    interpreter: str  # absolute path of the real interpreter, never a shim
-    runtime: str  # "python3.11"
+    # Absolute path of the real Python, never a shim, that makes the sandbox; of a Python function the one that runs it.
+    interpreter: str
+    runtime: str  # "python3.11", "nodejs20.x", "provided.al2023"
+    executable: str | None = None  # of a runtime that is a program of the machine's: its absolute path
+    runtime_version: str = ""  # of what was found: "20.11.0"
+    extensions: tuple[str, ...] = ()  # names of the executables in /opt/extensions
     region: str = "us-east-1"
+    told: Told = Told()  # of an environment that is being started: see Surroundings
 
     @property
     def key(self) -> str:
         """What a pool knows it by: each published version has environments of its own."""
         name = self.function.name
         return name if self.number == "$LATEST" else f"{name}:{self.number}"
+
+
+    @property
+    def speaks_runtime_api(self) -> bool:
+        """Whether it runs by exec, or has company: over HTTP then, instead of the frames of a Python zygote."""
+        wrapped = "AWS_LAMBDA_EXEC_WRAPPER" in self.function.environment
+        return not self.runtime.startswith("python") or bool(self.extensions) or wrapped
+
+
+class Surroundings(Protocol):
+    """What environments are started with beyond their function's own. `eventfn.aws.surroundings` has the real one."""
+
+    def network(self, function: Function) -> Network:
+        """What the function reaches: without "aws", which is replaced by what it stands for."""
+        ...
+
+    async def told(self, function: Function, runtime: str) -> tuple[Told, float]:
+        """Variables, and until when they will do, in seconds since the epoch. Raises ConnectorError."""
+        ...
 
 
 class LogSink(Protocol):

@@ -31,7 +31,7 @@ from eventfn.workers.launching import Launch, Launched, Living
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
 from eventfn.workers.relay import Relay
-from eventfn.workers.runtimes import python
+from eventfn.workers.runtimes import telling
 
 TAIL = 4096  # bytes of log that a caller may ask for
 _REST = 0.1  # seconds without a request until it is frozen, and between two looks at its memory
@@ -93,6 +93,8 @@ class Environment(asyncio.Protocol):
         self.requests: dict[int, Request] = {}
         self.idle_since = 0.0
         self.ended = False  # takes no more requests
+        self.good_until = NEVER  # on the pool's clock: then its credentials expire soon
+        self.stale = False  # it is past that, and ends when it is done
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._owner = owner
         self._clock = clock
@@ -131,14 +133,14 @@ class Environment(asyncio.Protocol):
         """Until it can take a request; `restored`: its init has run already, in another one. Raises InitFailed,
         NotStarted, OSError; then it ends."""
         began = self._clock.monotonic()
-        runtime = python.version_and_arn(self.prepared)
+        runtime = telling.version_and_arn(self.prepared)
         self._log(lines.restore_start(*runtime) if restored else lines.init_start(*runtime))
         try:
             launched = await self._launch(launch)
             async with asyncio.timeout(init_timeout):
                 await self._ready
-            if launched.relayed is not None:
-                self._open_relay(launched.relayed.targets)
+                self._open_doors(launched)
+                await self._initialised()
         except TimeoutError:
             self._log(lines.init_report(init_timeout * 1000, phase, "timeout", None))
             self.kill()
@@ -179,20 +181,31 @@ class Environment(asyncio.Protocol):
             self._transport.write(launched.unsent)
         return launched
 
-    def _open_relay(self, targets: Sequence[Target]) -> None:
+    def _open_doors(self, launched: Launched) -> None:
         """It has handed over the sockets of its allow-list before it was ready."""
+        if launched.relayed is not None:
+            targets = launched.relayed.targets
+            self._open_relay(self._listeners(len(targets)), targets)
+
+    def _listeners(self, count: int) -> list[socket.socket]:
+        """What it has handed over: so many, if it did as it was told."""
         assert self._doors is not None
         with self._doors as doors:
             doors.setblocking(False)
             try:
-                _, descriptors, _, _ = socket.recv_fds(doors, 16, len(targets))
+                _, descriptors, _, _ = socket.recv_fds(doors, 16, count)
             except BlockingIOError:
                 descriptors = []
-        listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+    def _open_relay(self, listeners: Sequence[socket.socket], targets: Sequence[Target]) -> None:
         try:
             self._relay = Relay(listeners, targets, self._names, self._log, self._clock)
         except ValueError as error:
             raise NotStarted(f"environment not started: {error}") from None
+
+    async def _initialised(self) -> None:
+        """A Python handler is imported before its environment says that it is ready."""
 
     # --- running ---------------------------------------------------------------------------------------------------
 
@@ -221,6 +234,9 @@ class Environment(asyncio.Protocol):
             self._look_at(request.start_due, now)
         if request.tail is not None:
             self._say_start(request)
+        self._send(number, invocation)
+
+    def _send(self, number: int, invocation: Invocation) -> None:
         frame = wire.invoke(number, self._timeout_ms, invocation)
         if len(frame) == 1:
             self._transport.write(frame[0])
@@ -274,9 +290,16 @@ class Environment(asyncio.Protocol):
         suffix: str = "",
         body: Buffer = b"",
     ) -> Outcome:
-        request_id, init_ms = request.invocation.request_id, self._init_ms
+        request_id, init_ms, used_mb = request.invocation.request_id, self._init_ms, -(-self._peak_kb // 1024)
         self._init_ms = None  # only the first request of an environment is a cold start
-        used_mb = -(-self._peak_kb // 1024)
+        tail = self._say_end(request, milliseconds, init_ms, used_mb, suffix)
+        return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail, None, body)
+
+    def _say_end(
+        self, request: Request, milliseconds: float, init_ms: float | None, used_mb: int, suffix: str
+    ) -> bytes:
+        """END and REPORT. The log's tail, if the caller wants it."""
+        request_id = request.invocation.request_id
         end = lines.end(request_id)
         report = lines.report(request_id, milliseconds, self._memory_mb, used_mb, init_ms, suffix)
         now_ms = self._clock.now_ms()
@@ -284,10 +307,7 @@ class Environment(asyncio.Protocol):
         if request.start_due < NEVER:
             told.insert(0, (request.started_ms, lines.start(request_id, self.prepared.number)))
         self._sink.write_all(self._name, self._stream, told)
-        tail = b""
-        if request.tail is not None:
-            tail = (bytes(request.tail) + f"{end}\n{report}\n".encode())[-TAIL:]
-        return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail, None, body)
+        return b"" if request.tail is None else (bytes(request.tail) + f"{end}\n{report}\n".encode())[-TAIL:]
 
     def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
         """The request ends by what happened to its environment."""
@@ -419,16 +439,21 @@ class Environment(asyncio.Protocol):
         for answer in answers:
             if answer.kind in (frames.RESULT, frames.ERROR):
                 self._answered(answer)
-            elif self._ready.done():
-                self._break_protocol("it is ready twice")
-            elif answer.kind == frames.READY:
-                self._ready.set_result(None)
-            elif answer.kind == frames.NEVER_STARTED:
-                self._ready.set_exception(NotStarted(answer.header))
             else:
-                self._ready.set_exception(InitFailed(failures.reported(*answer.error, answer.payload)))
+                self._take(answer)
         if self._reader.rest is not None:
             self._transport.set_protocol(_LargeFrame(self, self._reader))
+
+    def _take(self, answer: wire.Answer) -> None:
+        """About its start."""
+        if self._ready.done():
+            self._break_protocol("it is ready twice")
+        elif answer.kind == frames.READY:
+            self._ready.set_result(None)
+        elif answer.kind == frames.NEVER_STARTED:
+            self._ready.set_exception(NotStarted(answer.header))
+        else:
+            self._ready.set_exception(InitFailed(failures.reported(*answer.error, answer.payload)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._channel_open = False
@@ -502,9 +527,7 @@ class Environment(asyncio.Protocol):
         if self._relay is not None:
             self._relay.close()
         failure = self._cause or self._why_it_ended(process)
-        if not self._ready.done():
-            self._ready.set_exception(InitFailed(failure))
-            self._ready.exception()  # also when nobody waits for it any more
+        self._init_failed(InitFailed(failure))
         undelivered: list[Request] = []
         if self._undelivered and self.capacity == 1 and self._cause is None:
             undelivered = [request for request in self.requests.values() if not request.resent]
@@ -516,6 +539,11 @@ class Environment(asyncio.Protocol):
             self._fail(number, failure)
         self.gone.set_result(None)
         self._owner.gone(self, undelivered)
+
+    def _init_failed(self, error: Exception) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error)
+            self._ready.exception()  # also when nobody waits for it any more
 
     def _why_it_ended(self, process: Living) -> Failure:
         assert process.exit_code is not None

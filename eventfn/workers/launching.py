@@ -17,7 +17,7 @@ from eventfn.sandbox.cgroups import Group
 from eventfn.workers import wire
 from eventfn.workers.blanks import Blank
 from eventfn.workers.contract import Prepared
-from eventfn.workers.runtimes import python
+from eventfn.workers.runtimes import telling
 
 
 class Living(Protocol):
@@ -44,7 +44,7 @@ class Launched(NamedTuple):
     channel: socket.socket
     unsent: bytes = b""  # of the settings, when they were too long for the socket
     relayed: allow_list.Plan | None = None
-    doors: socket.socket | None = None  # on which the listeners of `relayed` come, before it is ready
+    doors: socket.socket | None = None  # on which listeners come, before it is ready: the API's, those of `relayed`
 
 
 class Launch(Protocol):
@@ -77,9 +77,9 @@ def in_blank(
             if process.group is not None:
                 process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
             snapshot = control is not None
-            settings = python.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=snapshot)
+            settings = telling.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=snapshot)
             frame = wire.settings(settings)
-            if plan is not None:
+            if plan is not None or settings.api is not None:
                 doors, theirs = socket.socketpair()
                 handed.insert(0, theirs.detach())
             # Nothing has been written yet, so at least the descriptors and a part of the frame find room.

@@ -28,6 +28,7 @@ from eventfn.sandbox.probe import Sandbox
 from eventfn.workers import failures, pressure
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared, Surroundings
 from eventfn.workers.environment import NEVER, Environment, InitFailed, NotStarted, Request
+from eventfn.workers.external import External
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.names import Names
 from eventfn.workers.sandboxes import Sandboxes
@@ -298,7 +299,8 @@ class WorkerPool:
         return msgspec.structs.replace(prepared, function=function, told=told), self._clock.monotonic() + left
 
     def _new(self, fleet: Fleet, *, provisioned: bool = False) -> Environment:
-        environment = Environment(fleet.prepared, fleet, self._clock, self._logs, self._names, provisioned=provisioned)
+        kind = External if fleet.prepared.speaks_runtime_api else Environment
+        environment = kind(fleet.prepared, fleet, self._clock, self._logs, self._names, provisioned=provisioned)
         self._environments.add(environment)
         environment.gone.add_done_callback(lambda _: self._environments.discard(environment))
         return environment

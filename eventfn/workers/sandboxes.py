@@ -19,7 +19,7 @@ from eventfn.workers import launching
 from eventfn.workers.blanks import Blanks
 from eventfn.workers.contract import Prepared
 from eventfn.workers.owners import Owners
-from eventfn.workers.runtimes import python
+from eventfn.workers.runtimes import telling
 from eventfn.workers.zygote import Kind, Tree, Zygote, ZygoteDied
 
 
@@ -48,7 +48,7 @@ class Sandboxes:
         shared = bool(prepared.function.file_system_configs) and os.geteuid() == 0
         trees: list[int] = []
         if tier == "full":
-            trees = await source.zygote.trees([await self._tree(place) for place in python.places(prepared, tier)])
+            trees = await source.zygote.trees([await self._tree(place) for place in telling.places(prepared, tier)])
         try:
             blank = await source.blanks.take(Kind(network == "egress", shared))
         except BaseException:
@@ -62,7 +62,7 @@ class Sandboxes:
         with contextlib.suppress(ZygoteDied, OSError):  # whoever needs it tries again, and is told
             await self._source(interpreter)
 
-    async def _tree(self, place: python.Place) -> Tree:
+    async def _tree(self, place: telling.Place) -> Tree:
         owners = await self._owners.of(place.path) if place.shared and os.geteuid() == 0 else None
         return Tree(place.path, place.read_only, owners)
 

@@ -19,7 +19,7 @@ from eventfn.workers.child import snapshot
 from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import Environment
 from eventfn.workers.launching import Launched
-from eventfn.workers.runtimes import python
+from eventfn.workers.runtimes import telling
 
 _OBEYS_WITHIN = 1.0  # seconds until a copy that was told to end has ended, or all end
 _KILLED = -9
@@ -55,9 +55,9 @@ class Snapshot:
     def group(self) -> Group | None:
         return self._process.group
 
-    def copy(self, stream: str, log_pipe: int) -> Launched:
-        """A launching.Launch. Raises SnapshotDied."""
-        settings = {"variables": python.variables_of_a_copy(stream)}
+    def copy(self, stream: str, log_pipe: int, *, credentials: dict[str, str]) -> Launched:
+        """A launching.Launch, but for the credentials. Raises SnapshotDied."""
+        settings = {"variables": telling.variables_of_a_copy(stream, credentials)}
         ours, theirs = socket.socketpair()
         number = next(self._numbers) & 0xFFFF_FFFF
         made = Copy(number, self)

@@ -29,6 +29,14 @@ class NetworkPlan(msgspec.Struct, frozen=True):
     hosts: str
 
 
+class Program(msgspec.Struct, frozen=True):
+    """What is started in the environment's place: `[wrapper] <the first candidate that can be executed> arguments`."""
+
+    candidates: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    wrapper: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that an environment is told about itself."""
 
@@ -45,6 +53,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network: (
         NetworkPlan | None
     )  # of an allow-list; a socket for the listeners comes with this frame, right behind the log
+    program: Program | None = None  # None: a Python handler, imported and served by the environment itself
+    # Where its runtime finds the Runtime API: an address to listen on for the supervisor, port 0 for any. Its socket
+    # goes the way of those of the allow-list.
+    api: tuple[str, int] | None = None
+    head_room_mb: int = 128  # data memory of each process beyond memory_mb
     snapshot: bool  # it makes copies of itself: its control socket comes behind the log's descriptor and the network's
     task_root: str
     path: list[str]  # before the standard library in sys.path
@@ -53,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A frame from an environment: RESULT, ERROR, READY, NEVER_STARTED or INIT_ERROR."""
+    """A frame from an environment: RESULT, ERROR, CHUNK, READY, NEVER_STARTED or INIT_ERROR."""
 
     kind: int
     logged: int
@@ -83,11 +96,19 @@ def cancel(number: int) -> bytes:
     return frames.join(frames.CANCEL, number=number)
 
 
-def invoke(number: int, milliseconds_left: int, invocation: Invocation) -> tuple[Buffer, ...]:
-    """One frame, in one piece or two. `milliseconds_left` and not a deadline: the sides may read different clocks."""
+def room(number: int, amount: int) -> bytes:
+    return frames.join(frames.ROOM, number=number, amount=amount)
+
+
+def gone(number: int) -> bytes:
+    return frames.join(frames.GONE, number=number)
+
+
+def invoke(number: int, milliseconds_left: int, invocation: Invocation, kind: int = frames.INVOKE) -> tuple[Buffer, ...]:
+    """One frame, in one piece or two. `milliseconds_left` and not a deadline: the sides may read different clocks.
+    `kind`: INVOKE or STREAM, of an event that is not apart."""
     apart, payload, trace_id = invocation.apart, invocation.payload, invocation.trace_id or ""
     if apart is None:
-        kind = frames.INVOKE
         body: Buffer = b""
         last = invocation.client_context or ""
     else:
@@ -127,21 +148,22 @@ class Reader:
             answers += self.filled(count)
             data = data[count:]
         self._kept += data
-        while len(self._kept) >= _SIZE:
-            _, _, _, _, header_size, payload_size, body_size = prefix = _PREFIX.unpack_from(self._kept)
+        at = 0
+        while len(self._kept) - at >= _SIZE:
+            _, _, _, _, header_size, payload_size, body_size = prefix = _PREFIX.unpack_from(self._kept, at)
             _check(prefix[0], header_size, payload_size + body_size)
             size = _SIZE + header_size + payload_size + body_size
-            missing = size - len(self._kept)
+            missing = at + size - len(self._kept)
             if missing >= frames.LARGE:
                 self._large = bytearray(size)
-                self._large[: size - missing] = self._kept
-                self._kept = bytearray()
+                self._large[: size - missing] = self._kept[at:]
+                self._kept, at = bytearray(), 0
                 self.rest = memoryview(self._large)[-missing:]
             if missing > 0:
                 break
-            frame = self._kept[:size]
-            del self._kept[:size]
-            answers.append(_cut(frame))
+            answers.append(_cut(self._kept[at : at + size]))
+            at += size
+        del self._kept[:at]
         return answers
 
     def filled(self, count: int) -> list[Answer]:
@@ -168,7 +190,7 @@ def _check(kind: int, header_size: int, answer_size: int) -> None:
         raise ProtocolError(f"a header of {header_size} bytes, at most {frames.MAX_HEADER} are allowed")
     if answer_size > frames.MAX_PAYLOAD:
         raise ResponseTooLarge(f"an answer of {answer_size} bytes, at most {frames.MAX_PAYLOAD} are allowed")
-    if not frames.READY <= kind <= frames.ERROR:
+    if not frames.READY <= kind <= frames.CHUNK:
         raise ProtocolError(f"a frame of the kind {kind}, which there is none")
 
 

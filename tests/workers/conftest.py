@@ -72,13 +72,13 @@ class Workbench:
         self.pool = pool
         self.sink = sink
         self._folder = folder
-        self._interpreter = python.find(Function(name="any", handler="a.b", code=str(folder)))
+        self.interpreter = python.find(Function(name="any", handler="a.b", code=str(folder)))
         self._versions = 0
 
     def deploy(self, name: str, code: str, *, handler: str = "main.handler", **settings: Any) -> Prepared:
         self._versions += 1
         opt_root: str | None = settings.pop("opt_root", None)
-        found: python.Interpreter = settings.pop("interpreter", self._interpreter)
+        found: python.Interpreter = settings.pop("interpreter", self.interpreter)
         root = self._folder / f"{name}-{self._versions}"
         root.mkdir()
         (root / "main.py").write_text(textwrap.dedent(code))

@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from eventfn.sandbox import contain, descriptors, mounts, network, policy
-from eventfn.workers.child import compiled, frames, loading, logs, results, serving, snapshot
+from eventfn.workers.child import compiled, frames, loading, logs, program, results, serving, snapshot
 from eventfn.workers.child.ground import Ground
 
 
@@ -22,9 +22,9 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         os._exit(0)
     settings: dict[str, Any] = json.loads(first[0])
     log_pipe, *trees = first[1]
-    if settings["network"] is not None:
+    if settings["network"] is not None or settings["api"] is not None:
         try:
-            _open_doors(settings["network"], trees.pop(0))
+            _open_doors(settings, trees.pop(0))
         except OSError as error:
             never_started(channel, str(error))
     control = trees.pop(0) if settings["snapshot"] else None
@@ -44,11 +44,14 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         tmp_mb=settings["tmp_mb"],
         memory_mb=settings["memory_mb"],
         name=settings["function"],
+        memory_head_room_mb=settings["head_room_mb"],
     )
     try:
         contain.contain(walls)
     except contain.NotContained as error:
         never_started(error.channel, str(error))
+    if settings["program"] is not None:
+        program.become(settings)
     gc.enable()
     logs.keep_pipe()
     try:
@@ -91,15 +94,25 @@ def _fail(error: Exception) -> NoReturn:
     os._exit(1)
 
 
-def _open_doors(plan: dict[str, Any], supervisor: int) -> None:
-    """The allow-list: sockets that listen here, where everything is still allowed, and that the supervisor answers."""
-    network.add_addresses(plan["addresses"])
-    listeners = network.listen([(address, port) for address, port in plan["listen"]])
+def _open_doors(settings: dict[str, Any], supervisor: int) -> None:
+    """Sockets that listen here, where everything is still allowed, and that the supervisor answers: of the Runtime API,
+    and of the allow-list."""
+    plan, doors = settings["network"], []
+    if settings["api"] is not None:
+        doors.append(tuple(settings["api"]))
+    if plan is not None:
+        network.add_addresses(plan["addresses"])
+        doors += [(address, port) for address, port in plan["listen"]]
+    listeners = network.listen(doors)
+    if settings["api"] is not None:
+        host, port = listeners[0].getsockname()
+        settings["variables"]["AWS_LAMBDA_RUNTIME_API"] = f"{host}:{port}"
     with socket.socket(fileno=supervisor) as handing_over:
         socket.send_fds(handing_over, [b"doors"], [listener.fileno() for listener in listeners])
     for listener in listeners:
         listener.close()
-    mounts.replace_file("/etc/hosts", plan["hosts"])
+    if plan is not None:
+        mounts.replace_file("/etc/hosts", plan["hosts"])
 
 
 def never_started(channel: int, reason: str) -> NoReturn:

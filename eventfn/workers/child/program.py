@@ -1,0 +1,48 @@
+"""A runtime that is a program of its own: this process becomes it, behind the walls that stand around it already.
+
+It speaks the Runtime API, so the channel ends here: the supervisor reads the end of it once the program runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from typing import Any, NoReturn
+
+from eventfn.workers.child import frames
+
+_INVALID_ENTRYPOINT = "Runtime.InvalidEntrypoint"
+# Python ignores them, and what is ignored stays so in a program.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def become(settings: dict[str, Any]) -> NoReturn:
+    command = settings["program"]
+    candidates: list[str] = command["candidates"]
+    found = next((path for path in candidates if _can_be_executed(path)), None)
+    if found is None:
+        _fail(f"Couldn't find valid bootstrap(s): [{' '.join(candidates)}]")
+    argv = [found, *command["arguments"]]
+    if command["wrapper"]:
+        argv.insert(0, command["wrapper"])
+    try:
+        os.chdir(settings["task_root"])
+        for number in _IGNORED_BY_PYTHON:
+            signal.signal(number, signal.SIG_DFL)
+        frames.write(frames.CHANNEL, frames.join(frames.READY))
+        os.execve(argv[0], argv, settings["variables"])  # noqa: S606 - there is nothing for a shell to do
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a variable
+        _fail(f"fork/exec {argv[0]}: {(getattr(error, 'strerror', None) or str(error)).lower()}")
+
+
+def _can_be_executed(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and os.access(path, os.X_OK)  # noqa: PTH116 - strings, as in the settings
+    except OSError:
+        return False
+
+
+def _fail(why: str) -> NoReturn:
+    frames.write(frames.CHANNEL, frames.join(frames.INIT_ERROR, f"{_INVALID_ENTRYPOINT}\n{why}".encode()))
+    os._exit(1)
