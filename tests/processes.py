@@ -122,7 +122,7 @@ class Orphans:
 
     async def gone(self) -> None:
         """Once no process is left that a node has started; all nodes have ended before."""
-        await until(lambda: not self._left(), "every process of the nodes has ended", 10)
+        await until(lambda: not self._left(), "every process of the nodes has ended")
 
     def _left(self) -> set[int]:
         return {pid for pid in children_of(os.getpid()) - self._before if os.waitpid(pid, os.WNOHANG)[0] == 0}

@@ -52,7 +52,7 @@ class DestinationSuite:
     largest: ClassVar[int] = 1024 * 1024  # bytes of the biggest payload that it must take
     too_large: ClassVar[int | None] = None  # bytes of one that can never be written; None: there is no such size
     elsewhere: str | None = None  # a second good target, of which `received` sees nothing
-    patience: ClassVar[float] = 10.0  # real seconds without a delivery under the real host: it has failed
+    patience: ClassVar[float] = 30.0  # real seconds without a delivery under the real host: it has failed
 
     folder: Path  # the project's folder, new for every test
     clock: FakeClock

@@ -33,7 +33,7 @@ class SourceSuite:
     name: ClassVar[str]  # its `type` in eventfn.toml
     has_sample: ClassVar[bool] = True  # sample.toml and README.md stand beside the package
     variables: ClassVar[Mapping[str, str]] = {}  # of the environment, where sample.toml says "${NAME}"
-    patience: ClassVar[float] = 10.0  # real seconds after which a read that should give something has failed
+    patience: ClassVar[float] = 30.0  # real seconds after which a read that should give something has failed
     verbs: ClassVar[tuple[str, ...]]  # the methods of its contract
     nonsense: ClassVar[Sequence[Mapping[str, Any]]] = ()  # tables of eventfn.toml that it must refuse
     outside: ClassVar[bool] = False  # another process can read the source too: one that does is killed

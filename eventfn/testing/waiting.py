@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 30.0) -> None:
     """Returns as soon as `condition()` is true; AssertionError when it is not within so many real seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within

@@ -371,7 +371,7 @@ async def test_what_was_read_ahead_is_run_before_a_drain_ends(tmp_path: Path) ->
         await bench.end(SUCCESS)
         assert bench.running == [[2]]
         await bench.end(SUCCESS)
-        await asyncio.wait_for(draining, 10)
+        await asyncio.wait_for(draining, 60)
         assert bench.settled == [("1", DONE), ("2", DONE), ("3", DONE)]
 
 
@@ -660,7 +660,7 @@ async def test_a_drain_lets_functions_finish_and_hands_back_the_rest(tmp_path: P
         assert bench.settled == [("3", Retry(0))]
         assert not draining.done()
         await bench.end(SUCCESS)
-        await asyncio.wait_for(draining, 10)
+        await asyncio.wait_for(draining, 60)
         assert bench.settled[1:] == [("1", DONE), ("2", DONE)]
         assert bench.trigger.closed == 1
         assert len(bench.calls.started) == 1, "what was handed back was not read again"

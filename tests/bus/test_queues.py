@@ -230,14 +230,14 @@ async def test_waiting_ends_with_a_send(queues: NamedQueues, clock: FakeClock) -
     ours, other = await waiting(queues, "q", clock), await waiting(queues, "other", clock)
     assert not ours.done()
     await send(queues, "q", "one")
-    await asyncio.wait_for(ours, 10)
+    await asyncio.wait_for(ours, 60)
     assert not other.done()
     other.cancel()
 
 
 async def test_waiting_ends_at_once_when_something_is_visible(queues: NamedQueues) -> None:
     await send(queues, "q", "one")
-    await asyncio.wait_for(queues.wait("q"), 10)
+    await asyncio.wait_for(queues.wait("q"), 60)
 
 
 async def test_waiting_ends_when_a_timeout_ends(queues: NamedQueues, clock: FakeClock) -> None:
@@ -247,7 +247,7 @@ async def test_waiting_ends_when_a_timeout_ends(queues: NamedQueues, clock: Fake
     await clock.advance(29)
     assert not task.done()
     await clock.advance(1)
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
 
 
 async def test_waiting_ends_when_a_release_comes_due(queues: NamedQueues, clock: FakeClock) -> None:
@@ -265,7 +265,7 @@ async def test_waiting_ends_when_a_release_comes_due(queues: NamedQueues, clock:
     await clock.advance(6.9)
     assert not task.done()
     await clock.advance(0.1)
-    assert await asyncio.wait_for(task, 10) == ["one"]
+    assert await asyncio.wait_for(task, 60) == ["one"]
 
 
 async def test_a_blocked_group_does_not_make_waiting_spin(queues: NamedQueues, clock: FakeClock) -> None:
@@ -274,17 +274,17 @@ async def test_a_blocked_group_does_not_make_waiting_spin(queues: NamedQueues, c
     task = await waiting(queues, "fifo", clock)
     assert not task.done(), "a2 is visible to nobody before a1 is settled"
     await queues.delete(held)
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 60)
     assert await receive(queues, "fifo") == ["a2"]
 
 
 async def test_who_waits_is_told_that_the_engine_broke(queues: NamedQueues, engine: Engine, clock: FakeClock) -> None:
     engine.broken = True
     with pytest.raises(EngineError, match="the disk is gone"):
-        await asyncio.wait_for(queues.wait("q"), 10)
+        await asyncio.wait_for(queues.wait("q"), 60)
     engine.broken = False
     await send(queues, "q", "one")
-    await asyncio.wait_for(queues.wait("q"), 10)
+    await asyncio.wait_for(queues.wait("q"), 60)
 
 
 async def test_a_cancelled_receive_has_taken_nothing(queues: NamedQueues) -> None:

@@ -55,7 +55,7 @@ async def test_clicks_are_counted_and_the_one_that_cannot_be_read_is_given_up_al
             def counted() -> int:
                 return sum(json.loads(counts.read_text()).values()) if counts.exists() else 0
 
-            await until(lambda: counted() == len(clicks) - 1, "all clicks but one are counted", patience=60)
+            await until(lambda: counted() == len(clicks) - 1, "all clicks but one are counted")
             consumer = library.AIOKafkaConsumer(
                 "clicks-failed", bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest"
             )
@@ -113,7 +113,7 @@ async def test_a_job_that_keeps_failing_ends_among_the_dead_and_the_others_are_d
             async def dead() -> Any:
                 return await client.xrange("jobs-dead")
 
-            ((_, fields),) = await until(dead, "the bad job is given up", patience=60)
+            ((_, fields),) = await until(dead, "the bad job is given up")
         await client.aclose()
 
     assert json.loads(fields[b"body"])["id"] == "sum-2"

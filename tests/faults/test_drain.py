@@ -159,4 +159,4 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, orphans: Orphans)
         await orphans.gone()
     (folder / "shared" / "submitted.go").touch()
     async with running_node(folder, data) as node:
-        await until(lambda: node.messages("done"), "the event is done by the next node", 20)
+        await until(lambda: node.messages("done"), "the event is done by the next node")

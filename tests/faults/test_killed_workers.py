@@ -211,5 +211,5 @@ async def test_a_killed_supervisor_leaves_no_process_behind(tmp_path: Path, orph
         everything = descendants_of(node.process.pid)
         await node.kill()
         await asyncio.gather(waiting, spinning, return_exceptions=True)
-        await until(lambda: not any(map(alive, everything)), "everything that it had started has ended", 10)
+        await until(lambda: not any(map(alive, everything)), "everything that it had started has ended")
         await orphans.gone()

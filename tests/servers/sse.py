@@ -66,7 +66,7 @@ class SseServer:
 
     async def connected(self, count: int) -> None:
         """Returns once exactly so many clients are connected."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self._clients) != count:
                 self._changed.clear()
                 await self._changed.wait()

@@ -65,14 +65,14 @@ class WebsocketServer:
 
     async def connected(self, count: int) -> None:
         """Returns once so many clients are connected."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.clients) < count:
                 self._changed.clear()
                 await self._changed.wait()
 
     async def told(self, count: int) -> None:
         """Returns once so many texts were received."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.received) < count:
                 self._changed.clear()
                 await self._changed.wait()

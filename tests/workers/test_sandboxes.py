@@ -146,7 +146,7 @@ async def test_connections_of_an_allow_list_end_with_their_environment(bench: Wo
         assert (await bench.invoke("fn", ["localhost", port])).ok
         assert not ended.is_set()
         bench.pool.retire("fn")
-        await asyncio.wait_for(ended.wait(), 20)
+        await asyncio.wait_for(ended.wait(), 60)
 
 
 async def test_the_machines_network_is_for_those_who_ask_for_it(bench: Workbench) -> None:

@@ -26,7 +26,6 @@ from tests.servers.proxy import Proxy
 class DynamodbSuite(StreamSuite):
     trigger = DynamodbTrigger
     name = "dynamodb"
-    patience = 30.0
     flood = 240  # more than a host has in hand at once, and no more: the servers are slow
     server: ClassVar[str]
 

@@ -26,7 +26,6 @@ from tests.servers.proxy import Proxy
 class KinesisSuite(StreamSuite):
     trigger = KinesisTrigger
     name = "kinesis"
-    patience = 30.0
     server: ClassVar[str]
     shards: ClassVar[int] = 1
 

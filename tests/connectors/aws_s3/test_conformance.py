@@ -27,7 +27,6 @@ class ListingSuite(TriggerSuite):
     trigger = S3Trigger
     name = "s3"
     outside = True
-    patience = 30.0
     nonsense = (
         {},
         {"bucket": "My Photos"},
@@ -77,7 +76,6 @@ class QueueSuite(TriggerSuite):
     trigger = S3Trigger
     name = "s3"
     outside = True
-    patience = 30.0
     nonsense = (
         {"notifications": "queue"},
         {"notifications": "queue", "queue": "two words"},

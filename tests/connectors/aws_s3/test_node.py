@@ -28,11 +28,11 @@ async def test_each_object_of_a_listing_is_announced_once_whatever_dies(servers:
         keys = [f"in/{number:03}.jpg" for number in range(120)]
         await photos.put_all(keys[:80])
         async with running_node(project, tmp_path / "data") as node:
-            await until(done.keys, "the first records are there", 30)
+            await until(done.keys, "the first records are there")
             await node.kill()
         await photos.put_all(keys[80:])
         async with running_node(project, tmp_path / "data"):
-            await until(lambda: has_all(done, len(keys)), "all are done", 60)
+            await until(lambda: has_all(done, len(keys)), "all are done")
         await announced_once(done, keys)
 
 
@@ -45,10 +45,10 @@ async def test_each_post_of_a_store_is_announced_once_whatever_dies(servers: Ser
         for key in keys:
             photos.put(key)
         async with running_node(project, tmp_path / "data") as node:
-            await until(lambda: 200 in photos.answers, "the first post is taken", 30)
+            await until(lambda: 200 in photos.answers, "the first post is taken")
             await node.kill()
         async with running_node(project, tmp_path / "data"):
-            await until(lambda: has_all(done, len(keys)), "all are done", 60)
+            await until(lambda: has_all(done, len(keys)), "all are done")
         assert photos.answers.count(200) == len(keys)
         await announced_once(done, keys)
 

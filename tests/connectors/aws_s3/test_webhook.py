@@ -194,13 +194,13 @@ async def test_a_huge_body_is_refused(node: Node) -> None:
 async def test_a_slow_body_is_given_up(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "BODY_WITHIN", 0.1)
     await node.open()
-    answer = await asyncio.wait_for(_raw(node, b'{"Records":', length=100), 5)
+    answer = await asyncio.wait_for(_raw(node, b'{"Records":', length=100), 60)
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 async def test_half_a_body_is_nothing(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     trigger = await node.open()
-    await asyncio.wait_for(_raw(node, b'{"Records": []}'[:-3], length=15, end=True), 5)
+    await asyncio.wait_for(_raw(node, b'{"Records": []}'[:-3], length=15, end=True), 60)
     assert not caplog.records
     posting = node.posting(notification("a"))
     batch = await trigger.read(10)

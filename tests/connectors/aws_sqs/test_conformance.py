@@ -29,7 +29,6 @@ class SqsTriggerSuite(TriggerSuite):
     name = "sqs"
     nonsense = ({}, {"queue": "two words"}, {"queue": "jobs", "visibility_timeout": 0}, {"queue": "jobs", "url": "x"})
     outside = True
-    patience = 30.0
     server: ClassVar[str]
     fifo: ClassVar[bool] = False
 

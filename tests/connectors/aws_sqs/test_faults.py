@@ -52,7 +52,7 @@ def bodies(records: Sequence[Record]) -> list[str]:
 async def finish(trigger: SqsTrigger, count: int) -> list[str]:
     """Reads and finishes until so many different messages have come, connecting again as the host does."""
     found: dict[str, str] = {}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found) < count:
             try:
                 batch = await trigger.read(10)

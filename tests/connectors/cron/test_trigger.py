@@ -161,7 +161,7 @@ async def test_a_schedule_goes_on_although_a_tick_given_up_could_not_be_remember
         with pytest.raises(EngineFull):
             await trigger.settle(batch, [Reject("no room")])
     await machine.clock.advance(3600)
-    following = await asyncio.wait_for(trigger.read(1), 10)
+    following = await asyncio.wait_for(trigger.read(1), 60)
     assert following.records[0].id != batch.records[0].id
 
 

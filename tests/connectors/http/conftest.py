@@ -21,7 +21,7 @@ from eventfn.workers.child.events import HttpEvents
 from eventfn_http import HttpSettings, HttpShared, HttpTrigger
 from eventfn_http.protocol import Connection
 
-_PATIENCE = 10  # seconds until a test that waits for an answer gives up
+_PATIENCE = 60  # seconds until a test that waits for an answer gives up
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -40,7 +40,7 @@ def make(folder: Path, clusters: Clusters, *topics: str, start: Start = TRIM_HOR
 
 async def offsets(host: StreamHost, count: int) -> list[int]:
     found: list[int] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found) < count:
             shard, batch = await host.read(10)
             found += [msgspec.json.decode(record.payload)["offset"] for record in batch.records]

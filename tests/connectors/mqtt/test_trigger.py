@@ -74,7 +74,7 @@ async def read_all(trigger: MqttTrigger, count: int) -> list[str]:
     """Reads and finishes so many."""
     found: list[str] = []
     while len(found) < count:
-        batch = await asyncio.wait_for(trigger.read(100), 20)
+        batch = await asyncio.wait_for(trigger.read(100), 60)
         found += payloads(batch)
         await trigger.settle(batch, [DONE] * len(batch.records))
     return found
@@ -259,7 +259,7 @@ async def test_two_with_one_name_throw_each_other_out_and_say_so(bench: Bench, t
     first = await bench.opened(topic, topic)
     await bench.opened(topic, topic)
     with pytest.raises(ConnectorError, match="the same client_id"):
-        await asyncio.wait_for(first.read(10), 20)
+        await asyncio.wait_for(first.read(10), 60)
 
 
 @contextlib.asynccontextmanager
@@ -321,7 +321,7 @@ async def test_a_broker_that_says_goodbye_says_why(bench: Bench) -> None:
     async with saying("2003000000", "9004000100" + "01" + "e0018b") as bench.broker:
         trigger = await bench.opened("c", "a")
         with pytest.raises(ConnectorError, match="server shutting down"):
-            await asyncio.wait_for(trigger.read(10), 20)
+            await asyncio.wait_for(trigger.read(10), 60)
         await trigger.close(5)
 
 
@@ -334,7 +334,7 @@ async def test_a_network_that_is_silent_is_noticed(
     reading = asyncio.ensure_future(trigger.read(10))
     proxy.stall()
     with pytest.raises(ConnectorError, match="the broker is silent"):
-        await asyncio.wait_for(reading, 20)
+        await asyncio.wait_for(reading, 60)
     proxy.flow()
     await trigger.connect()
 

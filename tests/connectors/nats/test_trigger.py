@@ -47,7 +47,7 @@ async def opened(server: NatsServer, stream: str, tmp_path: Path) -> AsyncIterat
 
 
 async def read(trigger: NatsTrigger, limit: int = 10) -> Batch:
-    return await asyncio.wait_for(trigger.read(limit), 20)
+    return await asyncio.wait_for(trigger.read(limit), 60)
 
 
 def bodies(batch: Batch) -> list[str]:
@@ -102,7 +102,7 @@ async def test_a_lease_that_is_longer_than_the_visibility_timeout_holds(opened: 
     await asyncio.wait({reading}, timeout=1.5)
     assert not reading.done()
     await first.settle(batch, [RETRY])  # from now on nobody keeps it
-    assert bodies(await asyncio.wait_for(reading, 20)) == ["1"]
+    assert bodies(await asyncio.wait_for(reading, 60)) == ["1"]
 
 
 async def test_a_read_asks_for_no_more_than_it_returns(opened: Open, peer: Any, stream: str) -> None:

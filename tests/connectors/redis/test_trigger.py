@@ -50,7 +50,7 @@ async def opened(server: RedisServer, stream: str, tmp_path: Path) -> AsyncItera
 
 
 async def read(trigger: RedisTrigger, limit: int = 10) -> Batch:
-    return await asyncio.wait_for(trigger.read(limit), 20)
+    return await asyncio.wait_for(trigger.read(limit), 60)
 
 
 async def die(trigger: RedisTrigger) -> None:

@@ -25,7 +25,7 @@ from eventfn_sse.settings import SseSettings, SseShared
 from tests.servers.proxy import Proxy
 from tests.servers.sse import SseServer
 
-PATIENCE = 30.0  # real seconds
+PATIENCE = 60.0  # real seconds
 
 
 class Hosting:
