@@ -18,6 +18,7 @@ from eventfn.bus.queues import NamedQueues, Redriven
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Message, QueueStats
 from eventfn.event import Outcome
+from eventfn.functions.control import Control
 from eventfn.functions.model import Aws, Function, Project
 from eventfn.functions.registry import Registry
 from eventfn.observe.logs import LogStore
@@ -38,6 +39,7 @@ class Node:
         self,
         project: Project,
         registry: Registry,
+        control: Control,
         bus: Bus,
         queues: NamedQueues,
         deliverer: Deliverer,
@@ -49,6 +51,7 @@ class Node:
         clock: Clock,
     ) -> None:
         self.project = project
+        self.control = control
         self.metrics = metrics
         self.draining = False
         self.admin_address = ""

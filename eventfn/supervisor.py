@@ -30,6 +30,10 @@ import msgspec
 
 from eventfn import config
 from eventfn.api.listener import AdminListener
+from eventfn.aws.clients import Clients
+from eventfn.aws.roles import Roles
+from eventfn.aws.sessions import Sessions
+from eventfn.aws.surroundings import Surroundings
 from eventfn.bus.admission import Admission
 from eventfn.bus.bus import Bus
 from eventfn.bus.destinations import Deliverer
@@ -40,9 +44,12 @@ from eventfn.destination import Destination, DestinationContext
 from eventfn.engine.sqlite import SqliteEngine
 from eventfn.errors import ConfigError, ConnectorError, EventfnError, Problem
 from eventfn.functions import kept
+from eventfn.functions.control import Control
+from eventfn.functions.deployment import Deployments
 from eventfn.functions.model import Project, Queue
 from eventfn.functions.packages import prepare
 from eventfn.functions.registry import Changes, Registry
+from eventfn.functions.store import Store
 from eventfn.node import Node, shown
 from eventfn.observe import node_file
 from eventfn.observe.logs import LogStore
@@ -113,8 +120,14 @@ class Supervisor:
         self._engine = SqliteEngine(Path(project.data))
         self._logs = LogStore(Path(project.data) / "logs", clock)
         self._registry = Registry()
+        self._store = Store(self._engine, clock)
+        self._control = Control(self._store, self._registry, self._engine, clock, lambda: self._project)
         self._admission = Admission(limits.concurrency)
-        self._pool = WorkerPool(project.workers, clock, self._logs)
+        self._sessions = Sessions()
+        self._clients = Clients(project.aws)
+        self._roles = Roles(project.aws, self._sessions, self._clients, clock)
+        self._surroundings = Surroundings(project.aws, self._roles)
+        self._pool = WorkerPool(project.workers, clock, self._logs, surroundings=self._surroundings)
         self._bus = Bus(self._registry, self._pool, self._engine, self._admission, self._metrics, clock, limits)
         self._queues = NamedQueues(self._engine, self._queue_facts, clock)
         self._dispatcher = Dispatcher(
@@ -126,11 +139,21 @@ class Supervisor:
             clock,
             in_flight_per_function=limits.asynchronous_concurrency,
         )
+        self._deployments = Deployments(
+            self._store,
+            self._registry,
+            self._pool,
+            self._engine,
+            lambda: self._project,
+            self._functions_in_force,
+            self._control.new_id,
+        )
         self._deliverer = Deliverer(self._engine, clock, self._metrics, self._open_destination)
         self._sources = Sources(plugins, self._bus, self._queues, self._engine, clock, reporter)
         self._node = Node(
             project,
             self._registry,
+            self._control,
             self._bus,
             self._queues,
             self._deliverer,
@@ -150,25 +173,31 @@ class Supervisor:
         async with contextlib.AsyncExitStack() as closing:
             closing.push_async_callback(self._engine.close)
             await self._engine.open(self._clock.now_ms())
+            await self._store.load()
             closing.push_async_callback(self._logs.close)
             self._logs.open()
+            closing.push_async_callback(self._clients.close)
+            token = secrets.token_urlsafe(32)
+            admin = AdminListener(self._node, self._project.admin.listen, token)
+            closing.push_async_callback(admin.close)
+            # Before anything is deployed: environments are told the address, and whoever connects waits for an answer.
+            self._node.admin_address = self._surroundings.api = await admin.bind()
             sandbox = await asyncio.to_thread(probing.sandbox)
             _require(sandbox, self._project)
             self._node.walls = shown(sandbox.walls())
             closing.push_async_callback(self._pool.close)
             await self._pool.start(sandbox)
-            if not await _ended_before(stop, self._declare(self._project)):  # installing takes minutes
+            if not await _ended_before(stop, self._make_ready()):  # installing takes minutes
                 self._reporter.drained(0)
                 return
             await asyncio.to_thread(kept.clear, Path(self._project.data), self._clock.now_ms() / 1000)
             self._report_loaded()
-            async with _background(self._queues.run(), self._dispatcher.run(), self._deliverer.run()) as tasks:
+            async with _background(
+                self._queues.run(), self._dispatcher.run(), self._deliverer.run(), self._deployments.run()
+            ) as tasks:
                 closing.push_async_callback(self._sources.close)
                 await self._sources.declare(self._project, tasks)
-                token = secrets.token_urlsafe(32)
-                admin = AdminListener(self._node, self._project.admin.listen, token)
-                closing.push_async_callback(admin.close)
-                self._node.admin_address = await admin.bind()
+                closing.push_async_callback(admin.close)  # no request comes in while the sources close
                 self._reporter.listening("admin", self._node.admin_address)
                 self._announce(token)
                 closing.callback(node_file.remove, Path(self._project.data), os.getpid())
@@ -214,9 +243,19 @@ class Supervisor:
 
     # --- what is declared --------------------------------------------------------------------------------------------
 
+    async def _make_ready(self) -> None:
+        """What the project declares, and what was made through the API before. Raises ConfigError."""
+        await self._declare(self._project)
+        await self._deployments.load()
+
+    def _functions_in_force(self) -> None:
+        self._admission.declare(self._registry.functions())
+        self._dispatcher.look_again()
+
     async def _declare(self, project: Project) -> Changes:
         """Makes the functions of the project those that run. Raises ConfigError before anything has changed."""
         _refuse_what_cannot_be_kept(project, self._pool.sandbox)
+        self._deployments.check_names(project)
         prepared = {
             name: await prepare(
                 function,
@@ -232,13 +271,12 @@ class Supervisor:
         self._destination_settings.clear()
         self._destination_settings.update(project.destinations)
         self._deliverer.declared_anew()
-        self._admission.declare(project.functions.values())
         changes = self._registry.declare(prepared)
         for one in prepared.values():
             self._pool.deploy(one)
         for name in changes.removed:
             self._pool.retire(name)
-        self._dispatcher.look_again()
+        self._functions_in_force()
         return changes
 
     async def _reload_on_change(self, options: Options, tasks: asyncio.TaskGroup) -> None:

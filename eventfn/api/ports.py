@@ -11,6 +11,8 @@ from typing import Protocol
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
 from eventfn.event import Outcome
+from eventfn.functions.control import Control
+from eventfn.functions.model import Aws
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import QueueStatus, Status
 from eventfn.trigger import QueueMessage
@@ -24,6 +26,14 @@ class Node(Protocol):
 
     @property
     def draining(self) -> bool: ...
+
+    @property
+    def aws(self) -> Aws: ...
+
+    @property
+    def control(self) -> Control:
+        """The functions of the API."""
+        ...
 
     def function_names(self) -> Sequence[str]: ...
 

@@ -176,6 +176,8 @@ class Aws(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str | None = None  # of every service but Lambda, unless it is named in `endpoints`
     endpoints: dict[str, str] = {}  # by boto3's name of the service
     network: Network = "aws"  # of functions that are made through the API
+    # Of their asynchronous events, before retry 1, 2 ...; the last one repeats.
+    retry_delays: tuple[Duration, ...] = (Duration(60), Duration(120))
     keys: tuple[AccessKey, ...] = ()
 
     def endpoint_of(self, service: str) -> str | None:

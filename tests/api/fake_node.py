@@ -7,9 +7,15 @@ from typing import Any
 
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
+from eventfn.engine.memory import MemoryEngine
 from eventfn.event import Outcome, OutcomeKind
+from eventfn.functions.control import Control
+from eventfn.functions.model import Aws, Project
+from eventfn.functions.registry import Registry
+from eventfn.functions.store import Store
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import Depth, FunctionStatus, QueueStatus, Status
+from eventfn.testing import FakeClock
 from eventfn.trigger import QueueMessage
 
 TOKEN = "t0ken"
@@ -18,6 +24,10 @@ TOKEN = "t0ken"
 class FakeNode:
     def __init__(self) -> None:
         self.metrics = Metrics()
+        self.aws = Aws()
+        engine, clock = MemoryEngine(), FakeClock()
+        project = Project(folder="/project", file="/project/eventfn.toml", data="/data", functions={})
+        self.control = Control(Store(engine, clock), Registry(), engine, clock, lambda: project)
         self.draining = False
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
         self.error: Exception | None = None

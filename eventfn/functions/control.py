@@ -1,0 +1,138 @@
+"""The functions of the API as its handlers see them: found by what a request calls them, changed, and told apart from
+those of eventfn.toml, which are shown and changed only in the file.
+
+Does not belong here: what an operation does (api/), what a change does to the node (deployment.py).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import msgspec
+
+from eventfn.clock import Clock
+from eventfn.engine.contract import Engine
+from eventfn.functions import deriving
+from eventfn.functions.managed import ManagedFunction, Version
+from eventfn.functions.model import Function, Project
+from eventfn.functions.names import Named, function_arn, named
+from eventfn.functions.refusals import conflict, missing
+from eventfn.functions.registry import Registry
+from eventfn.functions.store import Edit, Exists, Store
+
+
+def new_id() -> str:
+    """Of a revision, a mapping ..."""
+    return str(uuid.uuid4())
+
+
+class Control:
+    """`project` is what is declared now."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        engine: Engine,
+        clock: Clock,
+        project: Callable[[], Project],
+        new_id: Callable[[], str] = new_id,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.engine = engine
+        self.clock = clock
+        self.new_id = new_id
+        self._project = project
+        self._since_ms = clock.now_ms()
+
+    @property
+    def project(self) -> Project:
+        return self._project()
+
+    @property
+    def account(self) -> str:
+        return self._project().aws.account
+
+    # --- finding -----------------------------------------------------------------------------------------------------
+
+    def named(self, function: str, qualifier: str | None = None, *, region: str) -> Named:
+        """What a request's FunctionName and Qualifier say. Raises Refusal."""
+        return named(function, qualifier, region=region, account=self.account)
+
+    def arn(self, name: str, qualifier: str | None = None, *, region: str) -> str:
+        """Of one that is there or not."""
+        found = self.get(name)
+        return function_arn(found.region if found else region, self.account, name, qualifier)
+
+    def get(self, name: str) -> ManagedFunction | None:
+        """Made through the API or declared."""
+        return self.store.get(name) or self._shown(name)
+
+    def require(self, function: Named, *, region: str, shown: str | None = None) -> ManagedFunction:
+        """Raises Refusal: "Function not found", with the ARN as it was asked for, or with the qualifier `shown`."""
+        found = self.get(function.name)
+        if found is None:
+            raise self.not_found(function, region=region, shown=shown)
+        return found
+
+    def require_version(
+        self, function: Named, *, region: str, shown: str | None = None
+    ) -> tuple[ManagedFunction, Version]:
+        """Of the qualifier, an alias being its main version. Raises Refusal, as `require`."""
+        found = self.require(function, region=region, shown=shown)
+        version = found.resolve(function.qualifier)
+        if version is None:
+            raise self.not_found(function, region=region, shown=shown)
+        return found, version
+
+    def not_found(self, function: Named, *, region: str, shown: str | None = None) -> Exception:
+        arn = self.arn(function.name, function.qualifier or shown, region=region)
+        return missing(f"Function not found: {arn}")
+
+    def names(self) -> list[str]:
+        """In the order of the alphabet."""
+        return sorted({*self._project().functions, *self.store.names()})
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def refuse_declared(self, name: str) -> None:
+        """Raises Refusal for a function of eventfn.toml."""
+        function = self._project().functions.get(name)
+        if function is not None:
+            raise conflict(f"{name} is declared in {_place(function)}: change it there")
+
+    async def create(self, function: ManagedFunction) -> None:
+        """Raises Refusal: there is one."""
+        if function.name in self._project().functions:
+            raise conflict(f"Function already exist: {function.name}")
+        try:
+            await self.store.create(function)
+        except Exists as exists:
+            raise conflict(str(exists)) from exists
+
+    async def change(self, name: str, edit: Edit) -> ManagedFunction:
+        """See Store.change. Raises Refusal for a function of eventfn.toml."""
+        self.refuse_declared(name)
+        return await self.store.change(name, edit)
+
+    # --- those of eventfn.toml ---------------------------------------------------------------------------------------
+
+    def _shown(self, name: str) -> ManagedFunction | None:
+        function = self._project().functions.get(name)
+        found = self.registry.get(name)
+        if function is None or found is None:
+            return None
+        prepared = found.prepared
+        return deriving.declared(function, prepared.runtime, prepared.version, self._project().aws, self._since_ms)
+
+
+def revised(version: Version, revision_id: str) -> Version:
+    """The same, as another revision: something that hangs on it has changed."""
+    return msgspec.structs.replace(version, revision_id=revision_id)
+
+
+def _place(function: Function) -> str:
+    where = function.where
+    return where.file if where.line is None else f"{where.file}, line {where.line}"

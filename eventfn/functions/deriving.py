@@ -1,0 +1,126 @@
+"""What a function of the API is to the node: the same model.Function that eventfn.toml leads to; and the way back.
+
+PURE. Not here: getting its code onto the disk (deployment.py), what it looks like on the wire (api/).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+
+import msgspec
+
+from eventfn.functions.managed import (
+    LATEST,
+    Code,
+    Configuration,
+    EventInvoke,
+    ManagedFunction,
+    Provisioned,
+    Version,
+)
+from eventfn.functions.model import Aws, Function, Where
+from eventfn.units import Duration, Megabytes
+
+_OWN_FUNCTION = ":function:"
+
+
+def environment_of(
+    function: ManagedFunction, version: Version, code: str, layers: tuple[str, ...], aws: Aws
+) -> Function:
+    """All that decides what its environments are, and nothing that can change without new ones. `code` and `layers` are
+    folders."""
+    configuration = version.configuration
+    return Function(
+        name=function.name,
+        handler=configuration.handler or "",
+        code=code,
+        runtime=configuration.runtime,
+        memory_size=Megabytes(configuration.memory_size),
+        timeout=Duration(configuration.timeout),
+        ephemeral_storage=Megabytes(configuration.ephemeral_storage),
+        network=aws.network,
+        environment=configuration.environment or {},
+        layers=layers,
+        snap_start=configuration.snap_start == "PublishedVersions" and version.number != LATEST,
+        provisioned_concurrency=function.provisioned_of(version.number),
+        role=configuration.role,
+        where=Where("the API"),
+    )
+
+
+def invoked_as(
+    environment: Function, function: ManagedFunction, version: Version, qualifier: str, aws: Aws
+) -> Function:
+    """With what is configured for the function and for this qualifier: how many may run, how events are retried, where
+    their records go."""
+    asynchronous = function.event_invoke.get(qualifier)
+    attempts = asynchronous.maximum_retry_attempts if asynchronous else None
+    age = asynchronous.maximum_event_age_in_seconds if asynchronous else None
+    return msgspec.structs.replace(
+        environment,
+        description=version.configuration.description,
+        reserved_concurrency=function.reserved,
+        maximum_retry_attempts=environment.maximum_retry_attempts if attempts is None else attempts,
+        maximum_event_age=environment.maximum_event_age if age is None else Duration(age),
+        retry_delays=aws.retry_delays,
+        on_success=_uri(asynchronous.on_success) if asynchronous else None,
+        on_failure=_uri(asynchronous.on_failure) if asynchronous else None,
+        dead_letter_queue=_uri(version.configuration.dead_letter_target),
+    )
+
+
+def _uri(arn: str | None) -> str | None:
+    """The destination behind an ARN: a function is one of this node's, everything else as eventfn.toml has it."""
+    if not arn:
+        return None
+    return f"fn:{arn.partition(_OWN_FUNCTION)[2]}" if arn.startswith("arn:aws:lambda:") else arn
+
+
+def declared(function: Function, runtime: str, version: str, aws: Aws, since_ms: int) -> ManagedFunction:
+    """A function of eventfn.toml as the API shows it. What it has no setting for is what comes nearest: there is no
+    role that it could be given, and its code is no zip, so its digest is that of the version it is."""
+    digest = base64.b64encode(hashlib.sha256(version.encode()).digest()).decode()
+    configuration = Configuration(
+        role=function.role or f"arn:aws:iam::{aws.account}:role/eventfn",
+        runtime=runtime,
+        handler=function.handler,
+        description=function.description,
+        timeout=max(1, round(function.timeout)),
+        memory_size=int(function.memory_size),
+        ephemeral_storage=int(function.ephemeral_storage),
+        environment=dict(function.environment) or None,
+        snap_start="PublishedVersions" if function.snap_start else "None",
+        dead_letter_target=function.dead_letter_queue,
+    )
+    latest = Version(
+        number=LATEST,
+        configuration=configuration,
+        code=Code(sha256=digest, size=0, folder=function.code),
+        revision_id=str(uuid.uuid5(uuid.NAMESPACE_OID, version)),
+        last_modified_ms=since_ms,
+        state="Active",
+        last_update_status="Successful",
+    )
+    asynchronous = EventInvoke(
+        last_modified_ms=since_ms,
+        maximum_retry_attempts=function.maximum_retry_attempts,
+        maximum_event_age_in_seconds=round(function.maximum_event_age),
+        on_success=function.on_success,
+        on_failure=function.on_failure,
+    )
+    provisioned = {}
+    if function.provisioned_concurrency:
+        provisioned = {
+            LATEST: Provisioned(requested=function.provisioned_concurrency, last_modified_ms=since_ms),
+        }
+    return ManagedFunction(
+        name=function.name,
+        region=aws.region,
+        account=aws.account,
+        latest=latest,
+        reserved=function.reserved_concurrency,
+        event_invoke={LATEST: asynchronous},
+        provisioned=provisioned,
+    )
