@@ -211,6 +211,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]  # as they would stand in the trigger's table
     intake: Intake
     brokers: tuple[str, ...] = ()  # of self-managed Kafka
+    authenticates: bool = False  # to them: SourceAccessConfigurations has more than networks
     cluster: str | None = None  # of MSK: the cluster's name
     virtual_host: str | None = None  # of MQ
 
@@ -439,6 +440,11 @@ def _subscription(parameters: Parameters) -> tuple[object, ...]:
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
+def in_use(doing: str) -> Refusal:
+    """It is being changed, and what is asked has to wait. `doing`: "update" or "delete"."""
+    return Refusal("ResourceInUseException", f"Cannot {doing} the event source mapping because it is in use.")
+
+
 def shown(mapping: EventSourceMapping, state: str, last_result: str | None) -> dict[str, Any]:
     """EventSourceMappingConfiguration. `last_result` is the host's; None: it has none yet."""
     rules = _RULES[mapping.kind]
@@ -473,8 +479,15 @@ def wanted(mapping: EventSourceMapping) -> Wanted:
             return Wanted(type="dynamodb", settings={"stream": arn}, intake=_intake(mapping))
         case "kafka":
             group = parameters["SelfManagedKafkaEventSourceConfig"]["ConsumerGroupId"]
-            settings = {"topics": parameters["Topics"], "group_id": group}
-            return Wanted(type="kafka", settings=settings, intake=_intake(mapping), brokers=_brokers(parameters))
+            return Wanted(
+                type="kafka",
+                settings={"topics": parameters["Topics"], "group_id": group},
+                intake=_intake(mapping),
+                brokers=_brokers(parameters),
+                authenticates=any(
+                    not each.get("Type", "").startswith("VPC_") for each in parameters["SourceAccessConfigurations"]
+                ),
+            )
         case "msk":
             group = parameters["AmazonManagedKafkaEventSourceConfig"]["ConsumerGroupId"]
             settings = {"topics": parameters["Topics"], "group_id": group, "event_source_arn": arn}
