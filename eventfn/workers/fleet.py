@@ -17,7 +17,7 @@ from typing import Protocol
 
 from eventfn.event import Outcome
 from eventfn.workers.contract import Prepared
-from eventfn.workers.environment import Environment, Request
+from eventfn.workers.environment import NEVER, Environment, Request
 from eventfn.workers.failures import Failure
 from eventfn.workers.snapshots import Snapshot
 
@@ -78,6 +78,10 @@ class Fleet:
 
     def freed(self, environment: Environment) -> None:
         """It can take one more."""
+        if environment.stale:
+            if not environment.requests:
+                environment.end()
+            return
         if self.retired and not self.waiting:
             if not environment.requests:
                 environment.end()
@@ -208,16 +212,21 @@ class Fleet:
             self._host.wants(self)
         self.check_empty()
 
-    def reap(self, now: float, idle_timeout: float) -> float | None:
-        """Ends what has been idle for too long, the longest idle first, down to the provisioned ones. When the next
-        one is due, on the same clock."""
+    def reap(self, now: float, idle_timeout: float) -> float:
+        """Ends what has been idle for too long, the longest idle first, down to the provisioned ones, and all whose
+        credentials expire soon, as they get done. When the next one is due, on the same clock."""
+        for environment in [each for each in self.environments if each.good_until <= now and not each.ended]:
+            environment.stale = True
+            if environment in self._free:
+                self._free.remove(environment)
+                self.freed(environment)
         spare = self._present - self.prepared.function.provisioned_concurrency
-        due: float | None = None
+        due = min((each.good_until for each in self.environments if not each.stale), default=NEVER)
         for environment in self.idle_environments()[: max(spare, 0)]:
             if environment.idle_since + idle_timeout <= now:
                 environment.end()
             else:
-                due = environment.idle_since + idle_timeout
+                due = min(due, environment.idle_since + idle_timeout)
                 break
         return due
 

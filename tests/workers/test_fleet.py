@@ -21,6 +21,8 @@ class Idle:
     """An environment that takes requests and answers when it is told to."""
 
     ended = False
+    stale = False
+    good_until = float("inf")
 
     def __init__(self, fleet: Fleet) -> None:
         self.requests: dict[int, Request] = {}
