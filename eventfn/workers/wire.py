@@ -57,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Where its runtime finds the Runtime API: an address to listen on for the supervisor, port 0 for any. Its socket
     # goes the way of those of the allow-list.
     api: tuple[str, int] | None = None
-    head_room_mb: int = 128  # data memory of each process beyond memory_mb
+    head_room_mb: int  # data memory of each process beyond memory_mb
     snapshot: bool  # it makes copies of itself: its control socket comes behind the log's descriptor and the network's
     task_root: str
     path: list[str]  # before the standard library in sys.path
@@ -104,7 +104,9 @@ def gone(number: int) -> bytes:
     return frames.join(frames.GONE, number=number)
 
 
-def invoke(number: int, milliseconds_left: int, invocation: Invocation, kind: int = frames.INVOKE) -> tuple[Buffer, ...]:
+def invoke(
+    number: int, milliseconds_left: int, invocation: Invocation, kind: int = frames.INVOKE
+) -> tuple[Buffer, ...]:
     """One frame, in one piece or two. `milliseconds_left` and not a deadline: the sides may read different clocks.
     `kind`: INVOKE or STREAM, of an event that is not apart."""
     apart, payload, trace_id = invocation.apart, invocation.payload, invocation.trace_id or ""

@@ -25,9 +25,9 @@ _STAND_INS = str(Path(__file__).parents[1] / "child" / "importable")
 _API = ("127.0.0.1", 9001)  # in a network of its own; elsewhere any port that is free
 _LANGUAGE = "/var/lang"  # where Lambda has the runtime's own programs
 _SYSTEM = ("/usr/", "/lib", "/bin/", "/sbin/")  # which every environment has
-# MB. V8, Go and the JVM reserve by the hundred what they never touch, and each of their threads has a stack. With
-# cgroups memory_size is held all the same.
-_HEAD_ROOM_OF_A_PROGRAM = 1024
+# MB of data memory for each process beyond memory_size. V8, Go and the JVM reserve by the hundred what they never
+# touch, and each of their threads has a stack. With cgroups memory_size is held all the same.
+_HEAD_ROOM, _HEAD_ROOM_OF_A_PROGRAM = 128, 1024
 
 
 class Place(NamedTuple):
@@ -91,7 +91,7 @@ def settings(
         bytecode=_bytecode(prepared, at),
         program=program,
         api=_api(prepared, tier),
-        head_room_mb=Settings.head_room_mb if program is None else _HEAD_ROOM_OF_A_PROGRAM,
+        head_room_mb=_HEAD_ROOM if program is None else _HEAD_ROOM_OF_A_PROGRAM,
         snapshot=snapshot,
         variables=_variables(
             prepared, at, root, opt, stream, _initialization(provisioned=provisioned, snapshot=snapshot)
@@ -103,7 +103,7 @@ def _program(prepared: Prepared, at: Mapping[str, str], root: str, opt: str) -> 
     wrapper = prepared.function.environment.get("AWS_LAMBDA_EXEC_WRAPPER")
     match family(prepared.runtime):
         case "nodejs":
-            return Program((_executable(prepared, at),), (f"{at[nodejs.BOOTSTRAP]}/bootstrap.mjs",), wrapper)
+            return Program((_executable(prepared, at),), (f"{at[nodejs.BOOTSTRAP]}/bootstrap.cjs",), wrapper)
         case "provided":
             return Program((f"{root}/bootstrap", f"{opt}/bootstrap"))  # Lambda wraps none of these
         case "bootstrap":
