@@ -1,6 +1,7 @@
 """What the admin listener answers: who may ask, what can be asked, how an error is told.
 
-Every request carries `Authorization: Bearer <token>`, except those of PUBLIC, which tell nothing about events.
+Every request carries `Authorization: Bearer <token>`, except those of PUBLIC, which tell nothing about events; one to
+Lambda's API may carry an AWS signature instead.
 """
 
 from __future__ import annotations
@@ -16,25 +17,33 @@ from aiohttp.typedefs import Handler, Middleware
 from eventfn.api.answers import REQUEST_ID
 from eventfn.api.errors import ApiError, errors
 from eventfn.api.invocations import Invocations
+from eventfn.api.lambda_api import LambdaApi, is_api
 from eventfn.api.listener import is_loopback
+from eventfn.api.operations import Resource
 from eventfn.api.ports import Node
 from eventfn.api.queues import Queues
+from eventfn.api.resources import resources as every_resource
 from eventfn.api.status import StatusPages
 from eventfn.api.triggers import Triggers
 from eventfn.event import MAX_SYNC_REQUEST
 
 PUBLIC = frozenset({"/healthz", "/metrics"})
+SIGNED = "AWS4-HMAC-SHA256 "  # how an Authorization header with an AWS signature begins
 CLOSE_SECONDS = 1.0  # the node has drained by then: what is left is an answer on its way
 
 
-def application(node: Node, token: str, *, loopback: bool = True) -> web.Application:
-    """`loopback`: it listens on a loopback address, so only loopback names are right in a Host header."""
+def application(
+    node: Node, token: str, *, loopback: bool = True, resources: Iterable[Resource] | None = None
+) -> web.Application:
+    """`loopback`: it listens on a loopback address, so only loopback names are right in a Host header. `resources` of
+    Lambda's API: all of them, unless a test brings its own."""
     app = web.Application(
         client_max_size=MAX_SYNC_REQUEST,
-        middlewares=[_name_the_request, errors, _check_host(loopback), _check_token(token)],
+        middlewares=[_name_the_request, errors, _check_host(loopback), _check_token(token, loopback)],
     )
-    for resource in (Invocations(node), Queues(node), StatusPages(node), Triggers(node)):
-        app.add_routes(resource.routes())
+    lambda_api = LambdaApi(node, every_resource(node) if resources is None else resources)
+    for part in (Invocations(node), Queues(node), StatusPages(node), Triggers(node), lambda_api):
+        app.add_routes(part.routes())
     return app
 
 
@@ -54,7 +63,8 @@ async def serving(node: Node, token: str, sockets: Iterable[socket.socket], *, l
 @web.middleware
 async def _name_the_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     answer = await handler(request)
-    answer.headers.setdefault(REQUEST_ID, str(uuid.uuid4()))  # an invocation has said its own
+    if not answer.prepared:  # what Lambda's API and an invocation answer have said their own
+        answer.headers.setdefault(REQUEST_ID, str(uuid.uuid4()))
     return answer
 
 
@@ -73,13 +83,18 @@ def _check_host(loopback: bool) -> Middleware:
     return check
 
 
-def _check_token(token: str) -> Middleware:
+def _check_token(token: str, loopback: bool) -> Middleware:
     expected = f"Bearer {token}".encode()
+
+    def signed(request: web.Request) -> bool:
+        """On loopback any signature is taken: that it has the header shows that no web page has sent it, which would
+        have had to ask first (CORS)."""
+        return loopback and is_api(request.path) and request.headers.get("Authorization", "").startswith(SIGNED)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if request.path not in PUBLIC and not hmac.compare_digest(given, expected):
+        if request.path not in PUBLIC and not signed(request) and not hmac.compare_digest(given, expected):
             message = "this needs the header 'Authorization: Bearer <token>', with the token in <data>/node.json"
             raise ApiError(403, "AccessDeniedException", {"Message": message})
         return await handler(request)

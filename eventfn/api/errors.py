@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from eventfn.api.service_model import service_model
 from eventfn.errors import EngineError, EngineFull, FunctionNotFound, PayloadTooLarge, Refused, ShuttingDown, Throttled
 from eventfn.event import MAX_SYNC_REQUEST
 
@@ -33,16 +34,83 @@ class ApiError(Exception):
         super().__init__(f"{status} {code}")
 
 
+def lambda_error(
+    code: str, message: str | None, *, typed: bool = True, headers: Mapping[str, str] | None = None, **members: Any
+) -> ApiError:
+    """The answer that the service model has for `code`: its status, and its spelling of "message".
+
+    `typed=False` leaves the member "Type" out, as some recorded answers do. `members` stand before the others.
+    """
+    status, spelling, kind = _known(code)
+    body = {**members, "Type": kind, spelling: message} if typed and kind else {**members, spelling: message}
+    return ApiError(status, code, body, headers)
+
+
+# Those that the service model does not have, from recorded answers: status, spelling, type.
+_OUTSIDE_THE_MODEL: dict[str, tuple[int, str, str | None]] = {
+    "AccessDeniedException": (403, "Message", None),
+    "IncompleteSignatureException": (403, "Message", None),
+    "InvalidSignatureException": (403, "Message", None),
+    "MissingAuthenticationTokenException": (403, "Message", None),
+    "RequestEntityTooLargeException": (413, "message", None),
+    "SerializationException": (400, "Message", None),
+    "UnknownOperationException": (404, "Message", None),
+    "UnrecognizedClientException": (403, "Message", None),
+    "ValidationException": (400, "message", None),
+}
+
+
+def _known(code: str) -> tuple[int, str, str | None]:
+    if code in _OUTSIDE_THE_MODEL:
+        return _OUTSIDE_THE_MODEL[code]
+    shape = service_model().shapes[code]
+    assert shape.error is not None, code
+    spelling = "Message" if "Message" in shape.members else "message"
+    return shape.error.http_status_code, spelling, "User" if shape.error.sender_fault else "Service"
+
+
 def not_found(message: str) -> ApiError:
-    return ApiError(404, "ResourceNotFoundException", {"Type": "User", "Message": message})
+    return lambda_error("ResourceNotFoundException", message)
+
+
+def conflict(message: str) -> ApiError:
+    return lambda_error("ResourceConflictException", message)
 
 
 def invalid_content(message: str) -> ApiError:
-    return ApiError(400, "InvalidRequestContentException", {"Type": "User", "message": message})
+    return lambda_error("InvalidRequestContentException", message)
 
 
-def invalid_parameter(message: str) -> ApiError:
-    return ApiError(400, "InvalidParameterValueException", {"Type": "User", "message": message})
+def invalid_parameter(message: str, *, typed: bool = True) -> ApiError:
+    return lambda_error("InvalidParameterValueException", message, typed=typed)
+
+
+def precondition_failed(message: str) -> ApiError:
+    """A RevisionId that is not the latest."""
+    return lambda_error("PreconditionFailedException", message)
+
+
+def access_denied(message: str | None) -> ApiError:
+    return lambda_error("AccessDeniedException", message)
+
+
+def serialization(message: str) -> ApiError:
+    """A body or a parameter whose type is not the service model's."""
+    return lambda_error("SerializationException", message)
+
+
+def unknown_operation(message: str) -> ApiError:
+    return lambda_error("UnknownOperationException", message)
+
+
+def too_large(message: str) -> ApiError:
+    return lambda_error("RequestEntityTooLargeException", message)
+
+
+def validation(violations: Sequence[str]) -> ApiError:
+    """Each violation is "Value 'x' at 'functionName' failed to satisfy constraint: Member must ..."."""
+    count = f"{len(violations)} validation error{'' if len(violations) == 1 else 's'} detected"
+    return lambda_error("ValidationException", f"{count}: {'; '.join(violations)}")
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
@@ -52,12 +120,13 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 
 def unavailable(message: str, retry_after: int) -> ApiError:
-    return ApiError(503, "ServiceException", {"Type": "Service", "Message": message}, _retry_after(retry_after))
+    body = {"Type": "Service", "Message": message}
+    return ApiError(503, "ServiceException", body, _retry_after(retry_after))
 
 
 def too_many(reason: str, retry_after: int) -> ApiError:
-    body = {"Reason": reason, "Type": "User", "message": "Rate Exceeded."}
-    return ApiError(429, "TooManyRequestsException", body, _retry_after(retry_after))
+    headers = _retry_after(retry_after)
+    return lambda_error("TooManyRequestsException", "Rate Exceeded.", headers=headers, Reason=reason)
 
 
 def _retry_after(seconds: int) -> dict[str, str]:
@@ -74,7 +143,7 @@ def api_error(error: Exception) -> ApiError:
         case Throttled():
             return too_many(error.reason, error.retry_after)
         case PayloadTooLarge():
-            return ApiError(413, "RequestEntityTooLargeException", {"message": str(error)})
+            return too_large(str(error))
         case ShuttingDown():
             return unavailable(str(error), RETRY_AFTER_STOP)
         case Refused():
@@ -102,5 +171,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Exception as error:
         answer = api_error(error)
-    body = msgspec.json.encode(answer.body)
-    return web.Response(status=answer.status, body=body, headers=answer.headers, content_type="application/json")
+    return told(answer)
+
+
+def told(error: ApiError) -> web.Response:
+    body = msgspec.json.encode(error.body)
+    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")
