@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 from eventfn.api.service_model import service_model
 from eventfn.errors import EngineError, EngineFull, FunctionNotFound, PayloadTooLarge, Refused, ShuttingDown, Throttled
 from eventfn.event import MAX_SYNC_REQUEST
+from eventfn.functions.refusals import Refusal
 
 RETRY_AFTER_STOP = 5  # seconds: about what a restart takes
 
@@ -138,6 +139,8 @@ def api_error(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
+        case Refusal():
+            return lambda_error(error.code, error.message, typed=error.typed)
         case FunctionNotFound():
             return not_found(str(error))
         case Throttled():

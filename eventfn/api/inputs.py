@@ -97,7 +97,7 @@ def _from_json(model: ServiceModel, shape: Shape, value: Any) -> Any:
             }
         case "list" if isinstance(value, list):
             assert shape.member is not None
-            item, items = model.shapes[shape.member.shape], list[Any](value)
+            item, items = model.shapes[shape.member.shape], cast(Any, value)
             return [None if inner is None else _from_json(model, item, inner) for inner in items]
         case "map" if isinstance(value, dict):
             assert shape.value is not None

@@ -146,8 +146,7 @@ def _shown(value: Any) -> str:
         entries = cast("dict[str, Any]", value)
         return "{" + ", ".join(f"{key}={_shown(inner)}" for key, inner in entries.items()) + "}"
     if isinstance(value, list):
-        items: list[Any] = value
-        return "[" + ", ".join(_shown(inner) for inner in items) + "]"
+        return "[" + ", ".join(_shown(inner) for inner in cast(Any, value)) + "]"
     if isinstance(value, bytes):
         return f"java.nio.HeapByteBuffer[pos=0 lim={len(value)} cap={len(value)}]"
     if value is None or isinstance(value, bool):
