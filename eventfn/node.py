@@ -19,8 +19,10 @@ from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Message, QueueStats
 from eventfn.event import Outcome
 from eventfn.functions.control import Control
+from eventfn.functions.mappings import PREFIX
 from eventfn.functions.model import Aws, Function, Project
 from eventfn.functions.registry import Registry
+from eventfn.mapping.running import Mappings
 from eventfn.observe.logs import LogStore
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import Address, Depth, Environments, FunctionStatus, OutboxStatus, QueueStatus, Status, Wall
@@ -28,7 +30,7 @@ from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
 from eventfn.sandbox import walls
 from eventfn.sources import Sources
 from eventfn.trigger import QueueMessage
-from eventfn.workers.contract import Pool
+from eventfn.workers.contract import Pool, PoolStats
 
 
 class Node:
@@ -40,6 +42,7 @@ class Node:
         project: Project,
         registry: Registry,
         control: Control,
+        mappings: Mappings,
         bus: Bus,
         queues: NamedQueues,
         deliverer: Deliverer,
@@ -52,6 +55,7 @@ class Node:
     ) -> None:
         self.project = project
         self.control = control
+        self.mappings = mappings
         self.metrics = metrics
         self.draining = False
         self.admin_address = ""
@@ -77,6 +81,13 @@ class Node:
 
     def function_arn(self, name: str) -> str:
         return self.project.function_arn(name)
+
+    def environments(self, key: str) -> PoolStats:
+        return self._pool.stats(key)
+
+    def function_url(self, url_id: str, region: str) -> str:
+        port = (self._sources.address("http") or ":80").rpartition(":")[2]
+        return f"http://{url_id}.lambda-url.{region}.localhost:{port}/"
 
     # --- invoke ------------------------------------------------------------------------------------------------------
 
@@ -158,7 +169,10 @@ class Node:
     # --- triggers ----------------------------------------------------------------------------------------------------
 
     async def set_trigger_enabled(self, source: str, enabled: bool) -> None:
-        await self._sources.set_enabled(source, enabled)
+        if source.startswith(PREFIX):
+            await self.mappings.switch(source, enabled)
+        else:
+            await self._sources.set_enabled(source, enabled)
 
     # --- status ------------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ from eventfn.functions.model import Project, Queue
 from eventfn.functions.packages import prepare
 from eventfn.functions.registry import Changes, Registry
 from eventfn.functions.store import Store
+from eventfn.mapping.running import Mappings
 from eventfn.node import Node, shown
 from eventfn.observe import node_file
 from eventfn.observe.logs import LogStore
@@ -121,7 +122,7 @@ class Supervisor:
         self._logs = LogStore(Path(project.data) / "logs", clock)
         self._registry = Registry()
         self._store = Store(self._engine, clock)
-        self._control = Control(self._store, self._registry, self._engine, clock, lambda: self._project)
+        FIXME
         self._admission = Admission(limits.concurrency)
         self._sessions = Sessions()
         self._clients = Clients(project.aws)
@@ -150,10 +151,12 @@ class Supervisor:
         )
         self._deliverer = Deliverer(self._engine, clock, self._metrics, self._open_destination)
         self._sources = Sources(plugins, self._bus, self._queues, self._engine, clock, reporter)
+        self._mappings = Mappings(self._store, self._sources, self._registry, plugins, lambda: self._project, clock)
         self._node = Node(
             project,
             self._registry,
             self._control,
+            self._mappings,
             self._bus,
             self._queues,
             self._deliverer,
@@ -197,17 +200,20 @@ class Supervisor:
             ) as tasks:
                 closing.push_async_callback(self._sources.close)
                 await self._sources.declare(self._project, tasks)
+                # What starts and stops sources while the node runs; at a drain, which there are must be certain.
+                changing = [tasks.create_task(self._mappings.run())]
                 closing.push_async_callback(admin.close)  # no request comes in while the sources close
                 self._reporter.listening("admin", self._node.admin_address)
                 self._announce(token)
                 closing.callback(node_file.remove, Path(self._project.data), os.getpid())
                 self._reporter.ready((self._clock.monotonic() - started) * 1000)
                 tasks.create_task(_serve(admin))
-                reloading = tasks.create_task(self._reload_on_change(options, tasks)) if options.watch else None
+                if options.watch:
+                    changing.append(tasks.create_task(self._reload_on_change(options, tasks)))
                 await stop.wait()
-                if reloading is not None:
-                    reloading.cancel()
-                    await asyncio.wait({reloading})  # it starts and stops sources: which there are must be certain now
+                for each in changing:
+                    each.cancel()
+                await asyncio.wait(changing)
                 await self._drain()
 
     def _announce(self, token: str) -> None:
@@ -296,6 +302,7 @@ class Supervisor:
             project = _keeping(started_with, await asyncio.to_thread(options.load, self._plugins))
             changed = await self._declare(project)
             await self._sources.declare(project, tasks)
+            self._mappings.look_again()
         except ConfigError as error:
             self._reporter.problems(error.problems)
         except EventfnError as error:

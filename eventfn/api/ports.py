@@ -5,17 +5,51 @@ PURE: shapes only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
 from eventfn.event import Outcome
 from eventfn.functions.control import Control
+from eventfn.functions.mappings import EventSourceMapping, FilterSight
 from eventfn.functions.model import Aws
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import QueueStatus, Status
 from eventfn.trigger import QueueMessage
+from eventfn.workers.contract import PoolStats
+
+
+class Mappings(Protocol):
+    """The event source mappings. Methods raise Refusal."""
+
+    def all(self) -> Mapping[str, EventSourceMapping]:
+        """By UUID, those that are being deleted included."""
+        ...
+
+    def get(self, uuid: str) -> EventSourceMapping | None: ...
+
+    def state(self, mapping: EventSourceMapping) -> tuple[str, str | None]:
+        """Lambda's State, and LastProcessingResult; None: there is none yet."""
+        ...
+
+    def sight(self, connector: str) -> FilterSight:
+        """What this connector's filters see of a record."""
+        ...
+
+    async def create(self, mapping: EventSourceMapping) -> None:
+        """Once it is kept; its source was looked for before."""
+        ...
+
+    async def update(
+        self, uuid: str, edit: Callable[[EventSourceMapping], EventSourceMapping]
+    ) -> EventSourceMapping: ...
+
+    async def delete(self, uuid: str) -> EventSourceMapping:
+        """What it has in hand comes to its end after this has returned."""
+        ...
+
+    async def tag(self, uuid: str, edit: Callable[[dict[str, str]], dict[str, str]]) -> None: ...
 
 
 class Node(Protocol):
@@ -33,6 +67,17 @@ class Node(Protocol):
     @property
     def control(self) -> Control:
         """The functions of the API."""
+        ...
+
+    @property
+    def mappings(self) -> Mappings: ...
+
+    def environments(self, key: str) -> PoolStats:
+        """Of one version of a function, by the pool's key."""
+        ...
+
+    def function_url(self, url_id: str, region: str) -> str:
+        """Where the function URL of this id is answered."""
         ...
 
     def function_names(self) -> Sequence[str]: ...

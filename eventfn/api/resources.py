@@ -5,9 +5,21 @@ Not here: what they do (a file per resource), and who mounts them (app).
 
 from __future__ import annotations
 
+from eventfn.api.account import Account
+from eventfn.api.concurrency import Concurrency
+from eventfn.api.event_invoke import EventInvokeConfigs
 from eventfn.api.operations import Resource
+from eventfn.api.policies import Policies
 from eventfn.api.ports import Node
+from eventfn.api.urls import Urls
 
 
 def resources(node: Node) -> list[Resource]:
-    return []
+    control = node.control
+    return [
+        Account(control),
+        Concurrency(control, node.environments),
+        EventInvokeConfigs(control),
+        Policies(control),
+        Urls(control, node.function_url),
+    ]

@@ -14,12 +14,15 @@ import msgspec
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
 from eventfn.functions import deriving
-from eventfn.functions.managed import ManagedFunction, Version
+from eventfn.functions.managed import Additions, ManagedFunction, Version
 from eventfn.functions.model import Function, Project
 from eventfn.functions.names import Named, function_arn, named
 from eventfn.functions.refusals import conflict, missing
 from eventfn.functions.registry import Registry
 from eventfn.functions.store import Edit, Exists, Store
+
+
+_ADDITIONS = "declared/"  # declared/<name>: what the API has added to a function of eventfn.toml
 
 
 def new_id() -> str:
@@ -117,6 +120,25 @@ class Control:
         self.refuse_declared(name)
         return await self.store.change(name, edit)
 
+    async def add(self, name: str, edit: Edit) -> ManagedFunction:
+        """As `change`, for what may hang on a function of eventfn.toml too: its policies and URLs, which the file does
+        not know. Raises Refusal when there is no such function."""
+        if name not in self._project().functions:
+            return await self.store.change(name, edit)
+        made: list[ManagedFunction] = []
+
+        def change(before: Additions | None) -> Additions | None:
+            shown = self._shown(name)
+            if shown is None:
+                raise missing(f"Function not found: {self.arn(name, region=self._project().aws.region)}")
+            made.append(after := edit(shown))
+            if not after.policies and not after.urls:
+                return None
+            return Additions(policies=after.policies, urls=after.urls, revision_id=after.latest.revision_id)
+
+        await self.store.change_document(_ADDITIONS + name, Additions, change)
+        return made[-1]
+
     # --- those of eventfn.toml ---------------------------------------------------------------------------------------
 
     def _shown(self, name: str) -> ManagedFunction | None:
@@ -125,7 +147,12 @@ class Control:
         if function is None or found is None:
             return None
         prepared = found.prepared
-        return deriving.declared(function, prepared.runtime, prepared.version, self._project().aws, self._since_ms)
+        shown = deriving.declared(function, prepared.runtime, prepared.version, self._project().aws, self._since_ms)
+        added = self.store.document(_ADDITIONS + name, Additions)
+        if added is None:
+            return shown
+        latest = revised(shown.latest, added.revision_id)
+        return msgspec.structs.replace(shown, policies=added.policies, urls=added.urls, latest=latest)
 
 
 def revised(version: Version, revision_id: str) -> Version:

@@ -184,6 +184,14 @@ class ManagedFunction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return total
 
 
+class Additions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
+    """What the API has added to a function that eventfn.toml declares."""
+
+    revision_id: str
+    policies: dict[str, Policy] = {}
+    urls: dict[str, Url] = {}
+
+
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
     number: int
     code: Code

@@ -9,16 +9,17 @@ from eventfn.errors import Refused
 
 
 class Refusal(Refused):
-    """`code` is of the service model: "InvalidParameterValueException"."""
+    """`code` is of the service model: "InvalidParameterValueException". `typed`: the answer has a "Type", as most."""
 
-    def __init__(self, code: str, message: str | None) -> None:
+    def __init__(self, code: str, message: str | None, *, typed: bool = True) -> None:
         self.code = code
         self.message = message
+        self.typed = typed
         super().__init__(message or "")
 
 
-def invalid(message: str) -> Refusal:
-    return Refusal("InvalidParameterValueException", message)
+def invalid(message: str, *, typed: bool = True) -> Refusal:
+    return Refusal("InvalidParameterValueException", message, typed=typed)
 
 
 def conflict(message: str) -> Refusal:

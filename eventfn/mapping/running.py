@@ -79,6 +79,11 @@ class Mappings:
                 await self._clock.sleep(_AFTER_A_FAULT)
                 self._changed.set()
                 continue
+            except Exception:  # a connector's, mostly: what runs does not go down over it
+                log.exception("the event source mappings are not all as they should be, trying again")
+                await self._clock.sleep(_AFTER_A_FAULT)
+                self._changed.set()
+                continue
             for uuid, state in done.items():
                 if self._changing.get(uuid) == state:
                     del self._changing[uuid]
@@ -155,6 +160,14 @@ class Mappings:
             changed = "Enabling" if after.enabled else "Disabling"
         self._is(uuid, changed)
         return after
+
+    async def switch(self, source: str, enabled: bool) -> None:
+        """As `update` of Enabled alone, for an operator who calls it by its trigger's name."""
+
+        def edit(before: EventSourceMapping) -> EventSourceMapping:
+            return msgspec.structs.replace(before, enabled=enabled, last_modified_ms=self._clock.now_ms())
+
+        await self.update(source.removeprefix(mappings.PREFIX), edit)
 
     async def delete(self, uuid: str) -> EventSourceMapping:
         """Raises Refusal. What it has in hand comes to its end after this has returned."""

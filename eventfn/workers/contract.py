@@ -84,6 +84,7 @@ class PoolStats(msgspec.Struct, frozen=True):
     starting: int
     in_flight: int
     waiting: int
+    failing: bool = False  # there are none, as the latest inits have failed
 
 
 class Pool(Protocol):

@@ -153,6 +153,7 @@ class WorkerPool:
             starting=sum(fleet.starting for fleet in fleets),
             in_flight=sum(fleet.in_flight for fleet in fleets),
             waiting=sum(len(fleet.waiting) for fleet in fleets),
+            failing=any(fleet.hopeless for fleet in fleets),
         )
 
     # --- starting environments -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import Depth, FunctionStatus, QueueStatus, Status
 from eventfn.testing import FakeClock
 from eventfn.trigger import QueueMessage
+from eventfn.workers.contract import PoolStats
 
 TOKEN = "t0ken"
 
@@ -28,11 +29,18 @@ class FakeNode:
         engine, clock = MemoryEngine(), FakeClock()
         project = Project(folder="/project", file="/project/eventfn.toml", data="/data", functions={})
         self.control = Control(Store(engine, clock), Registry(), engine, clock, lambda: project)
+        self.mappings: Any = None  # nobody has asked for one yet
         self.draining = False
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
         self.error: Exception | None = None
         self.calls: list[dict[str, Any]] = []
         self.messages: list[Message] = []
+
+    def environments(self, key: str) -> PoolStats:
+        return PoolStats(0, 0, 0, 0, 0)
+
+    def function_url(self, url_id: str, region: str) -> str:
+        return f"http://{url_id}.lambda-url.{region}.localhost:8080/"
 
     def function_names(self) -> Sequence[str]:
         return ["hello", "thumbnail"]
