@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+from collections.abc import Generator
 from typing import Any, cast
 
 from eventfn.errors import ConnectorError
 from eventfn.functions.model import Aws
 
 EXTRA = "pip install 'eventfn[aws]'"
+_CHUNK = 1 << 20  # bytes
 _TIMEOUT = 20  # seconds, for a connection and for each answer
 
 
@@ -40,6 +42,7 @@ class Clients:
         self._making = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
         self._errors: Any = None  # botocore.exceptions, once it is imported: it has no types
+        self._broken: Any = None  # aiohttp.ClientError
 
     async def call(
         self, service: str, operation: str, *, region: str | None = None, **parameters: Any
@@ -49,16 +52,31 @@ class Clients:
         Raises ServiceError, and ConnectorError when the service cannot be reached, or the library is missing.
         """
         client = await self._client(service, region or self._aws.region)
-        try:
+        with self._translated(f"{service} {operation}", client.meta.endpoint_url):
             return cast(dict[str, Any], await getattr(client, operation)(**parameters))
+
+    async def read(self, body: Any, most: int) -> bytes | None:
+        """The body of an answer, which is streamed; None when it is longer than `most`. Raises ConnectorError."""
+        read = bytearray()
+        async with body:
+            with self._translated("reading", "the answer"):
+                while chunk := await body.read(min(_CHUNK, most + 1 - len(read))):
+                    read += chunk
+                    if len(read) > most:
+                        return None
+        return bytes(read)
+
+    @contextlib.contextmanager
+    def _translated(self, operation: str, where: str) -> Generator[None]:
+        try:
+            yield
         except self._errors.ClientError as error:
             said = error.response.get("Error", {})
-            raise ServiceError(f"{service} {operation}", str(said.get("Code")), str(said.get("Message"))) from error
+            raise ServiceError(operation, str(said.get("Code")), str(said.get("Message"))) from error
         except self._errors.ParamValidationError as error:
-            raise ServiceError(f"{service} {operation}", "InvalidParameter", str(error)) from error
-        except (self._errors.BotoCoreError, TimeoutError, OSError) as error:
-            where = client.meta.endpoint_url
-            raise ConnectorError(f"{service} {operation}: {where}: {error or type(error).__name__}") from error
+            raise ServiceError(operation, "InvalidParameter", str(error)) from error
+        except (self._errors.BotoCoreError, self._broken, TimeoutError, OSError) as error:
+            raise ConnectorError(f"{operation}: {where}: {error or type(error).__name__}") from error
 
     async def _client(self, service: str, region: str) -> Any:
         async with self._making:
@@ -72,6 +90,7 @@ class Clients:
         except ImportError:
             raise ConnectorError(f"aiobotocore is not installed, which talks to {service}: {EXTRA}") from None
         self._errors = importlib.import_module("botocore.exceptions")
+        self._broken = importlib.import_module("aiohttp").ClientError
         config: Any = importlib.import_module("aiobotocore.config")
         endpoint = self._aws.endpoint_of(service)
         session = sessions.AioSession()
