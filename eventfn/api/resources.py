@@ -6,11 +6,16 @@ Not here: what they do (a file per resource), and who mounts them (app).
 from __future__ import annotations
 
 from eventfn.api.account import Account
+from eventfn.api.capacity import CapacityProviders
+from eventfn.api.code_signing import CodeSigning
 from eventfn.api.concurrency import Concurrency
 from eventfn.api.event_invoke import EventInvokeConfigs
+from eventfn.api.function_settings import FunctionSettings
+from eventfn.api.mappings import EventSourceMappings
 from eventfn.api.operations import Resource
 from eventfn.api.policies import Policies
 from eventfn.api.ports import Node
+from eventfn.api.tags import TagsOfResources
 from eventfn.api.urls import Urls
 
 
@@ -21,5 +26,10 @@ def resources(node: Node) -> list[Resource]:
         Concurrency(control, node.environments),
         EventInvokeConfigs(control),
         Policies(control),
+        CapacityProviders(control),
+        CodeSigning(control),
+        FunctionSettings(control),
+        EventSourceMappings(control, node.mappings),
+        TagsOfResources(control, node.mappings),
         Urls(control, node.function_url),
     ]

@@ -241,6 +241,11 @@ def kind_of(asked: Mapping[str, Any]) -> Kind:
     return kind
 
 
+def connector(kind: Kind) -> str:
+    """The connector's name."""
+    return _RULES[kind].type
+
+
 def created(
     asked: Mapping[str, Any], function: Target, uuid: str, sight: FilterSight, now_ms: int
 ) -> EventSourceMapping:
