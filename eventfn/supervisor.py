@@ -43,7 +43,7 @@ from eventfn.clock import Clock, SystemClock
 from eventfn.destination import Destination, DestinationContext
 from eventfn.engine.sqlite import SqliteEngine
 from eventfn.errors import ConfigError, ConnectorError, EventfnError, Problem
-from eventfn.functions import kept
+from eventfn.functions import kept, s3_code
 from eventfn.functions.control import Control
 from eventfn.functions.deployment import Deployments
 from eventfn.functions.model import Project, Queue
@@ -122,10 +122,11 @@ class Supervisor:
         self._logs = LogStore(Path(project.data) / "logs", clock)
         self._registry = Registry()
         self._store = Store(self._engine, clock)
-        FIXME
         self._admission = Admission(limits.concurrency)
         self._sessions = Sessions()
         self._clients = Clients(project.aws)
+        fetch = functools.partial(s3_code.fetch, self._clients)
+        self._control = Control(self._store, self._registry, self._engine, clock, lambda: self._project, fetch)
         self._roles = Roles(project.aws, self._sessions, self._clients, clock)
         self._surroundings = Surroundings(project.aws, self._roles)
         self._pool = WorkerPool(project.workers, clock, self._logs, surroundings=self._surroundings)

@@ -19,6 +19,7 @@ from eventfn.api.errors import ApiError, errors
 from eventfn.api.invocations import Invocations
 from eventfn.api.lambda_api import LambdaApi, is_api
 from eventfn.api.listener import is_loopback
+from eventfn.api.locations import PREFIX, Locations
 from eventfn.api.operations import Resource
 from eventfn.api.ports import Node
 from eventfn.api.queues import Queues
@@ -41,8 +42,11 @@ def application(
         client_max_size=MAX_SYNC_REQUEST,
         middlewares=[_name_the_request, errors, _check_host(loopback), _check_token(token, loopback)],
     )
-    lambda_api = LambdaApi(node, every_resource(node) if resources is None else resources)
-    for part in (Invocations(node), Queues(node), StatusPages(node), Triggers(node), lambda_api):
+    locations = Locations(node.control)
+    if resources is None:
+        resources = every_resource(node, locations, loopback=loopback)
+    lambda_api = LambdaApi(node, resources)
+    for part in (Invocations(node), Queues(node), StatusPages(node), Triggers(node), locations, lambda_api):
         app.add_routes(part.routes())
     return app
 
@@ -83,6 +87,11 @@ def _check_host(loopback: bool) -> Middleware:
     return check
 
 
+def is_public(path: str) -> bool:
+    """What needs no token: what tells nothing about events, and code, whose location is signed itself."""
+    return path in PUBLIC or path.startswith(PREFIX)
+
+
 def _check_token(token: str, loopback: bool) -> Middleware:
     expected = f"Bearer {token}".encode()
 
@@ -94,7 +103,9 @@ def _check_token(token: str, loopback: bool) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if request.path not in PUBLIC and not signed(request) and not hmac.compare_digest(given, expected):
+        if is_public(request.path) or signed(request):
+            return await handler(request)
+        if not hmac.compare_digest(given, expected):
             message = "this needs the header 'Authorization: Bearer <token>', with the token in <data>/node.json"
             raise ApiError(403, "AccessDeniedException", {"Message": message})
         return await handler(request)

@@ -15,7 +15,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from eventfn.api.service_model import service_model
-from eventfn.errors import EngineError, EngineFull, FunctionNotFound, PayloadTooLarge, Refused, ShuttingDown, Throttled
+from eventfn.errors import (
+    EngineError,
+    EngineFull,
+    FunctionNotFound,
+    FunctionNotReady,
+    PayloadTooLarge,
+    Refused,
+    ShuttingDown,
+    Throttled,
+)
 from eventfn.event import MAX_SYNC_REQUEST
 from eventfn.functions.refusals import Refusal
 
@@ -143,6 +152,8 @@ def api_error(error: Exception) -> ApiError:
             return lambda_error(error.code, error.message, typed=error.typed)
         case FunctionNotFound():
             return not_found(str(error))
+        case FunctionNotReady():
+            return conflict(str(error))
         case Throttled():
             return too_many(error.reason, error.retry_after)
         case PayloadTooLarge():

@@ -6,25 +6,34 @@ Not here: what they do (a file per resource), and who mounts them (app).
 from __future__ import annotations
 
 from eventfn.api.account import Account
+from eventfn.api.aliases import Aliases
 from eventfn.api.capacity import CapacityProviders
 from eventfn.api.code_signing import CodeSigning
+from eventfn.api.code_sources import CodeSources
 from eventfn.api.concurrency import Concurrency
 from eventfn.api.event_invoke import EventInvokeConfigs
 from eventfn.api.function_settings import FunctionSettings
+from eventfn.api.functions import Functions
+from eventfn.api.locations import Locations
 from eventfn.api.mappings import EventSourceMappings
 from eventfn.api.operations import Resource
 from eventfn.api.policies import Policies
 from eventfn.api.ports import Node
 from eventfn.api.tags import TagsOfResources
 from eventfn.api.urls import Urls
+from eventfn.api.versions import Versions
 
 
-def resources(node: Node) -> list[Resource]:
+def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resource]:
+    """`loopback`: callers are on this machine."""
     control = node.control
+    code = CodeSources(control, loopback=loopback)
     return [
         Account(control),
+        Aliases(control),
         Concurrency(control, node.environments),
         EventInvokeConfigs(control),
+        Functions(control, code, locations),
         Policies(control),
         CapacityProviders(control),
         CodeSigning(control),
@@ -32,4 +41,5 @@ def resources(node: Node) -> list[Resource]:
         EventSourceMappings(control, node.mappings),
         TagsOfResources(control, node.mappings),
         Urls(control, node.function_url),
+        Versions(control),
     ]

@@ -6,14 +6,15 @@ Does not belong here: what an operation does (api/), what a change does to the n
 
 from __future__ import annotations
 
+import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
-from eventfn.functions import deriving
+from eventfn.functions import deriving, versioning
 from eventfn.functions.managed import Additions, ManagedFunction, Version
 from eventfn.functions.model import Function, Project
 from eventfn.functions.names import Named, function_arn, named
@@ -21,6 +22,8 @@ from eventfn.functions.refusals import conflict, missing
 from eventfn.functions.registry import Registry
 from eventfn.functions.store import Edit, Exists, Store
 
+# Bucket, key, version, region -> the object's bytes. Raises Refusal.
+Fetch = Callable[[str, str, str | None, str], Awaitable[bytes]]
 
 _ADDITIONS = "declared/"  # declared/<name>: what the API has added to a function of eventfn.toml
 
@@ -40,6 +43,7 @@ class Control:
         engine: Engine,
         clock: Clock,
         project: Callable[[], Project],
+        fetch: Fetch,
         new_id: Callable[[], str] = new_id,
     ) -> None:
         self.store = store
@@ -47,6 +51,8 @@ class Control:
         self.engine = engine
         self.clock = clock
         self.new_id = new_id
+        self.fetch = fetch
+        self.secret = secrets.token_bytes(32)  # what this node signs locations of code with
         self._project = project
         self._since_ms = clock.now_ms()
 
@@ -109,11 +115,11 @@ class Control:
     async def create(self, function: ManagedFunction) -> None:
         """Raises Refusal: there is one."""
         if function.name in self._project().functions:
-            raise conflict(f"Function already exist: {function.name}")
+            raise versioning.already_there(function.name)
         try:
             await self.store.create(function)
         except Exists as exists:
-            raise conflict(str(exists)) from exists
+            raise versioning.already_there(function.name) from exists
 
     async def change(self, name: str, edit: Edit) -> ManagedFunction:
         """See Store.change. Raises Refusal for a function of eventfn.toml."""

@@ -43,11 +43,18 @@ def environment_of(
         network=aws.network,
         environment=configuration.environment or {},
         layers=layers,
-        snap_start=configuration.snap_start == "PublishedVersions" and version.number != LATEST,
+        snap_start=_has_snapshots(version),
         provisioned_concurrency=function.provisioned_of(version.number),
         role=configuration.role,
         where=Where("the API"),
     )
+
+
+def _has_snapshots(version: Version) -> bool:
+    """SnapStart of other runtimes than Python is accepted, and changes nothing of how they start."""
+    made = version.configuration
+    python = (made.runtime or "").startswith("python")
+    return python and made.snap_start == "PublishedVersions" and version.number != LATEST
 
 
 def invoked_as(

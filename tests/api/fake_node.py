@@ -11,6 +11,7 @@ from eventfn.engine.memory import MemoryEngine
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.functions.control import Control
 from eventfn.functions.model import Aws, Project
+from eventfn.functions.refusals import missing
 from eventfn.functions.registry import Registry
 from eventfn.functions.store import Store
 from eventfn.observe.metrics import Metrics
@@ -22,13 +23,17 @@ from eventfn.workers.contract import PoolStats
 TOKEN = "t0ken"
 
 
+async def nothing_in_s3(bucket: str, key: str, version: str | None, region: str) -> bytes:
+    raise missing(f"{bucket}/{key}")
+
+
 class FakeNode:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.aws = Aws()
         engine, clock = MemoryEngine(), FakeClock()
         project = Project(folder="/project", file="/project/eventfn.toml", data="/data", functions={})
-        self.control = Control(Store(engine, clock), Registry(), engine, clock, lambda: project)
+        self.control = Control(Store(engine, clock), Registry(), engine, clock, lambda: project, nothing_in_s3)
         self.mappings: Any = None  # nobody has asked for one yet
         self.draining = False
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
