@@ -21,12 +21,13 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
+from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.sandbox.allow_list import Target
 from eventfn.workers import failures, lines, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
+from eventfn.workers.flow import Flow
 from eventfn.workers.launching import Launch, Launched, Living
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
@@ -67,6 +68,7 @@ class Request(msgspec.Struct):
     start_due: float = 0.0  # on the machine's monotonic clock, as `deadline`: when START must have been said
     deadline: float = 0.0
     resent: bool = False  # an environment died before it had read it
+    flow: Flow | None = None  # once it has begun to stream
 
 
 class Owner(Protocol):
@@ -220,7 +222,6 @@ class Environment(asyncio.Protocol):
 
     def run(self, request: Request) -> None:
         """The hot path out: one frame."""
-        invocation = request.invocation
         if self._frozen:
             self._thaw()
         self._number = number = self._number % _MOST_NUMBERS + 1
@@ -234,10 +235,11 @@ class Environment(asyncio.Protocol):
             self._look_at(request.start_due, now)
         if request.tail is not None:
             self._say_start(request)
-        self._send(number, invocation)
+        self._send(number, request)
 
-    def _send(self, number: int, invocation: Invocation) -> None:
-        frame = wire.invoke(number, self._timeout_ms, invocation)
+    def _send(self, number: int, request: Request) -> None:
+        kind = frames.INVOKE if request.stream is None else frames.STREAM
+        frame = wire.invoke(number, self._timeout_ms, request.invocation, kind)
         if len(frame) == 1:
             self._transport.write(frame[0])
         else:
@@ -278,6 +280,29 @@ class Environment(asyncio.Protocol):
         if not self.ended:
             self._owner.freed(self)
         self._owner.finished(request, outcome)
+
+    def _streamed(self, chunk: wire.Answer) -> None:
+        """Some of an answer, for whoever takes it while it is made."""
+        number = chunk.number
+        request = self.requests.get(number)
+        if request is None and number in self._cancelled:
+            return  # on its way when its time was over
+        if request is None or request.stream is None:
+            self._break_protocol(f"a chunk of an answer to request {number}, which is not streamed")
+            return
+        if request.flow is None:
+            request.flow = Flow(number, request.stream, lambda frame: self._say_to(request, number, frame))
+        try:
+            request.flow.arrived(chunk)
+        except wire.ResponseTooLarge:
+            self._cause = failures.response_too_large(MAX_STREAMED_RESPONSE)
+            self.kill()
+        except wire.ProtocolError as error:
+            self._break_protocol(str(error))
+
+    def _say_to(self, request: Request, number: int, frame: bytes) -> None:
+        if self.requests.get(number) is request and self._channel_open:
+            self._transport.write(frame)
 
     def _outcome(
         self,
@@ -445,8 +470,10 @@ class Environment(asyncio.Protocol):
             self._transport.set_protocol(_LargeFrame(self, self._reader))
 
     def _take(self, answer: wire.Answer) -> None:
-        """About its start."""
-        if self._ready.done():
+        """Of an answer that comes in chunks, or about its start."""
+        if answer.kind == frames.CHUNK:
+            self._streamed(answer)
+        elif self._ready.done():
             self._break_protocol("it is ready twice")
         elif answer.kind == frames.READY:
             self._ready.set_result(None)
@@ -530,7 +557,7 @@ class Environment(asyncio.Protocol):
         self._init_failed(InitFailed(failure))
         undelivered: list[Request] = []
         if self._undelivered and self.capacity == 1 and self._cause is None:
-            undelivered = [request for request in self.requests.values() if not request.resent]
+            undelivered = [each for each in self.requests.values() if not each.resent and each.flow is None]
         if undelivered:
             self.requests.clear()
         for number, request in list(self.requests.items()):

@@ -78,7 +78,8 @@ class External(Environment):
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def _send(self, number: int, invocation: Invocation) -> None:
+    def _send(self, number: int, request: Request) -> None:
+        invocation = request.invocation
         self._runtime.give(
             Event(
                 request_id=invocation.request_id,

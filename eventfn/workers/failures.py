@@ -56,8 +56,8 @@ def broke_protocol(what: str) -> Failure:
     return Failure(EXIT_ERROR, f"Runtime sent what is not a response: {what}")
 
 
-def response_too_large() -> Failure:
-    text = f"Response payload size exceeded maximum allowed payload size ({MAX_SYNC_RESPONSE} bytes)."
+def response_too_large(limit: int = MAX_SYNC_RESPONSE) -> Failure:
+    text = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
     return Failure("Function.ResponseSizeTooLarge", text, names_request=False)
 
 

@@ -9,14 +9,23 @@ Supervisor to environment                  amount              header
     INVOKE    an event                     milliseconds left   request id, ARN, trace id, client context
     REQUEST   an event, parts of it apart  milliseconds left   request id, ARN, trace id, client context, time,
               (eventfn.event.Apart)                            ms since the epoch
+    STREAM    an event                     milliseconds left   as INVOKE; the answer may come in chunks
     CANCEL    -                            -                   -
+    ROOM      -                            more bytes of room  -
+    GONE      -                            -                   -; nobody takes the chunks any more
 Environment to supervisor
     READY, NEVER_STARTED, INIT_ERROR       -                   -; reason; error type, message (payload: error object)
     RESULT    the answer                   most KB ever held   -
     ERROR     the error object             most KB ever held   error type, message
+    CHUNK     some of a streamed answer    -                   the content type, in the first one
 
 `number` counts the requests of one environment. `logged` says that something may stand in the log pipe that belongs
 before this answer. A REQUEST's answer may have the text of its "body" apart too; nothing else has a body.
+
+An answer to STREAM that comes in chunks ends with a RESULT without payload, or an ERROR. Each request's chunks have
+WINDOW bytes of room from the beginning, each chunk takes CHUNK_COST and its payload's length of it, and ROOM gives it
+back once they are taken: so one slow reader fills neither side's memory nor the channel that others share. ROOM and
+GONE may come late, after the last frame of their request.
 """
 
 from __future__ import annotations
@@ -27,11 +36,15 @@ import struct
 
 PREFIX = struct.Struct("!BBIIIII")
 SIZE = PREFIX.size
-INIT, INVOKE, REQUEST, CANCEL = range(1, 5)
-READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR = range(5, 10)
+INIT, INVOKE, REQUEST, STREAM, CANCEL, ROOM, GONE = range(1, 8)
+READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR, CHUNK = range(8, 14)
 
 MAX_HEADER = 65_536
 MAX_PAYLOAD = 6_291_556  # Lambda's limit of a synchronous response: 6 MiB + 100 bytes; payload and body together
+MAX_STREAMED = 209_715_200  # Lambda's limit of a streamed response: 200 MiB
+WINDOW = 262_144
+MAX_CHUNK = 65_536  # bytes of a chunk's payload
+CHUNK_COST = 32  # what its frame is counted as, so that many small ones are bounded too
 MAX_DESCRIPTORS = 64  # that come with the settings
 CHANNEL = 3  # the channel's descriptor in an environment
 LARGE = 65_536  # bytes of a body; from here one more copy costs more than a second buffer
@@ -126,7 +139,7 @@ def read_first(channel: int) -> tuple[bytes, list[int]] | None:
     return None
 
 
-def write(channel: int, frame: bytes, body: bytes = b"") -> None:
+def write(channel: int, frame: bytes, body: bytes | memoryview = b"") -> None:
     """The whole frame, blocking, and the body that follows it."""
     written = os.writev(channel, (frame, body)) if body else os.write(channel, frame)
     for part in (frame, body):

@@ -7,7 +7,7 @@ import json
 import os
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,13 @@ class Fault(Exception):
         self.error_type = error_type
         self.trace = trace or []
         super().__init__(message)
+
+
+class Iterates(Exception):
+    """The answer is no value, but comes piece by piece."""
+
+    def __init__(self, pieces: Iterator[object] | AsyncIterator[object]) -> None:
+        self.pieces = pieces
 
 
 class Failure:
@@ -107,7 +114,7 @@ class Encoder:
         raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
     def encode(self, answer: object) -> bytes:
-        """Raises Fault for what JSON cannot say. Bytes are the answer as they are."""
+        """Raises Fault for what JSON cannot say, Iterates for a generator. Bytes are the answer as they are."""
         if isinstance(answer, bytes):
             return answer
         self._decimals = False
@@ -118,6 +125,8 @@ class Encoder:
             return text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             self._quick = _in_c(self._json)  # what it was in the middle of would look like a circle later
+            if isinstance(answer, (Iterator, AsyncIterator)):
+                raise Iterates(answer) from None
             raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
 
     def encode_apart(self, answer: Any) -> tuple[bytes, bytes]:

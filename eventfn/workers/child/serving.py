@@ -10,11 +10,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from eventfn.workers.child import frames, logs, results
+from eventfn.workers.child import frames, logs, results, streaming
 from eventfn.workers.child.context import Facts, LambdaContext
 from eventfn.workers.child.events import HttpEvents
 from eventfn.workers.child.loading import Handler
-from eventfn.workers.child.results import Fault
+from eventfn.workers.child.results import Fault, Iterates
+from eventfn.workers.child.streaming import Flow, Inbox
 
 _TRACE = "_X_AMZN_TRACE_ID"
 
@@ -22,8 +23,15 @@ _TRACE = "_X_AMZN_TRACE_ID"
 def choose(handler: Handler, settings: dict[str, Any]) -> Callable[[], None]:
     """The loop that serves this handler. Raises Fault when the handler cannot do what the settings ask for."""
     many: int = settings["concurrency"]
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004 - its kind is asked, not whether it is callable
+    kinds = handler, getattr(handler, "__call__", None)  # noqa: B004 - its kind is asked, not whether it is callable
+    if any(inspect.iscoroutinefunction(each) for each in kinds):
         return lambda: asyncio.run(_serve_concurrently(handler))
+    if any(inspect.isasyncgenfunction(each) for each in kinds):
+
+        async def begun(event: object, context: object) -> Any:
+            return handler(event, context)
+
+        return lambda: asyncio.run(_serve_concurrently(begun))
     if many > 1:
         message = (
             f"functions.{settings['function']}.concurrency_per_environment is {many}, but handler "
@@ -60,7 +68,7 @@ class _Runtime:
         return results.decode(payload), context
 
     def answer(self, frame: frames.Frame, result: object) -> tuple[bytes, bytes]:
-        """A frame, and the body that follows it. Raises Fault."""
+        """A frame, and the body that follows it. Raises Fault, Iterates."""
         kind, number, _, header, _, _ = frame
         if kind == frames.REQUEST:
             payload, body = self._encoder.encode_apart(result)
@@ -77,6 +85,9 @@ class _Runtime:
             frames.RESULT, payload=payload, number=number, amount=peak_kb, logged=logged, body_follows=len(body)
         )
         return begin, body
+
+    def encode(self, value: object) -> bytes:
+        return self._encoder.encode(value)
 
     def failure(self, frame: frames.Frame, error: BaseException) -> tuple[bytes, bytes]:
         _, number, _, header, _, _ = frame
@@ -101,10 +112,20 @@ def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
 
 def _serve_blocking(handler: Handler) -> None:
     runtime, pid = _Runtime(), os.getpid()
-    while (frame := frames.read(frames.CHANNEL)) is not None:
+    inbox = Inbox(frames.CHANNEL)
+    read: Callable[[int], frames.Frame | None] = frames.read  # until something may come that was not asked for
+    while (frame := read(frames.CHANNEL)) is not None:
         try:
-            event, context = runtime.begin(frame)
-            answer = runtime.answer(frame, handler(event, context))
+            try:
+                event, context = runtime.begin(frame)
+                answer = runtime.answer(frame, handler(event, context))
+            except Iterates as found:
+                if frame[0] == frames.STREAM:
+                    read = inbox.next_request
+                    streaming.send(found.pieces, Flow(frame[1], runtime.encode), inbox)
+                    answer = runtime.answer(frame, b"")
+                else:
+                    answer = runtime.answer(frame, streaming.join(found.pieces))
         except Exception as error:
             answer = runtime.failure(frame, error)
         if os.getpid() != pid:
@@ -120,6 +141,23 @@ async def _serve_concurrently(handler: Handler) -> None:
     await loop.create_future()  # until the channel ends, or a handler wants to leave
 
 
+class _Flow(Flow):
+    """One of many that share the channel: it waits without holding up the others."""
+
+    def __init__(self, number: int, encode: streaming.Encode) -> None:
+        super().__init__(number, encode)
+        self._changed = asyncio.Event()
+
+    def heed(self, frame: frames.Frame) -> None:
+        super().heed(frame)
+        self._changed.set()
+
+    async def has_room(self) -> None:
+        while self.full and not self.gone:
+            self._changed.clear()
+            await self._changed.wait()
+
+
 class _Server(asyncio.Protocol):
     """Many requests in flight over the one channel, each a task with its own context variables."""
 
@@ -128,6 +166,7 @@ class _Server(asyncio.Protocol):
         self._runtime = _Runtime()
         self._buffer = bytearray()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._flows: dict[int, _Flow] = {}
         self._leaving = False
         self._transport: asyncio.Transport
 
@@ -150,18 +189,29 @@ class _Server(asyncio.Protocol):
 
     def _take(self, frame: frames.Frame) -> None:
         kind, number = frame[:2]
-        if kind == frames.CANCEL:
-            if number in self._tasks:
-                self._tasks[number].cancel()
+        if kind > frames.STREAM:
+            self._heed(frame)
             return
         task = asyncio.get_running_loop().create_task(self._handle(frame))
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._tasks.pop(number))
 
+    def _heed(self, frame: frames.Frame) -> None:
+        """What is said of a request that is under way, or was."""
+        kind, number = frame[:2]
+        flow = self._flows.get(number)
+        if flow is not None:
+            flow.heed(frame)
+        if number in self._tasks and (kind == frames.CANCEL or (kind == frames.GONE and flow is not None)):
+            self._tasks[number].cancel()
+
     async def _handle(self, frame: frames.Frame) -> None:
         try:
-            event, context = self._runtime.begin(frame)
-            answer = self._runtime.answer(frame, await self._handler(event, context))
+            try:
+                event, context = self._runtime.begin(frame)
+                answer = self._runtime.answer(frame, await self._handler(event, context))
+            except Iterates as found:
+                answer = self._runtime.answer(frame, await self._iterate(frame, found.pieces))
         except (Exception, asyncio.CancelledError) as error:
             if self._leaving:
                 raise
@@ -171,3 +221,34 @@ class _Server(asyncio.Protocol):
             self._leaving = True
             raise
         self._transport.writelines(answer)
+
+    async def _iterate(self, frame: frames.Frame, pieces: streaming.Pieces) -> object:
+        """Sends or joins them; what is left to answer."""
+        try:
+            if frame[0] != frames.STREAM:
+                joined = streaming.Joined()
+                async for piece in streaming.steps(pieces):
+                    joined.add(piece)
+                return joined.answer()
+            number = frame[1]
+            flow = self._flows[number] = _Flow(number, self._runtime.encode)
+            try:
+                await self._send(flow, pieces)
+            except asyncio.CancelledError:
+                if not flow.gone:
+                    raise
+            finally:
+                del self._flows[number]
+            return b""
+        finally:
+            await streaming.closed(pieces)
+
+    async def _send(self, flow: _Flow, pieces: streaming.Pieces) -> None:
+        async for piece in streaming.steps(pieces):
+            rest = flow.take(piece)
+            while flow.due(rest):
+                await flow.has_room()
+                if flow.gone:
+                    return
+                begin, chunk, rest = flow.cut(rest)
+                self._transport.write(begin + chunk)
