@@ -58,6 +58,7 @@ def server(folder: Path) -> HttpServer:
             node-address {{ protocol = http, host = "127.0.0.1", port = {port}, context-path = "" }}
             rest-sqs {{ enabled = true, bind-port = {port}, bind-hostname = "127.0.0.1", sqs-limits = strict }}
             rest-stats {{ enabled = false }}
+            aws {{ region = eu-west-1, accountId = {ACCOUNT} }}
             messages-storage {{ enabled = true, uri = "jdbc:h2:{folder}/elasticmq;WRITE_DELAY=0" }}
         """)
     )

@@ -1,0 +1,47 @@
+"""boto3's client of Lambda, for a node that runs in its own process or in this one: each call in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+REGION = "us-east-1"
+
+
+class Api:
+    """`await api("get_policy", FunctionName="f")`: the answer without its metadata."""
+
+    def __init__(self, url: str, region: str = REGION) -> None:
+        made: Any = boto3
+        self.client: Any = made.client(
+            "lambda",
+            endpoint_url=url,
+            region_name=region,
+            aws_access_key_id="test",
+            aws_secret_access_key="secret",
+            config=Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60),
+        )
+
+    async def __call__(self, operation: str, **given: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await asyncio.to_thread(getattr(self.client, operation), **given)
+        answer.pop("ResponseMetadata")
+        return answer
+
+    async def refused(self, operation: str, **given: Any) -> tuple[str, str]:
+        """The code and the message of the error that it is answered with."""
+        with pytest.raises(ClientError) as told:
+            await self(operation, **given)
+        error = told.value.response["Error"]
+        return error["Code"], error["Message"]
+
+    async def invoke(self, function: str, event: Any, **more: Any) -> Any:
+        answer: dict[str, Any] = await asyncio.to_thread(
+            self.client.invoke, FunctionName=function, Payload=json.dumps(event), **more
+        )
+        return json.loads(await asyncio.to_thread(answer["Payload"].read))

@@ -1,0 +1,189 @@
+"""Event source mappings by boto3: a node that runs, and real servers behind the ARNs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.boto import Api
+from tests.servers.aws import REGION, Servers
+from tests.servers.sqs import VISIBILITY, Queue
+from tests.support import RunningNode, command, running_node, until, write_project
+
+CODE = """
+    import json
+    import os
+    import pathlib
+
+
+    def note(event, context):
+        with pathlib.Path(os.environ["SHARED"], context.function_name).open("a") as file:
+            for record in event["Records"]:
+                file.write(json.dumps([record["eventSourceARN"], record["body"]]) + "\\n")
+
+
+    def other(event, context):
+        note(event, context)
+
+
+    def slow(event, context):
+        note(event, context)
+"""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("aws"))
+    yield servers
+    servers.close()
+
+
+class Project:
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.data = folder / "data"
+        self.shared = folder / "project" / "shared"
+        self.folder = write_project(
+            folder / "project",
+            f"""
+            [aws]
+            region = "{REGION}"
+            endpoints = {{ sqs = "{endpoint}" }}
+
+            [functions.note]
+            handler = "work.note"
+            timeout = "2s"
+            environment = {{ SHARED = "${{EVENTFN_FOLDER}}/shared" }}
+            file_system_configs = [{{ path = "shared" }}]
+
+            [functions.other]
+            handler = "work.other"
+            timeout = "2s"
+            environment = {{ SHARED = "${{EVENTFN_FOLDER}}/shared" }}
+            file_system_configs = [{{ path = "shared" }}]
+
+            [functions.slow]
+            handler = "work.slow"
+            timeout = "60s"
+            """,
+            work=CODE,
+        )
+
+    def noted(self, function: str) -> list[tuple[str, str]]:
+        path = self.shared / function
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(arn, body) for arn, body in map(json.loads, lines)]
+
+
+def api(node: RunningNode) -> Api:
+    return Api(node.admin, REGION)
+
+
+@pytest.fixture
+async def queue(servers: Servers) -> AsyncIterator[Queue]:
+    async with Queue.on(servers, "elasticmq") as queue:
+        yield queue
+
+
+async def settled(call: Api, uuid: str) -> dict[str, Any]:
+    async def now() -> dict[str, Any] | None:
+        found = await call("get_event_source_mapping", UUID=uuid)
+        return found if found["State"] in ("Enabled", "Disabled") else None
+
+    found: dict[str, Any] = await until(now, "the mapping has a state that lasts")
+    return found
+
+
+async def test_the_life_of_a_mapping_on_a_queue(queue: Queue, tmp_path: Path) -> None:
+    project, arn_of_queue = Project(tmp_path, str(queue.settings.endpoint_url)), await queue.arn(queue.url)
+    async with running_node(project.folder, project.data) as node:
+        call = api(node)
+        created = await call(
+            "create_event_source_mapping",
+            EventSourceArn=arn_of_queue,
+            FunctionName="note",
+            BatchSize=5,
+            Tags={"a": "b"},
+        )
+        uuid = created["UUID"]
+        assert (created["State"], created["BatchSize"]) == ("Creating", 5)
+        assert (await settled(call, uuid))["State"] == "Enabled"
+        await queue.send("one")
+        await until(lambda: project.noted("note") == [(arn_of_queue, "one")], "the function is fed")
+
+        # Another function, without a restart.
+        updating = await call("update_event_source_mapping", UUID=uuid, FunctionName="other")
+        assert updating["State"] == "Updating"
+        assert (await settled(call, uuid))["FunctionArn"].endswith(":function:other")
+        await queue.send("two")
+        await until(lambda: project.noted("other") == [(arn_of_queue, "two")], "the other function is fed")
+
+        # Off: what comes waits in the queue. On again: it is there.
+        assert (await call("update_event_source_mapping", UUID=uuid, Enabled=False))["State"] == "Disabling"
+        assert (await settled(call, uuid))["State"] == "Disabled"
+        await queue.send("three")
+        listed = command("trigger", "list", "--data", str(project.data)).stdout
+        assert f"mapping/{uuid}" in listed
+        assert "API" in listed
+        assert project.noted("other") == [(arn_of_queue, "two")]
+        assert (await call("update_event_source_mapping", UUID=uuid, Enabled=True))["State"] == "Enabling"
+        await until(lambda: (arn_of_queue, "three") in project.noted("other"), "what waited is handled")
+        await settled(call, uuid)
+
+        # An operator switches it by its name: it is the same switch.
+        command("trigger", "disable", f"mapping/{uuid}", "--data", str(project.data))
+        assert (await settled(call, uuid))["State"] == "Disabled"
+        await node.kill()
+
+    async with running_node(project.folder, project.data) as node:
+        call = api(node)
+        (listed_one,) = (await call("list_event_source_mappings", FunctionName="other"))["EventSourceMappings"]
+        assert (listed_one["UUID"], listed_one["State"], listed_one["BatchSize"]) == (uuid, "Disabled", 5)
+        arn = listed_one["EventSourceMappingArn"]
+        assert (await call("list_tags", Resource=arn))["Tags"] == {"a": "b"}
+        await call("tag_resource", Resource=arn, Tags={"c": "d"})
+        await call("untag_resource", Resource=arn, TagKeys=["a"])
+        assert (await call("list_tags", Resource=arn))["Tags"] == {"c": "d"}
+        assert (await call("delete_event_source_mapping", UUID=uuid))["State"] == "Deleting"
+
+        async def gone() -> bool:
+            return not (await call("list_event_source_mappings"))["EventSourceMappings"]
+
+        await until(gone, "the mapping is gone")
+        assert await call.refused("get_event_source_mapping", UUID=uuid) == (
+            "ResourceNotFoundException",
+            "The resource you requested does not exist.",
+        )
+
+
+async def test_what_is_refused_of_a_queue(queue: Queue, tmp_path: Path) -> None:
+    project, arn_of_queue = Project(tmp_path, str(queue.settings.endpoint_url)), await queue.arn(queue.url)
+    async with running_node(project.folder, project.data) as node:
+        call = api(node)
+        invalid = "InvalidParameterValueException"
+        create = "create_event_source_mapping"
+        assert await call.refused(create, EventSourceArn=arn_of_queue, FunctionName="nobody") == (
+            invalid,
+            "Function does not exist",
+        )
+        assert await call.refused(create, EventSourceArn=f"{arn_of_queue}-not", FunctionName="note") == (
+            invalid,
+            "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. "
+            "SQS Error Message: The specified queue does not exist.",
+        )
+        assert await call.refused(create, EventSourceArn=arn_of_queue, FunctionName="slow") == (
+            invalid,
+            f"Queue visibility timeout: {VISIBILITY} seconds is less than Function timeout: 60 seconds",
+        )
+        made = await call(create, EventSourceArn=arn_of_queue, FunctionName="note")
+        code, message = await call.refused(create, EventSourceArn=arn_of_queue, FunctionName="note")
+        assert code == "ResourceConflictException"
+        assert message.endswith(f"Please update or delete the existing mapping with UUID {made['UUID']}")
+        await settled(call, made["UUID"])
+        assert await call.refused("update_event_source_mapping", UUID=made["UUID"], BatchSize=100) == (
+            invalid,
+            "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
+        )
