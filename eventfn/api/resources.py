@@ -14,11 +14,13 @@ from eventfn.api.concurrency import Concurrency
 from eventfn.api.event_invoke import EventInvokeConfigs
 from eventfn.api.function_settings import FunctionSettings
 from eventfn.api.functions import Functions
+from eventfn.api.layers import Layers
 from eventfn.api.locations import Locations
 from eventfn.api.mappings import EventSourceMappings
 from eventfn.api.operations import Resource
 from eventfn.api.policies import Policies
 from eventfn.api.ports import Node
+from eventfn.api.streaming import Streaming
 from eventfn.api.tags import TagsOfResources
 from eventfn.api.urls import Urls
 from eventfn.api.versions import Versions
@@ -31,14 +33,16 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
     return [
         Account(control),
         Aliases(control),
-        Concurrency(control, node.environments),
-        EventInvokeConfigs(control),
-        Functions(control, code, locations),
-        Policies(control),
         CapacityProviders(control),
         CodeSigning(control),
-        FunctionSettings(control),
+        Concurrency(control, node.environments),
+        EventInvokeConfigs(control),
         EventSourceMappings(control, node.mappings),
+        FunctionSettings(control),
+        Functions(control, code, locations),
+        Layers(control, code, locations),
+        Policies(control),
+        Streaming(node),
         TagsOfResources(control, node.mappings),
         Urls(control, node.function_url),
         Versions(control),
