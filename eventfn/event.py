@@ -104,6 +104,7 @@ class Outcome(msgspec.Struct, frozen=True):
     log_tail: bytes = b""  # the last 4 KB of this request's log, when it was asked for
     retry_after: int | None = None  # seconds, when throttled
     body: Buffer = b""
+    executed_version: str = "$LATEST"  # Lambda's, as Bus.call knows it
 
     @property
     def ok(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eventfn.bus import names
 from eventfn.bus.bus import Bus
@@ -17,8 +17,9 @@ from eventfn.bus.destinations import Deliverer
 from eventfn.bus.queues import NamedQueues, Redriven
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Message, QueueStats
-from eventfn.event import Outcome
+from eventfn.event import Outcome, ResponseStream
 from eventfn.functions.control import Control
+from eventfn.functions.managed import ManagedFunction
 from eventfn.functions.mappings import PREFIX
 from eventfn.functions.model import Aws, Function, Project
 from eventfn.functions.registry import Registry
@@ -110,6 +111,29 @@ class Node:
             log_tail=log_tail,
         )
 
+    def stream(
+        self,
+        reference: str,
+        payload: bytes,
+        done: Callable[[Outcome], None],
+        stream: ResponseStream,
+        *,
+        request_id: str,
+        log_tail: bool,
+        client_context: str | None,
+        trace_id: str | None,
+    ) -> str:
+        return self._bus.invoke(
+            reference,
+            payload,
+            done,
+            request_id=request_id,
+            client_context=client_context,
+            trace_id=trace_id,
+            log_tail=log_tail,
+            stream=stream,
+        )
+
     async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
         return await self._bus.submit(name, payload, request_id=request_id, dedupe_key=dedupe_key)
 
@@ -178,7 +202,7 @@ class Node:
 
     async def status(self) -> Status:
         now = self._clock.now_ms()
-        events = await self._depths(names.EVENTS, now)
+        events = _by_function(await self._depths(names.EVENTS, now))
         outbox = await self._depths(names.OUTBOX, now)
         addresses = {"admin": self.admin_address, **self._sources.addresses()}
         return Status(
@@ -193,29 +217,41 @@ class Node:
             addresses=[Address(name, address) for name, address in addresses.items()],
             enforcement=self.walls,
             functions=[
-                await self._function(function, events.get(function.name, Depth()))
-                for function in self.project.functions.values()
+                await self._function(function, events.get(name, Depth()))
+                for name in self._registry.names()
+                if (function := self.control.get(name)) is not None
             ],
             queues=list(await self.queues()),
             outbox=[OutboxStatus(uri, depth, self._deliverer.errors.get(uri)) for uri, depth in outbox.items()],
         )
 
-    async def _function(self, function: Function, events: Depth) -> FunctionStatus:
-        prepared = self._registry.require(function.name).prepared
-        counters = self.metrics.function(function.name)
-        pool = self._pool.stats(function.name)
+    async def _function(self, function: ManagedFunction, events: Depth) -> FunctionStatus:
+        name, made = function.name, function.latest.configuration
+        declared = self.project.functions.get(name)
+        counters = self.metrics.function(name)
+        pools = [self._pool.stats(key) for key in self._registry.keys(name)]
         return FunctionStatus(
-            name=function.name,
-            arn=prepared.arn,
-            handler=function.handler,
-            runtime=prepared.runtime,
-            memory_size=int(function.memory_size),
-            timeout=float(function.timeout),
-            triggers=await self._sources.status(function),
+            name=name,
+            origin="API" if declared is None else _place(declared),
+            state=function.latest.state,
+            versions=len(function.versions),
+            aliases=sorted(function.aliases),
+            arn=function.arn,
+            handler=made.handler or "",
+            runtime=made.runtime or "",
+            memory_size=made.memory_size,
+            timeout=made.timeout if declared is None else float(declared.timeout),
+            triggers=await self._sources.status(declared or Function(name=name, handler="", code="")),
             counts=counters.counts(),
-            environments=Environments(pool.environments, pool.idle, pool.starting, pool.in_flight, pool.waiting),
+            environments=Environments(
+                total=sum(pool.environments for pool in pools),
+                idle=sum(pool.idle for pool in pools),
+                starting=sum(pool.starting for pool in pools),
+                in_flight=sum(pool.in_flight for pool in pools),
+                waiting=sum(pool.waiting for pool in pools),
+            ),
             events=events,
-            log_lines_dropped=self._logs.dropped(function.name),
+            log_lines_dropped=self._logs.dropped(name),
             last_error=counters.last_error,
         )
 
@@ -225,6 +261,27 @@ class Node:
 
 def shown(found: Iterable[walls.Wall]) -> list[Wall]:
     return [Wall(wall.name, wall.enforced, wall.meaning) for wall in found]
+
+
+def _place(function: Function) -> str:
+    where = function.where
+    return where.file if where.line is None else f"{where.file}:{where.line}"
+
+
+def _by_function(depths: Mapping[str, Depth]) -> dict[str, Depth]:
+    """Each qualifier of a function has a queue of its own."""
+    found: dict[str, Depth] = {}
+    for queue, depth in depths.items():
+        name = queue.partition(":")[0]
+        before = found.get(name, Depth())
+        oldest = [ms for ms in (before.oldest_ms, depth.oldest_ms) if ms is not None]
+        found[name] = Depth(
+            visible=before.visible + depth.visible,
+            in_flight=before.in_flight + depth.in_flight,
+            delayed=before.delayed + depth.delayed,
+            oldest_ms=min(oldest, default=None),
+        )
+    return found
 
 
 def _depth(stat: QueueStats) -> Depth:

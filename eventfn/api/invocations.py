@@ -64,7 +64,7 @@ class Invocations:
             raise _nothing_ran(outcome)
         headers = {
             REQUEST_ID: request_id,
-            "X-Amz-Executed-Version": LATEST,
+            "X-Amz-Executed-Version": outcome.executed_version,
             "x-amzn-Remapped-Content-Length": "0",
             DURATION: f"{outcome.duration_ms:.2f}",
         }
@@ -86,7 +86,7 @@ class Invocations:
 
 
 def _function(request: web.Request, node: Node) -> str:
-    """The declared function that the path and ?Qualifier= name. Raises ApiError as Lambda answers."""
+    """The reference of the function that the path and ?Qualifier= name. Raises ApiError as Lambda answers."""
     given = request.match_info["name"]
     named = _NAMED.fullmatch(given)
     if named is None:
@@ -95,12 +95,13 @@ def _function(request: web.Request, node: Node) -> str:
     asked = request.query.get("Qualifier")
     if qualifier is not None and asked is not None and asked != qualifier:
         raise invalid_parameter("The derived qualifier from the function name does not match the specified qualifier.")
-    qualifier = qualifier or asked or LATEST
+    qualifier = qualifier or asked
+    reference = name if qualifier is None else f"{name}:{qualifier}"
     known = list(node.function_names())
-    if name not in known or qualifier != LATEST:
+    if name not in known or (qualifier not in (None, LATEST) and reference not in node.control.registry):
         hint = "" if name in known else did_you_mean(name, known)
-        raise not_found(f"Function not found: {node.function_arn(name)}:{qualifier}{hint}")
-    return name
+        raise not_found(f"Function not found: {node.function_arn(name)}:{qualifier or LATEST}{hint}")
+    return reference
 
 
 def _json(body: bytes) -> bytes:

@@ -9,6 +9,8 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+import msgspec
+
 from eventfn.bus import names
 from eventfn.bus.admission import Admission
 from eventfn.clock import Clock
@@ -116,7 +118,7 @@ class Bus:
             if not answer.done():
                 answer.set_result(outcome)
 
-        self.invoke(
+        version = self.invoke(
             reference,
             payload,
             done,
@@ -125,7 +127,10 @@ class Bus:
             trace_id=trace_id,
             log_tail=log_tail,
         )
-        return await answer
+        outcome = await answer
+        if version != outcome.executed_version:
+            outcome = msgspec.structs.replace(outcome, executed_version=version)
+        return outcome
 
     async def submit(
         self,

@@ -65,11 +65,12 @@ def _enforcement(status: Status) -> str:
 
 
 def _functions(status: Status) -> str:
-    shown = Table("function", ">invoked", ">errors", ">throttled", ">running", ">warm", ">events", ">oldest")
+    shown = Table("function", "from", ">invoked", ">errors", ">throttled", ">running", ">warm", ">events", ">oldest")
     for function in status.functions:
         counts, here = function.counts, function.environments
         shown.add(
-            safe(function.name),
+            safe(function.name if function.state == "Active" else f"{function.name} ({function.state})"),
+            safe(Path(function.origin).name),
             f"{counts.invocations:,}",
             f"{counts.errors + counts.system_errors:,}",
             f"{counts.throttles:,}",

@@ -97,7 +97,13 @@ class SourceStatus(msgspec.Struct, frozen=True):
 
 
 class FunctionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One function with all of its versions. `state` is Lambda's: Pending, Active, Failed."""
+
     name: str
+    origin: str = ""  # where it is declared, "eventfn.toml:3", or "API"
+    state: str = "Active"
+    versions: int = 0  # that are published
+    aliases: list[str] = []
     arn: str
     handler: str
     runtime: str
