@@ -43,10 +43,12 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount of the environment's own
 DEVICES = ("null", "zero", "full", "random", "urandom")
 _SHARED_MEMORY_MB = 64
 
-# Of the machine's /etc what programs look at and holds no secret. /etc itself has passwords and addresses.
+# Of the machine's /etc what programs look at and holds no secret. /etc itself has passwords and addresses. Without its
+# security folder Debian's Java does not start.
 _ETC = (
-    "alternatives", "ca-certificates", "crypto-policies", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-    "mime.types", "os-release", "pki", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
+    "alternatives", "ca-certificates", "crypto-policies", "java-*/security", "java-*/*.properties", "ld.so.cache",
+    "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "os-release", "pki", "protocols", "services", "ssl/certs",
+    "ssl/openssl.cnf",
 )  # fmt: skip
 _SYSTEM = ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin")
 
@@ -116,10 +118,10 @@ class Skeleton:
 
     def _etc(self) -> None:
         etc = Path(_SKELETON, "etc")
-        for name in _ETC:
-            source, target = Path("/etc", name), etc / name
+        for source in (found for name in _ETC for found in Path("/etc").glob(name)):
             if not source.exists():
-                continue
+                continue  # a link that leads nowhere
+            target = etc / source.relative_to("/etc")
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 target.mkdir()
