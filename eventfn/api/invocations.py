@@ -6,17 +6,16 @@ import base64
 import re
 import uuid
 
-import msgspec
 from aiohttp import web
 
 from eventfn.api.answers import REQUEST_ID
-from eventfn.api.errors import ApiError, did_you_mean, invalid_content, invalid_parameter, not_found, too_many
+from eventfn.api.errors import did_you_mean, invalid_parameter, not_found
+from eventfn.api.payloads import client_context, json_event, refuse_unless_it_ran
 from eventfn.api.ports import Node
 from eventfn.errors import PayloadTooLarge
-from eventfn.event import MAX_ASYNC_REQUEST, Outcome, OutcomeKind
+from eventfn.event import MAX_ASYNC_REQUEST
 
 LATEST = "$LATEST"
-MAX_CLIENT_CONTEXT = 3583  # bytes of base64
 MAX_LOG_TAIL = 4096  # bytes
 IDEMPOTENCY_KEY = "Idempotency-Key"  # ours, for Event: within the window an event with this key is accepted once
 DURATION = "X-Eventfn-Duration-Ms"  # ours: Lambda tells the duration in the log only
@@ -54,14 +53,13 @@ class Invocations:
         request_id, trace_id = str(uuid.uuid4()), request.headers.get("X-Amzn-Trace-Id")
         outcome = await self._node.invoke(
             name,
-            _json(await request.read()),
+            json_event(await request.read()),
             request_id=request_id,
             log_tail=request.headers.get("X-Amz-Log-Type") == "Tail",
-            client_context=_client_context(request),
+            client_context=client_context(request.headers.get("X-Amz-Client-Context")),
             trace_id=trace_id,
         )
-        if outcome.kind not in (OutcomeKind.SUCCESS, OutcomeKind.FUNCTION_ERROR):
-            raise _nothing_ran(outcome)
+        refuse_unless_it_ran(outcome)
         headers = {
             REQUEST_ID: request_id,
             "X-Amz-Executed-Version": outcome.executed_version,
@@ -81,7 +79,9 @@ class Invocations:
         if len(body) > MAX_ASYNC_REQUEST:
             raise PayloadTooLarge(len(body), MAX_ASYNC_REQUEST)
         dedupe_key = request.headers.get(IDEMPOTENCY_KEY)
-        request_id = await self._node.submit(name, _json(body), request_id=str(uuid.uuid4()), dedupe_key=dedupe_key)
+        request_id = await self._node.submit(
+            name, json_event(body), request_id=str(uuid.uuid4()), dedupe_key=dedupe_key
+        )
         return web.Response(status=202, headers={REQUEST_ID: request_id})
 
 
@@ -102,39 +102,3 @@ def _function(request: web.Request, node: Node) -> str:
         hint = "" if name in known else did_you_mean(name, known)
         raise not_found(f"Function not found: {node.function_arn(name)}:{qualifier or LATEST}{hint}")
     return reference
-
-
-def _json(body: bytes) -> bytes:
-    """The event: any JSON value; nothing at all is {}. It is looked at and not decoded: the function does that."""
-    if not body:
-        return b"{}"
-    try:
-        body.decode()
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise invalid_content(
-            f"Could not parse request body into json: Could not parse payload into json: {error}"
-        ) from error
-    return body
-
-
-def _client_context(request: web.Request) -> str | None:
-    given = request.headers.get("X-Amz-Client-Context")
-    if given is None:
-        return None
-    if len(given) > MAX_CLIENT_CONTEXT:
-        raise invalid_content(f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes.")
-    try:
-        text = base64.b64decode(given, validate=True).decode()
-        msgspec.json.decode(text, type=msgspec.Raw)
-    except ValueError as error:  # not base64, not UTF-8, not JSON
-        raise invalid_content(f"Client context must be a valid Base64-encoded JSON object: {error}") from error
-    return text
-
-
-def _nothing_ran(outcome: Outcome) -> ApiError:
-    if outcome.kind is OutcomeKind.THROTTLED:
-        reason = outcome.error_message or "ConcurrentInvocationLimitExceeded"
-        return too_many(reason, outcome.retry_after or 1)
-    message = outcome.error_message or "An internal error occurred."
-    return ApiError(500, "ServiceException", {"Type": "Service", "Message": message})

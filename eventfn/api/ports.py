@@ -10,7 +10,7 @@ from typing import Protocol
 
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
-from eventfn.event import Outcome
+from eventfn.event import Outcome, ResponseStream
 from eventfn.functions.control import Control
 from eventfn.functions.mappings import EventSourceMapping, FilterSight
 from eventfn.functions.model import Aws
@@ -97,6 +97,21 @@ class Node(Protocol):
         trace_id: str | None,
     ) -> Outcome:
         """Cancelling it does not cancel the function, as in Lambda."""
+        ...
+
+    def stream(
+        self,
+        reference: str,
+        payload: bytes,
+        done: Callable[[Outcome], None],
+        stream: ResponseStream,
+        *,
+        request_id: str,
+        log_tail: bool,
+        client_context: str | None,
+        trace_id: str | None,
+    ) -> str:
+        """The version that runs it. What the function streams goes to `stream`, and `done` comes last."""
         ...
 
     async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:

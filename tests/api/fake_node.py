@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
 from eventfn.engine.memory import MemoryEngine
-from eventfn.event import Outcome, OutcomeKind
+from eventfn.event import Outcome, OutcomeKind, ResponseStream
 from eventfn.functions.control import Control
 from eventfn.functions.model import Aws, Project
 from eventfn.functions.refusals import missing
@@ -56,6 +56,13 @@ class FakeNode:
     async def invoke(self, name: str, payload: bytes, **rest: Any) -> Outcome:
         self._note(name=name, payload=payload, **rest)
         return self.outcome
+
+    def stream(
+        self, reference: str, payload: bytes, done: Callable[[Outcome], None], stream: ResponseStream, **rest: Any
+    ) -> str:
+        self._note(reference=reference, payload=payload, **rest)
+        done(self.outcome)
+        return "$LATEST"
 
     async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
         self._note(name=name, payload=payload, request_id=request_id, dedupe_key=dedupe_key)
