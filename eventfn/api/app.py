@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from eventfn.api.answers import REQUEST_ID
+from eventfn.api.cloudwatch_logs import CloudWatchLogs, is_logs
 from eventfn.api.errors import ApiError, errors
 from eventfn.api.invocations import Invocations
 from eventfn.api.lambda_api import LambdaApi, is_api
@@ -46,7 +47,8 @@ def application(
     if resources is None:
         resources = every_resource(node, locations, loopback=loopback)
     lambda_api = LambdaApi(node, resources)
-    for part in (Invocations(node), Queues(node), StatusPages(node), Triggers(node), locations, lambda_api):
+    own = Invocations(node), Queues(node), StatusPages(node), Triggers(node)
+    for part in (*own, CloudWatchLogs(node), locations, lambda_api):
         app.add_routes(part.routes())
     return app
 
@@ -98,7 +100,8 @@ def _check_token(token: str, loopback: bool) -> Middleware:
     def signed(request: web.Request) -> bool:
         """On loopback any signature is taken: that it has the header shows that no web page has sent it, which would
         have had to ask first (CORS)."""
-        return loopback and is_api(request.path) and request.headers.get("Authorization", "").startswith(SIGNED)
+        ours = is_api(request.path) or is_logs(request)
+        return loopback and ours and request.headers.get("Authorization", "").startswith(SIGNED)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:

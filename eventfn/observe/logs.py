@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,8 @@ from eventfn.clock import Clock
 
 FLUSH_SECONDS = 0.075  # how long a line may wait in memory: short enough for `logs -f`, long enough to write in bulk
 FLUSH_BYTES = 262_144  # ... or until so much has gathered: each write opens, looks and closes
+_NO_SKIP_BYTES = 65_536  # of lines that are read rather than looked for
+_MOMENTS_MS = 600_000  # by which a line may stand behind a later one
 OWN_STREAM = "eventfn"  # the stream of the store's own lines
 
 log = logging.getLogger(__name__)
@@ -268,6 +270,13 @@ class Follower:
             tail.close()
 
 
+class Position(NamedTuple):
+    """Where a line begins: its file's inode, which stays when the file is set aside, and the offset."""
+
+    file: int
+    offset: int
+
+
 class Tail:
     """One function's log, read on and on across rotations: no line twice, none left out, unless its file was
     overwritten by newer ones before it was read."""
@@ -281,12 +290,50 @@ class Tail:
 
     def poll(self) -> Iterator[Line]:
         """What is there now and was not returned before. To be exhausted before the next call."""
+        for _, line in self.events():
+            yield line
+
+    def events(self, after: Position | None = None) -> Iterator[tuple[Position, Line]]:
+        """As `poll`, with the place of each line. `after`, at the first call: only what stands behind that one, all if
+        its file is gone."""
         self._files += self._newer_files()
+        if after is not None:
+            self._go_behind(after)
         while self._files:
-            yield from self._new_lines(self._files[0])
+            file = self._files[0]
+            inode = os.fstat(file.fileno()).st_ino
+            if self._since_ms and not file.tell():
+                self._skip_older(file)
+            for offset, line in self._new_lines(file):
+                yield Position(inode, offset), line
             if len(self._files) == 1:
                 return
             self._files.pop(0).close()
+
+    def _skip_older(self, file: BinaryIO) -> None:
+        """Lines stand in the order of their times, but for moments: most of what is too old need not be read."""
+        low, high = 0, os.fstat(file.fileno()).st_size
+        while high - low > _NO_SKIP_BYTES:
+            middle = (low + high) // 2
+            file.seek(middle)
+            file.readline()
+            try:
+                is_older = self._decode(file.readline()).timestamp < self._since_ms - _MOMENTS_MS
+            except msgspec.DecodeError:
+                is_older = False
+            low, high = (middle, high) if is_older else (low, middle)
+        file.seek(low)
+        if low:
+            file.readline()
+
+    def _go_behind(self, position: Position) -> None:
+        inodes = [os.fstat(file.fileno()).st_ino for file in self._files]
+        if position.file not in inodes:
+            return
+        for _ in range(inodes.index(position.file)):
+            self._files.pop(0).close()
+        self._files[0].seek(position.offset)
+        self._files[0].readline()
 
     def close(self) -> None:
         while self._files:
@@ -317,7 +364,7 @@ class Tail:
                 break
         return list(reversed(found.values()))
 
-    def _new_lines(self, file: BinaryIO) -> Iterator[Line]:
+    def _new_lines(self, file: BinaryIO) -> Iterator[tuple[int, Line]]:
         size = os.fstat(file.fileno()).st_size
         if size < file.tell():
             file.seek(size)  # it was cut: emptied by hand, or a write to a full disk was taken back
@@ -333,7 +380,7 @@ class Tail:
                 continue  # the torn line of a node that was killed
             if line.timestamp >= self._since_ms:
                 line.function = self._function
-                yield line
+                yield start, line
 
 
 def _timestamp(line: Line) -> int:
