@@ -1,0 +1,100 @@
+"""Event invoke configs by boto3, and that they are kept: retries and destinations of a qualifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.api.lab import ACCOUNT, REGION, Lab, arn, zipped
+
+INVALID = "InvalidParameterValueException"
+GATHERS = zipped(
+    app="""
+seen = []
+
+
+def handler(event, context):
+    if event is None:
+        return seen
+    seen.append([event["requestContext"]["condition"], event["requestContext"]["approximateInvokeCount"],
+                 event["requestContext"]["functionArn"], event["requestPayload"]])
+"""
+)
+FAILS = zipped(app="def handler(event, context):\n    raise ValueError(event)\n")
+
+
+def sqs(name: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+
+
+def test_put_replaces_and_update_merges(lab: Lab) -> None:
+    name = lab.function()
+    put = lab("put_function_event_invoke_config", FunctionName=name, MaximumRetryAttempts=1)
+    put.pop("LastModified")
+    assert put == {
+        "FunctionArn": arn(name, "$LATEST"),
+        "MaximumRetryAttempts": 1,
+        "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
+    }
+    updated = lab(
+        "update_function_event_invoke_config",
+        FunctionName=name,
+        MaximumEventAgeInSeconds=60,
+        DestinationConfig={"OnFailure": {"Destination": sqs("dead")}},
+    )
+    assert (updated["MaximumRetryAttempts"], updated["MaximumEventAgeInSeconds"]) == (1, 60)
+    assert updated["DestinationConfig"] == {"OnSuccess": {}, "OnFailure": {"Destination": sqs("dead")}}
+    assert lab("get_function_event_invoke_config", FunctionName=name) == updated
+    replaced = lab("put_function_event_invoke_config", FunctionName=name, MaximumEventAgeInSeconds=90)
+    assert "MaximumRetryAttempts" not in replaced
+    assert replaced["DestinationConfig"] == {"OnSuccess": {}, "OnFailure": {}}
+    listed = lab("list_function_event_invoke_configs", FunctionName=name)["FunctionEventInvokeConfigs"]
+    assert listed == [replaced]
+    assert lab.status("delete_function_event_invoke_config", FunctionName=name) == 204
+    none = ("ResourceNotFoundException", f"The function {arn(name, '$LATEST')} doesn't have an EventInvokeConfig")
+    assert lab.refused("get_function_event_invoke_config", FunctionName=name) == none
+    assert lab.refused("delete_function_event_invoke_config", FunctionName=name) == none
+    assert lab.refused("update_function_event_invoke_config", FunctionName=name, MaximumRetryAttempts=0) == none
+
+
+def test_what_is_refused(lab: Lab) -> None:
+    name = lab.function()
+    put = "put_function_event_invoke_config"
+
+    def refused(**to: str) -> tuple[str, str]:
+        config: Any = {key: {"Destination": value} for key, value in to.items()}
+        return lab.refused(put, FunctionName=name, DestinationConfig=config)
+
+    assert lab.refused(put, FunctionName=name) == (
+        INVALID,
+        "You must specify at least one of error handling or destination setting.",
+    )
+    assert lab.refused(put, FunctionName="nobody", MaximumRetryAttempts=0) == (
+        "ResourceNotFoundException",
+        "The function doesn't exist.",
+    )
+    assert refused(OnSuccess=arn(name)) == (INVALID, "You can't specify the function as a destination for itself.")
+    assert refused(OnSuccess=arn("nobody")) == (INVALID, f"The destination ARN {arn('nobody')} is invalid.")
+    assert refused(OnSuccess="arn:aws:s3:::b") == (
+        INVALID,
+        "The provided destination config DestinationConfig(onSuccess=OnSuccess(destination=arn:aws:s3:::b), "
+        "onFailure=null) is invalid.",
+    )
+    assert lab.refused(put, FunctionName="declared", MaximumRetryAttempts=0)[0] == "ResourceConflictException"
+
+
+def test_records_go_where_the_config_of_the_qualifier_says(lab: Lab) -> None:
+    gathers = lab.function(GATHERS)
+    name = lab.function(FAILS)
+    version = lab.published(name)
+    lab("create_alias", FunctionName=name, Name="live", FunctionVersion=version)
+    lab(
+        "put_function_event_invoke_config",
+        FunctionName=name,
+        Qualifier="live",
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": arn(gathers)}},
+    )
+    lab.client.invoke(FunctionName=name, Qualifier="live", InvocationType="Event", Payload=b'"one"')
+    wanted = [["RetriesExhausted", 1, arn(name, "live"), "one"]]
+    while lab.invoke(gathers) != wanted:
+        pass  # each is an invocation of its own; the test's own limit ends it
