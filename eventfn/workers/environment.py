@@ -386,12 +386,16 @@ class Environment(asyncio.Protocol):
         if self._process is not None:
             self._peak_kb = max(self._peak_kb, self._process.memory_kb())
         if self.capacity == 1:
-            self.kill()
+            self._give_up()
         else:
             # The others of this environment live on, if the handler gives the event loop back.
             self._transport.write(wire.cancel(number))
             self._cancelled[number] = self._loop.call_later(_LAST_WORDS, self._kept_hold)
         self._fail(number, failures.timed_out(seconds), seconds * 1000, "Status: timeout")
+
+    def _give_up(self) -> None:
+        """Its one request has run for too long."""
+        self.kill()
 
     def _let_go(self, number: int) -> None:
         timer = self._cancelled.pop(number, None)
@@ -560,12 +564,15 @@ class Environment(asyncio.Protocol):
             undelivered = [each for each in self.requests.values() if not each.resent and each.flow is None]
         if undelivered:
             self.requests.clear()
+        self._fail_all(failure)
+        self.gone.set_result(None)
+        self._owner.gone(self, undelivered)
+
+    def _fail_all(self, failure: Failure) -> None:
         for number, request in list(self.requests.items()):
             if failure.crash:
                 self._log(f"{failure.message(request.invocation.request_id)}\n{failure.error_type}")
             self._fail(number, failure)
-        self.gone.set_result(None)
-        self._owner.gone(self, undelivered)
 
     def _init_failed(self, error: Exception) -> None:
         if not self._ready.done():

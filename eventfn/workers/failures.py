@@ -13,6 +13,7 @@ from eventfn.event import MAX_SYNC_RESPONSE
 
 EXIT_ERROR = "Runtime.ExitError"
 OUT_OF_MEMORY = "Runtime.OutOfMemory"
+EXTENSION_CRASH = "Extension.Crash"
 TIMED_OUT = "Sandbox.Timedout"
 
 
@@ -35,7 +36,7 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def crash(self) -> bool:
-        return self.error_type in (EXIT_ERROR, OUT_OF_MEMORY)
+        return self.error_type in (EXIT_ERROR, OUT_OF_MEMORY, EXTENSION_CRASH)
 
 
 def reported(error_type: str, message: str, payload: bytes) -> Failure:
@@ -45,6 +46,15 @@ def reported(error_type: str, message: str, payload: bytes) -> Failure:
 
 def timed_out(seconds: float) -> Failure:
     return Failure(TIMED_OUT, f"Task timed out after {seconds:.2f} seconds")
+
+
+def extension_crashed(code: int) -> Failure:
+    """From an exit code as os.waitstatus_to_exitcode gives it."""
+    return Failure(EXTENSION_CRASH, f"exit code {code}" if code >= 0 else f"signal: {_signal_name(-code)}")
+
+
+def extension_failed(name: str, error_type: str) -> Failure:
+    return Failure(error_type, f"extension {name} cannot go on")
 
 
 def sibling_timed_out() -> Failure:
@@ -71,5 +81,8 @@ def exited(code: int) -> Failure:
         return Failure(EXIT_ERROR, "Runtime exited without providing a reason")
     if code > 0:
         return Failure(EXIT_ERROR, f"Runtime exited with error: exit status {code}")
-    name = (signal.strsignal(-code) or f"signal {-code}").lower()
-    return Failure(EXIT_ERROR, f"Runtime exited with error: signal: {name}")
+    return Failure(EXIT_ERROR, f"Runtime exited with error: signal: {_signal_name(-code)}")
+
+
+def _signal_name(number: int) -> str:
+    return (signal.strsignal(number) or f"signal {number}").lower()

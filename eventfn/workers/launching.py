@@ -35,7 +35,7 @@ class Living(Protocol):
     def ask_to_end(self) -> None: ...
     def freeze(self) -> None: ...
     def thaw(self) -> None: ...
-    def memory_kb(self) -> int: ...
+    def memory_kb(self, *, kept: bool = False) -> int: ...
     def limit_cpu_to(self, memory_mb: int) -> None: ...
 
 
@@ -44,6 +44,7 @@ class Launched(NamedTuple):
     channel: socket.socket
     unsent: bytes = b""  # of the settings, when they were too long for the socket
     relayed: allow_list.Plan | None = None
+    control: socket.socket | None = None  # of who keeps its processes, where it has extensions
     doors: socket.socket | None = None  # on which listeners come, before it is ready: the API's, those of `relayed`
 
 
@@ -69,6 +70,7 @@ def in_blank(
     def launch(stream: str, log_pipe: int) -> Launched:
         process, channel = blank
         doors: socket.socket | None = None
+        ours: socket.socket | None = None
         handed = list(trees)
         if control is not None:
             handed.insert(0, control.detach())
@@ -79,6 +81,9 @@ def in_blank(
             snapshot = control is not None
             settings = telling.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=snapshot)
             frame = wire.settings(settings)
+            if settings.extensions:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                handed.insert(0, theirs.detach())
             if plan is not None or settings.api is not None:
                 doors, theirs = socket.socketpair()
                 handed.insert(0, theirs.detach())
@@ -90,12 +95,13 @@ def in_blank(
         except BaseException:
             channel.close()
             process.kill()  # nobody else knows of it any more
-            if doors is not None:
-                doors.close()
+            for each in (doors, ours):
+                if each is not None:
+                    each.close()
             raise
         finally:
             for descriptor in handed:
                 os.close(descriptor)
-        return Launched(process, channel, frame[sent:], plan, doors)
+        return Launched(process, channel, frame[sent:], plan, ours, doors)
 
     return launch

@@ -7,6 +7,7 @@ init of a cold start.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 
@@ -29,6 +30,10 @@ def restore_start(version: str, arn: str) -> str:
 
 def restore_report(milliseconds: float) -> str:
     return f"RESTORE_REPORT Restore Duration: {milliseconds:.2f} ms"
+
+
+def extension(name: str, events: Iterable[str]) -> str:
+    return f"EXTENSION\tName: {name}\tState: Ready\tEvents: [{', '.join(events)}]"
 
 
 def start(request_id: str, version: str) -> str:

@@ -82,17 +82,14 @@ class Process:
         if self.group is not None:
             self.group.limit_cpu(memory_mb)
 
-    def memory_kb(self) -> int:
-        """The most memory that the handler has held until now, in KB; 0 when it is gone."""
+    def memory_kb(self, *, kept: bool = False) -> int:
+        """The most memory that the handler has held until now, in KB; 0 when it is gone. `kept`: all the processes
+        together that its keeper (child/keeper.py) has started."""
         try:
-            handler = self.pid
-            if self._has_init:
-                handler = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
-            status = Path(f"/proc/{handler}/status").read_text()
+            handler = _children_of(self.pid)[0] if self._has_init else self.pid
+            return sum(map(_peak_kb, _children_of(handler))) if kept else _peak_kb(handler)
         except (OSError, IndexError):
             return 0
-        _, _, after = status.partition("VmHWM:")
-        return int(after.split(maxsplit=1)[0]) if after else 0
 
     def _tell(self, inits: int, all_others: int) -> None:
         if self.exit_code is not None:
@@ -126,3 +123,12 @@ class Process:
         if self._on_end is not None:
             self._on_end()
         self._gone.set()
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _peak_kb(pid: int) -> int:
+    _, _, after = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")
+    return int(after.split(maxsplit=1)[0]) if after else 0

@@ -199,7 +199,7 @@ class Copy:
     def thaw(self) -> None:
         self._snapshot.wake(self)
 
-    def memory_kb(self) -> int:
+    def memory_kb(self, *, kept: bool = False) -> int:
         return 0  # known at its end
 
     def limit_cpu_to(self, memory_mb: int) -> None:

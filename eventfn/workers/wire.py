@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Where its runtime finds the Runtime API: an address to listen on for the supervisor, port 0 for any. Its socket
     # goes the way of those of the allow-list.
     api: tuple[str, int] | None = None
+    # Programs that are started beside the runtime. The control socket of who keeps them comes where a snapshot's would.
+    extensions: tuple[str, ...] = ()
     head_room_mb: int  # data memory of each process beyond memory_mb
     snapshot: bool  # it makes copies of itself: its control socket comes behind the log's descriptor and the network's
     task_root: str

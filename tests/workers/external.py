@@ -42,7 +42,8 @@ def deploy(
             text = f"#!{bench.interpreter.path} -IS\n" + CLIENT + textwrap.dedent(bootstrap)
         (root / "bootstrap").write_text(text)
         (root / "bootstrap").chmod(0o755)
-    facts = {key: settings.pop(key) for key in ("opt_root", "extensions", "executable") if key in settings}
+    of_the_code = "opt_root", "extensions", "executable", "runtime_version"
+    facts = {key: settings.pop(key) for key in of_the_code if key in settings}
     prepared = Prepared(
         function=Function(name=name, handler="main.handler", code=str(root), runtime=runtime, **settings),
         arn=ARN + name,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from eventfn.workers.runtimes import nodejs
+
 from .conftest import Workbench
 from .external import deploy
 
@@ -47,3 +49,26 @@ async def test_a_shell_serves_events(bench: Workbench, tmp_path: Path) -> None:
     assert got == 'shell got {"a":1}'
     assert end == f"END RequestId: {outcome.request_id}"
     assert report.startswith(f"REPORT RequestId: {outcome.request_id}\tDuration: ")
+
+
+async def test_node_runs_on_the_least_memory(bench: Workbench, tmp_path: Path) -> None:
+    node = nodejs.find("nodejs20.x")
+    (tmp_path / "fn-code").mkdir()
+    (tmp_path / "fn-code" / "main.js").write_text(
+        "exports.handler = async (event, context) => "
+        "({ event, version: process.version, cwd: process.cwd(), id: context.awsRequestId, env: process.env })"
+    )
+    deploy(
+        bench, "fn", tmp_path, None, "nodejs20.x", executable=node.path, runtime_version=node.version, memory_size=128
+    )
+    outcome = await bench.invoke("fn", {"a": 1})
+    assert outcome.ok, outcome
+    answer = msgspec.json.decode(outcome.payload)
+    assert answer["version"] == f"v{node.version}"
+    assert answer["event"] == {"a": 1}
+    assert answer["id"] == outcome.request_id
+    assert answer["cwd"] == "/var/task"
+    assert answer["env"]["AWS_EXECUTION_ENV"] == "AWS_Lambda_nodejs20.x"
+    assert answer["env"]["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001"
+    assert (await bench.sink.saw("INIT_START")).startswith(f"INIT_START Runtime Version: nodejs:{node.version}\t")
+    assert outcome.max_memory_mb < 128

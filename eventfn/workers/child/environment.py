@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from eventfn.sandbox import contain, descriptors, mounts, network, policy
-from eventfn.workers.child import compiled, frames, loading, logs, program, results, serving, snapshot
+from eventfn.workers.child import compiled, frames, keeper, loading, logs, program, results, serving, snapshot
 from eventfn.workers.child.ground import Ground
 
 
@@ -27,7 +27,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
             _open_doors(settings, trees.pop(0))
         except OSError as error:
             never_started(channel, str(error))
-    control = trees.pop(0) if settings["snapshot"] else None
+    control = trees.pop(0) if settings["snapshot"] or settings["extensions"] else None
     walls = policy.Policy(
         tier=ground.tier,
         filter=ground.on_machines_network if machines_network else ground.alone,
@@ -50,6 +50,8 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         contain.contain(walls)
     except contain.NotContained as error:
         never_started(error.channel, str(error))
+    if settings["extensions"]:
+        keeper.keep(settings, ground.tier)
     if settings["program"] is not None:
         program.become(settings)
     gc.enable()
@@ -61,12 +63,12 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
     try:
         handler = loading.load(settings["handler"])
         serve = serving.choose(handler, settings)
-        if control is not None:
+        if settings["snapshot"]:
             snapshot.run_hooks_before()
     except Exception as error:
         _fail(error)
     _say_ready()
-    if control is not None:
+    if settings["snapshot"]:
         gc.collect()
         gc.freeze()  # what the init has made is not looked through, and so not copied, in each copy again
         copied = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))

@@ -6,15 +6,12 @@ It speaks the Runtime API, so the channel ends here: the supervisor reads the en
 from __future__ import annotations
 
 import os
-import signal
 import stat
 from typing import Any, NoReturn
 
-from eventfn.workers.child import frames
+from eventfn.workers.child import frames, keeper
 
 _INVALID_ENTRYPOINT = "Runtime.InvalidEntrypoint"
-# Python ignores them, and what is ignored stays so in a program.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def become(settings: dict[str, Any]) -> NoReturn:
@@ -28,9 +25,9 @@ def become(settings: dict[str, Any]) -> NoReturn:
         argv.insert(0, command["wrapper"])
     try:
         os.chdir(settings["task_root"])
-        for number in _IGNORED_BY_PYTHON:
-            signal.signal(number, signal.SIG_DFL)
-        frames.write(frames.CHANNEL, frames.join(frames.READY))
+        keeper.restore_signals()
+        if not settings["extensions"]:  # else it has been said
+            frames.write(frames.CHANNEL, frames.join(frames.READY))
         os.execve(argv[0], argv, settings["variables"])  # noqa: S606 - there is nothing for a shell to do
     except (OSError, ValueError) as error:  # ValueError: a NUL in a variable
         _fail(f"fork/exec {argv[0]}: {(getattr(error, 'strerror', None) or str(error)).lower()}")

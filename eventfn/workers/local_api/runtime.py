@@ -23,7 +23,7 @@ STARTED, INIT_ERROR, READY, RUNNING = "Started", "InitError", "Ready", "Running"
 RESPONDING, RESPONDED = "InvocationResponse", "RuntimeResponseSentState"
 _ERROR_RESPONSE, _RESTORE_READY, _RESTORE_ERROR = "InvocationErrorResponse", "RestoreReady", "RuntimeRestoreErrorState"
 
-_ROOT = "/2018-06-01/runtime/"
+ROOT = "/2018-06-01/runtime/"
 _SMALL = 65_536  # bytes of a body that is nobody's answer
 _MOST_OF_AN_ERROR = MAX_SYNC_RESPONSE
 _ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
@@ -112,7 +112,7 @@ class Runtime:
         if (what := _answer_of(exchange)) is not None:
             self._take_response(exchange, *what)
             return
-        route = self._routes.get((exchange.method, exchange.path.removeprefix(_ROOT)))
+        route = self._routes.get((exchange.method, exchange.path.removeprefix(ROOT)))
         if route is not None:
             route(exchange)
         else:
@@ -186,7 +186,7 @@ class Runtime:
 
 def _answer_of(exchange: Exchange) -> tuple[str, str] | None:
     """(request id, "response" or "error"), if it answers an event."""
-    parts = exchange.path.removeprefix(_ROOT).split("/")
+    parts = exchange.path.removeprefix(ROOT).split("/")
     if exchange.method == "POST" and len(parts) == 3 and parts[0] == "invocation" and parts[2] in ("response", "error"):
         return parts[1], parts[2]
     return None

@@ -91,6 +91,7 @@ def settings(
         bytecode=_bytecode(prepared, at),
         program=program,
         api=_api(prepared, tier),
+        extensions=tuple(f"{opt}/extensions/{name}" for name in prepared.extensions),
         head_room_mb=_HEAD_ROOM if program is None else _HEAD_ROOM_OF_A_PROGRAM,
         snapshot=snapshot,
         variables=_variables(
