@@ -106,8 +106,8 @@ class Registry:
     # --- what there is -----------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """Functions, without qualifiers: those of eventfn.toml in their order, then the others."""
-        return [*self._declared, *self._managed]
+        """Functions, without qualifiers: those of eventfn.toml in their order, then the others in the alphabet's."""
+        return [*self._declared, *sorted(self._managed)]
 
     def latest(self) -> Iterator[Target]:
         """$LATEST of each function that is ready, in the order of `names`."""
