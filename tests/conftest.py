@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -21,3 +23,17 @@ def no_cgroups_of_killed_nodes_are_left() -> Iterator[None]:
     yield
     with contextlib.suppress(NoCgroups):
         Cgroups.find().close()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`pytest -n 2`: file after file goes to whichever process has time, and all of a connector to the same one,
+    because its files share a server that takes seconds to start."""
+    scheduler = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
+    scheduler._split_scope = _shares_its_servers_with
+    return scheduler
+
+
+def _shares_its_servers_with(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return file.rpartition("/")[0] if file.startswith("tests/connectors/") else file
