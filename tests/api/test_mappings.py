@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.api.boto import Api
-from tests.servers.aws import REGION, Servers
+from tests.servers.aws import REGION, Servers, client
 from tests.servers.sqs import VISIBILITY, Queue
 from tests.support import RunningNode, command, running_node, until, write_project
 
@@ -187,3 +187,120 @@ async def test_what_is_refused_of_a_queue(queue: Queue, tmp_path: Path) -> None:
             invalid,
             "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
         )
+
+
+STREAM_CODE = """
+    import base64
+    import json
+    import os
+    import pathlib
+
+
+    def stream(event, context):
+        with pathlib.Path(os.environ["SHARED"], "stream").open("a") as file:
+            for record in event["Records"]:
+                if record["eventSource"] == "aws:kinesis":
+                    said = base64.b64decode(record["kinesis"]["data"]).decode()
+                else:
+                    said = record["dynamodb"]["Keys"]["id"]["S"]
+                if said == "bad":
+                    raise ValueError("it can never be handled")
+                file.write(json.dumps([record["eventSourceARN"], said]) + "\\n")
+"""
+
+
+class Streams:
+    """A node with one function, and a server that has Kinesis and DynamoDB."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.data = folder / "data"
+        self.shared = folder / "project" / "shared"
+        self.folder = write_project(
+            folder / "project",
+            f"""
+            [aws]
+            region = "{REGION}"
+            endpoint = "{endpoint}"
+
+            [functions.stream]
+            handler = "work.stream"
+            environment = {{ SHARED = "${{EVENTFN_FOLDER}}/shared" }}
+            file_system_configs = [{{ path = "shared" }}]
+            """,
+            work=STREAM_CODE,
+        )
+
+    def noted(self, arn: str) -> list[str]:
+        path = self.shared / "stream"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [said for source, said in map(json.loads, lines) if source == arn]
+
+
+async def test_mappings_of_streams_keep_their_place(servers: Servers, tmp_path: Path) -> None:
+    endpoint = servers.get("ministack").url
+    async with client("kinesis", endpoint) as kinesis, client("dynamodb", endpoint) as dynamodb:
+        await kinesis.call("create_stream", StreamName="orders", ShardCount=1)
+
+        async def active() -> bool:
+            found = await kinesis.call("describe_stream_summary", StreamName="orders")
+            return bool(found["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE")
+
+        await until(active, "the stream is active")
+        summary = await kinesis.call("describe_stream_summary", StreamName="orders")
+        stream: str = summary["StreamDescriptionSummary"]["StreamARN"]
+        made = await dynamodb.call(
+            "create_table",
+            TableName="orders",
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+        )
+        table: str = made["TableDescription"]["LatestStreamArn"]
+
+        async def put(said: str) -> None:
+            await kinesis.call("put_record", StreamName="orders", PartitionKey="k", Data=said.encode())
+            await dynamodb.call("put_item", TableName="orders", Item={"id": {"S": said}})
+
+        def said(project: Streams) -> list[list[str]]:
+            return [project.noted(arn) for arn in (stream, table)]
+
+        project = Streams(tmp_path, endpoint)
+        await put("one")
+        async with running_node(project.folder, project.data) as node:
+            call = api(node)
+            uuids: list[str] = []
+            for arn in (stream, table):
+                created = await call(
+                    "create_event_source_mapping",
+                    EventSourceArn=arn,
+                    FunctionName="stream",
+                    StartingPosition="TRIM_HORIZON",
+                    MaximumRetryAttempts=0,
+                    BisectBatchOnFunctionError=True,
+                )
+                assert created["LastProcessingResult"] == "No records processed"
+                assert created["StateTransitionReason"] == "User action"
+                uuids.append(created["UUID"])
+            await until(lambda: said(project) == [["one"], ["one"]], "both streams are read")
+
+            async def fine() -> bool:
+                found = [await call("get_event_source_mapping", UUID=uuid) for uuid in uuids]
+                return {each["LastProcessingResult"] for each in found} == {"OK"}
+
+            await until(fine, "both mappings say OK")
+            missing = stream.replace("orders", "nothing")
+            assert await call.refused(
+                "create_event_source_mapping",
+                EventSourceArn=missing,
+                FunctionName="stream",
+                StartingPosition="LATEST",
+            ) == ("InvalidParameterValueException", f"Stream not found: {missing}")
+        await put("bad")
+        await put("two")
+        async with running_node(project.folder, project.data) as node:
+            await until(lambda: said(project) == [["one", "two"], ["one", "two"]], "both are read on")
+            dead = await node.messages("dead-letters")
+            assert len(dead) == 2
+            for uuid in uuids:
+                await api(node)("delete_event_source_mapping", UUID=uuid)
