@@ -36,4 +36,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def _shares_its_servers_with(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    return file.rpartition("/")[0] if file.startswith("tests/connectors/") else file
+    return file.rpartition("/")[0] if file.startswith(("tests/connectors/", "tests/aws/")) else file
