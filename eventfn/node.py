@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from eventfn.aws.sessions import Session, Sessions
 from eventfn.bus import names
 from eventfn.bus.bus import Bus
 from eventfn.bus.destinations import Deliverer
@@ -43,6 +44,7 @@ class Node:
         project: Project,
         registry: Registry,
         control: Control,
+        sessions: Sessions,
         mappings: Mappings,
         bus: Bus,
         queues: NamedQueues,
@@ -63,6 +65,7 @@ class Node:
         self.walls: list[Wall] = []  # known once the machine was tried
         self.version = importlib.metadata.version("eventfn")
         self._registry = registry
+        self._sessions = sessions
         self._bus = bus
         self._queues = queues
         self._deliverer = deliverer
@@ -76,6 +79,9 @@ class Node:
     @property
     def aws(self) -> Aws:
         return self.project.aws
+
+    def session(self, access_key_id: str, session_token: str) -> Session | None:
+        return self._sessions.recognise(access_key_id, session_token)
 
     def function_names(self) -> Sequence[str]:
         return self._registry.names()

@@ -157,6 +157,7 @@ class Supervisor:
             project,
             self._registry,
             self._control,
+            self._sessions,
             self._mappings,
             self._bus,
             self._queues,

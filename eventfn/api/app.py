@@ -6,20 +6,21 @@ Lambda's API may carry an AWS signature instead.
 
 from __future__ import annotations
 
-import hmac
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from eventfn.api.answers import REQUEST_ID
+from eventfn.api.authorization import authorize_identity
 from eventfn.api.cloudwatch_logs import CloudWatchLogs, is_logs
-from eventfn.api.errors import ApiError, errors
-from eventfn.api.invocations import Invocations
-from eventfn.api.lambda_api import LambdaApi, is_api
-from eventfn.api.listener import is_loopback
+from eventfn.api.errors import access_denied, errors
+from eventfn.api.hosts import require_loopback
+from eventfn.api.identity import Identities
+from eventfn.api.lambda_api import API_ROUTE, LambdaApi, is_api, sent
 from eventfn.api.locations import PREFIX, Locations
 from eventfn.api.operations import Resource
 from eventfn.api.ports import Node
@@ -30,7 +31,7 @@ from eventfn.api.triggers import Triggers
 from eventfn.event import MAX_SYNC_REQUEST
 
 PUBLIC = frozenset({"/healthz", "/metrics"})
-SIGNED = "AWS4-HMAC-SHA256 "  # how an Authorization header with an AWS signature begins
+LOGS = "logs"  # CloudWatch Logs' name in signatures and permissions
 CLOSE_SECONDS = 1.0  # the node has drained by then: what is left is an answer on its way
 
 
@@ -39,28 +40,52 @@ def application(
 ) -> web.Application:
     """`loopback`: it listens on a loopback address, so only loopback names are right in a Host header. `resources` of
     Lambda's API: all of them, unless a test brings its own."""
-    app = web.Application(
-        client_max_size=MAX_SYNC_REQUEST,
-        middlewares=[_name_the_request, errors, _check_host(loopback), _check_token(token, loopback)],
-    )
+    return _parts(node, token, loopback, resources)[0]
+
+
+def _parts(
+    node: Node, token: str, loopback: bool, resources: Iterable[Resource] | None = None
+) -> tuple[web.Application, LambdaApi]:
+    clock = node.control.clock
+    identities = Identities(token, lambda: node.aws, node.session, lambda: clock.now_ms() / 1000, loopback=loopback)
     locations = Locations(node.control)
     if resources is None:
         resources = every_resource(node, locations, loopback=loopback)
-    lambda_api = LambdaApi(node, resources)
-    own = Invocations(node), Queues(node), StatusPages(node), Triggers(node)
-    for part in (*own, CloudWatchLogs(node), locations, lambda_api):
+    lambda_api = LambdaApi(node, resources, identities, loopback=loopback)
+    app = web.Application(
+        client_max_size=MAX_SYNC_REQUEST,
+        middlewares=[_name_the_request, errors, _check_host(loopback), _check_identity(node, identities)],
+    )
+    for part in (Queues(node), StatusPages(node), Triggers(node), CloudWatchLogs(node), locations):
         app.add_routes(part.routes())
-    return app
+    app.add_routes([web.route("*", API_ROUTE, lambda_api.respond)])
+    return app, lambda_api
 
 
 async def serving(node: Node, token: str, sockets: Iterable[socket.socket], *, loopback: bool) -> web.AppRunner:
     """Answers on sockets that are listening already; the runner's `cleanup` ends that."""
-    app = application(node, token, loopback=loopback)
+    app, lambda_api = _parts(node, token, loopback)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
+    assert runner.server is not None
+    runner.server.request_handler = _shortcut(lambda_api, runner.server.request_handler)
     for listening in sockets:
         await web.SockSite(runner, listening).start()
     return runner
+
+
+def _shortcut(
+    lambda_api: LambdaApi, application: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Invoke is Lambda's API, and a hot path: it goes past the application's routes and middlewares, which do nothing
+    for it that it does not do itself. With `Expect` the application answers 100 first."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if is_api(request.raw_path) and "Expect" not in request.headers:
+            return await lambda_api.respond(request)
+        return await application(request)
+
+    return handle
 
 
 # --- what every request passes, from the outside in -------------------------------------------------------------------
@@ -75,15 +100,10 @@ async def _name_the_request(request: web.Request, handler: Handler) -> web.Strea
 
 
 def _check_host(loopback: bool) -> Middleware:
-    """A web page that has its own name resolved to 127.0.0.1 must not get to read from here (DNS rebinding). On any
-    other address the operator has opened it on purpose, under names that only he knows."""
-
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        if loopback and not is_loopback(name.strip("[]").lower()):
-            raise ApiError(403, "AccessDeniedException", {"Message": "the Host header must name a loopback address"})
+        if loopback:
+            require_loopback(request.headers.get("Host", ""))
         return await handler(request)
 
     return check
@@ -94,23 +114,21 @@ def is_public(path: str) -> bool:
     return path in PUBLIC or path.startswith(PREFIX)
 
 
-def _check_token(token: str, loopback: bool) -> Middleware:
-    expected = f"Bearer {token}".encode()
-
-    def signed(request: web.Request) -> bool:
-        """On loopback any signature is taken: that it has the header shows that no web page has sent it, which would
-        have had to ask first (CORS)."""
-        ours = is_api(request.path) or is_logs(request)
-        return loopback and ours and request.headers.get("Authorization", "").startswith(SIGNED)
-
+def _check_identity(node: Node, identities: Identities) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if is_public(request.path) or signed(request):
+        if is_public(request.path) or is_api(request.path):  # Lambda's API asks who it is itself
             return await handler(request)
-        if not hmac.compare_digest(given, expected):
+        if is_logs(request):
+            asked = sent(request)
+            claim = identities.claim(asked, LOGS)
+            caller = identities.prove(claim, msgspec.structs.replace(asked, body=await request.read()))
+            action = request.headers["X-Amz-Target"].rpartition(".")[2]
+            resource = f"arn:aws:logs:{caller.region}:{node.aws.account}:*"
+            authorize_identity(caller.principal, node.aws.account, f"{LOGS}:{action}", resource)
+        elif not identities.has_token(request.headers.get("Authorization")):
             message = "this needs the header 'Authorization: Bearer <token>', with the token in <data>/node.json"
-            raise ApiError(403, "AccessDeniedException", {"Message": message})
+            raise access_denied(message)
         return await handler(request)
 
     return check

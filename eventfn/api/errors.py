@@ -59,6 +59,7 @@ def lambda_error(
 # Those that the service model does not have, from recorded answers: status, spelling, type.
 _OUTSIDE_THE_MODEL: dict[str, tuple[int, str, str | None]] = {
     "AccessDeniedException": (403, "Message", None),
+    "ExpiredTokenException": (403, "Message", None),
     "IncompleteSignatureException": (403, "Message", None),
     "InvalidSignatureException": (403, "Message", None),
     "MissingAuthenticationTokenException": (403, "Message", None),
@@ -184,8 +185,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Exception as error:
-        answer = api_error(error)
-    return told(answer)
+        return told(api_error(error))
 
 
 def told(error: ApiError) -> web.Response:

@@ -8,37 +8,47 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 import msgspec
 from aiohttp import web
 
 from eventfn.api.answers import REQUEST_ID
-from eventfn.api.errors import too_large, unknown_operation
-from eventfn.api.identity import root
+from eventfn.api.authorization import authorize
+from eventfn.api.errors import api_error, told, unknown_operation
+from eventfn.api.hosts import require_loopback
+from eventfn.api.identity import Identities
 from eventfn.api.inputs import parse
 from eventfn.api.operations import Answer, Call, Handler, Resource
 from eventfn.api.ports import Node
-from eventfn.api.router import Match, Router
+from eventfn.api.router import Router
 from eventfn.api.service_model import service_model
+from eventfn.api.signatures import Request
 from eventfn.api.validation import validate
-from eventfn.errors import EventfnBug
+from eventfn.errors import EventfnBug, PayloadTooLarge
 from eventfn.event import MAX_SYNC_REQUEST
 
 # In bytes, of the whole body: Lambda's for those that carry code, which is base64 in JSON.
 _WITH_CODE = frozenset({"CreateFunction", "UpdateFunctionCode", "PublishLayerVersion"})
 _MAX_WITH_CODE = 70_167_211
+_SAID = {"Invoke": "InvokeFunction"}  # as errors call it
 
-_DAY = r"\d{4}-\d\d-\d\d"  # every operation's path begins with the day of its making
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"  # every operation's path begins with the day of its making
+API_ROUTE = f"/{{day:{_DAY}}}/{{rest:.*}}"  # aiohttp's
+_IS_API = re.compile(f"/{_DAY}/")
 
 
 def is_api(path: str) -> bool:
-    return re.match(f"/{_DAY}/", path, re.ASCII) is not None
+    return _IS_API.match(path) is not None
 
 
 class LambdaApi:
-    def __init__(self, node: Node, resources: Iterable[Resource]) -> None:
+    """`respond` is the whole of it: who asks, whether he may, what he is answered."""
+
+    def __init__(self, node: Node, resources: Iterable[Resource], identities: Identities, *, loopback: bool) -> None:
         self._node = node
+        self._identities = identities
+        self._loopback = loopback
         self._model = service_model()
         self._router = Router(self._model.operations.values())
         self._handlers: dict[str, Handler] = {}
@@ -48,51 +58,72 @@ class LambdaApi:
                     raise EventfnBug(f"{type(resource).__name__} handles {name}: it is unknown, or another one does")
                 self._handlers[name] = handler
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.route("*", f"/{{day:{_DAY}}}/{{rest:.*}}", self.answer)]
+    @property
+    def handled(self) -> frozenset[str]:
+        """The operations that somebody handles."""
+        return frozenset(self._handlers)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        request_id = str(uuid.uuid4())
+        try:
+            return await self._answered(request, request_id)
+        except Exception as error:
+            response = told(api_error(error))
+            response.headers[REQUEST_ID] = request_id
+            return response
+
+    async def _answered(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        if self._loopback:
+            require_loopback(request.headers.get("Host", ""))
+        asked = sent(request)
+        claim = self._identities.claim(asked)
         query = {key: request.query.getall(key) for key in request.query}
-        match = self._router.find(request.method, request.rel_url.raw_path, query)
+        match = self._router.find(request.method, asked.path, query)
         if match is None:
             raise unknown_operation(f"{request.method} {request.path} is no operation of Lambda's API")
         name = match.operation.name
+        body = await _body(request, name)
+        caller = self._identities.prove(claim, msgspec.structs.replace(asked, body=body) if claim.signed else asked)
         handler = self._handlers.get(name)
         if handler is None:
             raise unknown_operation(f"{name} is not supported: docs/lambda-api.md says what is")
-        body = await _body(request, name)
-        call = self._call(request, match, query, body)
-        return await _sent(request, call, await handler(call), match.operation.status)
-
-    def _call(self, request: web.Request, match: Match, query: Mapping[str, list[str]], body: bytes) -> Call:
         given = parse(self._model, match.operation, match.labels, query, request.headers, body)
         validate(self._model, match.operation, given)
-        return Call(
-            operation=match.operation.name,
+        call = Call(
+            operation=name,
             input=given,
-            principal=root(self._node.aws.account),
-            region=self._node.aws.region,
-            request_id=str(uuid.uuid4()),
+            principal=caller.principal,
+            region=caller.region,
+            request_id=request_id,
             base_url=f"{request.scheme}://{request.host}",
             headers=request.headers,
         )
+        control = self._node.control
+        authorize(call, control, lambda: control.clock.now_ms() / 1000, request.remote or "")
+        return await _sent(request, call, await handler(call), match.operation.status)
 
 
-async def _body(request: web.Request, operation: str) -> bytes:
+def sent(request: web.BaseRequest) -> Request:
+    """What is signed of it, but for its body."""
+    path, _, query = request.raw_path.partition("?")
+    return Request(method=request.method, path=path, query=query, headers=list(request.headers.items()))
+
+
+async def _body(request: web.BaseRequest, operation: str) -> bytes:
     """Raises ApiError before it has read what is too much."""
     limit = _MAX_WITH_CODE if operation in _WITH_CODE else MAX_SYNC_REQUEST
-    refused = f"Request must be smaller than {limit} bytes for the {operation} operation"
-    if (request.content_length or 0) > limit:
-        raise too_large(refused)
+    refused = PayloadTooLarge(request.content_length or 0, limit, _SAID.get(operation, operation))
+    if refused.size > limit:
+        raise refused
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise too_large(refused)
+            raise refused
     return bytes(body)
 
 
-async def _sent(request: web.Request, call: Call, answer: Answer, status: int) -> web.StreamResponse:
+async def _sent(request: web.BaseRequest, call: Call, answer: Answer, status: int) -> web.StreamResponse:
     headers = {REQUEST_ID: call.request_id, **answer.headers}
     status = answer.status or status
     match answer.body:
@@ -108,7 +139,7 @@ async def _sent(request: web.Request, call: Call, answer: Answer, status: int) -
 
 
 async def _streamed(
-    request: web.Request, status: int, headers: dict[str, str], chunks: AsyncIterator[bytes]
+    request: web.BaseRequest, status: int, headers: dict[str, str], chunks: AsyncIterator[bytes]
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from eventfn.aws.sessions import Session
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
 from eventfn.event import Outcome, ResponseStream
@@ -63,6 +64,10 @@ class Node(Protocol):
 
     @property
     def aws(self) -> Aws: ...
+
+    def session(self, access_key_id: str, session_token: str) -> Session | None:
+        """Whose credentials these are, if this node gave them to a function."""
+        ...
 
     @property
     def control(self) -> Control:

@@ -14,6 +14,7 @@ from eventfn.api.concurrency import Concurrency
 from eventfn.api.event_invoke import EventInvokeConfigs
 from eventfn.api.function_settings import FunctionSettings
 from eventfn.api.functions import Functions
+from eventfn.api.invocations import Invocations
 from eventfn.api.layers import Layers
 from eventfn.api.locations import Locations
 from eventfn.api.mappings import EventSourceMappings
@@ -40,6 +41,7 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
         EventSourceMappings(control, node.mappings),
         FunctionSettings(control),
         Functions(control, code, locations),
+        Invocations(node),
         Layers(control, code, locations),
         Policies(control),
         Streaming(node),

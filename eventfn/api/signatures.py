@@ -24,6 +24,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 _UNRESERVED = "-_.~"
 _TIME = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _FIELD = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^,\s]*)\s*")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 WRONG = (
@@ -126,6 +127,10 @@ def _signed(credential: str, headers: str, signature: str, time: str, expires: i
         )
         raise BadSignature("IncompleteSignatureException", said)
     access_key_id, day, region, service, term = parts
+    if not _REGION.fullmatch(region):
+        raise BadSignature(
+            "InvalidSignatureException", f"Credential should be scoped to a valid region, not '{region}'."
+        )
     if term != "aws4_request":
         said = f"Credential should be scoped with a valid terminator: 'aws4_request', not '{term}'."
         raise BadSignature("InvalidSignatureException", said)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import botocore.session  # type: ignore[import-untyped]
+import botocore.session
 
 FILE = Path(__file__).parents[2] / "eventfn/api/service_model.json"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from eventfn.aws.sessions import Session, Sessions
 from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
 from eventfn.engine.memory import MemoryEngine
 from eventfn.event import Outcome, OutcomeKind, ResponseStream
 from eventfn.functions.control import Control
-from eventfn.functions.model import Aws, Project
+from eventfn.functions.model import Aws, Function, Project
 from eventfn.functions.refusals import missing
 from eventfn.functions.registry import Registry
 from eventfn.functions.store import Store
@@ -18,7 +19,7 @@ from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import Depth, FunctionStatus, QueueStatus, Status
 from eventfn.testing import FakeClock
 from eventfn.trigger import QueueMessage
-from eventfn.workers.contract import PoolStats
+from eventfn.workers.contract import PoolStats, Prepared
 
 TOKEN = "t0ken"
 
@@ -27,19 +28,36 @@ async def nothing_in_s3(bucket: str, key: str, version: str | None, region: str)
     raise missing(f"{bucket}/{key}")
 
 
+def _prepared(name: str) -> Prepared:
+    return Prepared(
+        function=Function(name=name, handler=f"{name}.handler", code="/code"),
+        arn=f"arn:aws:lambda:us-east-1:000000000000:function:{name}",
+        version="1",
+        task_root="/code",
+        interpreter="/python",
+        runtime="python3.11",
+    )
+
+
 class FakeNode:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.aws = Aws()
         engine, clock = MemoryEngine(), FakeClock()
         project = Project(folder="/project", file="/project/eventfn.toml", data="/data", functions={})
-        self.control = Control(Store(engine, clock), Registry(), engine, clock, lambda: project, nothing_in_s3)
+        self.registry = Registry()
+        self.registry.declare({name: _prepared(name) for name in ("hello", "thumbnail")})
+        self.control = Control(Store(engine, clock), self.registry, engine, clock, lambda: project, nothing_in_s3)
         self.mappings: Any = None  # nobody has asked for one yet
+        self.sessions = Sessions()
         self.draining = False
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
         self.error: Exception | None = None
         self.calls: list[dict[str, Any]] = []
         self.messages: list[Message] = []
+
+    def session(self, access_key_id: str, session_token: str) -> Session | None:
+        return self.sessions.recognise(access_key_id, session_token)
 
     def environments(self, key: str) -> PoolStats:
         return PoolStats(0, 0, 0, 0, 0)
@@ -48,12 +66,13 @@ class FakeNode:
         return f"http://{url_id}.lambda-url.{region}.localhost:8080/"
 
     def function_names(self) -> Sequence[str]:
-        return ["hello", "thumbnail"]
+        return self.registry.names()
 
     def function_arn(self, name: str) -> str:
         return f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
 
     async def invoke(self, name: str, payload: bytes, **rest: Any) -> Outcome:
+        self.registry.require(name)
         self._note(name=name, payload=payload, **rest)
         return self.outcome
 
@@ -65,6 +84,7 @@ class FakeNode:
         return "$LATEST"
 
     async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
+        self.registry.require(name)
         self._note(name=name, payload=payload, request_id=request_id, dedupe_key=dedupe_key)
         return "earlier" if dedupe_key == "seen" else request_id
 

@@ -101,7 +101,11 @@ async def test_a_dry_run_runs_nothing(client: Client, node: FakeNode) -> None:
 
 async def test_an_unknown_invocation_type_is_refused(client: Client, node: FakeNode) -> None:
     answer = await client.post(PATH, headers={"X-Amz-Invocation-Type": "Later"})
-    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (400, "InvalidParameterValueException")
+    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (400, "ValidationException")
+    assert await answer.json() == {
+        "message": "1 validation error detected: Value 'Later' at 'invocationType' failed to satisfy constraint: "
+        "Member must satisfy enum value set: [Event, RequestResponse, DryRun]"
+    }
     assert node.calls == []
 
 

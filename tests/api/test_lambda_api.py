@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-import boto3  # type: ignore[import-untyped]
-import botocore.config  # type: ignore[import-untyped]
-import botocore.exceptions  # type: ignore[import-untyped]
+import boto3
+import botocore.config
+import botocore.exceptions
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -148,9 +148,11 @@ async def test_what_nobody_handles_is_an_unknown_operation(served: Client, path:
 
 async def test_neither_token_nor_signature_reaches_a_handler(served: Client, stub: Stub) -> None:
     path = "/2015-03-31/functions/f/aliases/prod"
-    for given in ("", "Bearer no", "Basic eA==", "AWS4-HMAC-SHA256"):
+    for given in ("", "Bearer no", "Basic eA==", "AWS4-HMAC"):
         answer = await served.get(path, headers={"Authorization": given})
-        assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, "AccessDeniedException")
+        assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, "MissingAuthenticationTokenException")
+    answer = await served.get(path, headers={"Authorization": "AWS4-HMAC-SHA256 Credential=x"})
+    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, "IncompleteSignatureException")
     assert stub.calls == []
 
 

@@ -7,9 +7,9 @@ import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
-import botocore.auth  # type: ignore[import-untyped]
-import botocore.awsrequest  # type: ignore[import-untyped]
-import botocore.credentials  # type: ignore[import-untyped]
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
 import msgspec
 import pytest
 from hypothesis import given

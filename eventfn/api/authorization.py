@@ -1,0 +1,142 @@
+"""Whether the one who asks may do what he asks: identity policies, and the policy of the function that it is about.
+
+In the account's own house one of the two has to allow it; who is of another account needs both. Whose key has no
+policy may do everything in his own account. Not here: what a statement means (functions/permissions).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from eventfn.api.errors import ApiError, access_denied
+from eventfn.api.identity import Principal
+from eventfn.api.operations import Call
+from eventfn.errors import Refused
+from eventfn.functions.control import Control
+from eventfn.functions.names import Named
+from eventfn.functions.permissions import Asked, Decision, Statement, evaluate
+
+# Where the permission is not called as the operation is.
+_ACTIONS = {
+    "GetLayerVersionByArn": "GetLayerVersion",
+    "Invoke": "InvokeFunction",
+    "InvokeWithResponseStream": "InvokeFunction",
+}
+
+# The input's member that names the resource as an ARN of its own.
+_ARNS = ("Resource", "ResourceArn", "CodeSigningConfigArn", "DurableExecutionArn")
+
+# Condition keys of Lambda -> the input's member.
+_KEYS = {
+    "lambda:principal": "Principal",
+    "lambda:functionurlauthtype": "AuthType",
+    "lambda:codesigningconfigarn": "CodeSigningConfigArn",
+    "lambda:layer": "Layers",
+}
+
+
+def authorize(call: Call, control: Control, now: Callable[[], float], source_ip: str) -> None:
+    """Raises ApiError (AccessDeniedException)."""
+    caller, own = call.principal, call.principal.account == control.account
+    if own and caller.policy is None:
+        return
+    function = _function(call, control)
+    asked = Asked(
+        action=f"lambda:{_ACTIONS.get(call.operation, call.operation)}",
+        resource=_resource(call, control, function),
+        principal=caller.arn,
+        account=caller.account,
+        context=_context(call, control, function, now(), source_ip),
+    )
+    everything: Statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    by_identity = evaluate((everything,) if caller.policy is None else caller.policy, asked)
+    by_resource = evaluate(_policy(control, function), asked, of_resource=True)
+    for decision, kind in ((by_identity, "an identity-based"), (by_resource, "a resource-based")):
+        if decision is Decision.DENIED:
+            raise _denied(asked, f"with an explicit deny in {kind} policy")
+    allowed = (by_identity is Decision.ALLOWED, by_resource is Decision.ALLOWED)
+    if not (any(allowed) if own else all(allowed)):
+        kind = "identity" if own or not allowed[0] else "resource"
+        raise _denied(asked, f"because no {kind}-based policy allows the {asked.action} action")
+
+
+def authorize_identity(caller: Principal, account: str, action: str, resource: str) -> None:
+    """For what has no policy of its own. Raises ApiError (AccessDeniedException)."""
+    asked = Asked(action=action, resource=resource, principal=caller.arn, account=caller.account)
+    if caller.account != account:
+        raise _denied(asked, f"because no resource-based policy allows the {action} action")
+    decision = Decision.ALLOWED if caller.policy is None else evaluate(caller.policy, asked)
+    if decision is Decision.DENIED:
+        raise _denied(asked, "with an explicit deny in an identity-based policy")
+    if decision is Decision.SILENT:
+        raise _denied(asked, f"because no identity-based policy allows the {action} action")
+
+
+def _denied(asked: Asked, why: str) -> ApiError:
+    said = f"User: {asked.principal} is not authorized to perform: {asked.action} on resource: {asked.resource} {why}"
+    return access_denied(said)
+
+
+def _function(call: Call, control: Control) -> Named | None:
+    """What the call is about, if that is a function."""
+    for member in ("FunctionName", "ResourceArn", "Resource"):
+        given = call.input.get(member, "")
+        if (member == "FunctionName" and given) or ":function:" in given:
+            try:
+                return control.named(given, call.input.get("Qualifier"), region=call.region)
+            except Refused:
+                return None  # which the operation says in its own words, to who may ask
+    return None
+
+
+def _resource(call: Call, control: Control, function: Named | None) -> str:
+    """The ARN that the call is about; "*" where there is none yet, or it is about many."""
+    given, base = call.input, f"arn:aws:lambda:{call.region}:{control.account}"
+    if "EventSourceMapping" in call.operation:
+        return f"{base}:event-source-mapping:{given['UUID']}" if "UUID" in given else "*"
+    if function is not None:
+        return control.arn(function.name, function.qualifier, region=call.region)
+    for member in _ARNS:
+        if member in given:
+            return str(given[member])
+    if "LayerName" in given:
+        name = str(given["LayerName"])
+        layer = name if name.startswith("arn:") else f"{base}:layer:{name}"
+        return f"{layer}:{given['VersionNumber']}" if "VersionNumber" in given else layer
+    if call.operation == "GetLayerVersionByArn":
+        return str(given["Arn"])
+    if "CapacityProviderName" in given:
+        return f"{base}:capacity-provider:{given['CapacityProviderName']}"
+    return "*"
+
+
+def _policy(control: Control, function: Named | None) -> Sequence[Statement]:
+    """The statements about exactly this function, version or alias."""
+    found = None if function is None else control.get(function.name)
+    policy = None if found is None or function is None else found.policies.get(function.qualifier or "")
+    return () if policy is None else policy.statements
+
+
+def _context(
+    call: Call, control: Control, function: Named | None, now: float, source_ip: str
+) -> Mapping[str, Sequence[str]]:
+    caller = call.principal
+    context: dict[str, Sequence[str]] = {
+        "aws:principalarn": (caller.arn,),
+        "aws:principalaccount": (caller.account,),
+        "aws:username": (caller.arn.rpartition("/")[2],),
+        "aws:sourceip": (source_ip,),
+        "aws:currenttime": (datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(),),
+        "aws:epochtime": (str(int(now)),),
+        "aws:requestedregion": (call.region,),
+        "aws:securetransport": ("true" if call.base_url.startswith("https:") else "false",),
+    }
+    if function is not None:
+        context["lambda:functionarn"] = (control.arn(function.name, function.qualifier, region=call.region),)
+    for key, member in _KEYS.items():
+        if member in call.input:
+            value: Any = call.input[member]
+            context[key] = [str(each) for each in cast(Any, value)] if isinstance(value, list) else [str(value)]
+    return context
