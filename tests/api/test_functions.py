@@ -27,11 +27,11 @@ RUNTIME = "python3.11"
 
 
 def code(source: str, **more: str) -> bytes:
+    """A zip with app.py, the same bytes whenever it is made."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("app.py", source)
-        for name, content in more.items():
-            archive.writestr(f"{name}.py", content)
+        for name, content in {"app": source, **more}.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.py"), content)
     return buffer.getvalue()
 
 
