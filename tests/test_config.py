@@ -347,11 +347,17 @@ def test_the_command_line_wins_over_the_file(write: Write, tmp_path: Path) -> No
 
 def test_a_mistake_on_the_command_line_names_its_option(write: Write) -> None:
     assert problems(write(handler()), http="nowhere", admin="0.0.0.0:1") == [
-        '--admin: expected a loopback address, got "0.0.0.0:1": whoever holds the token of this listener can run any '
-        'function, and without TLS the token would cross the network in the clear (use "127.0.0.1:PORT", and an ssh '
-        "tunnel or a TLS proxy to reach it from elsewhere)",
+        '--admin: expected a loopback address, got "0.0.0.0:1": elsewhere requests must be signed, as whoever reads the '
+        "token of this listener off the network could run any function (declare [[aws.keys]], or use "
+        '"127.0.0.1:PORT" and an ssh tunnel to reach it from elsewhere)',
         "--http: nowhere has no port",
     ]
+
+
+def test_with_keys_the_admin_listener_may_be_reached_from_elsewhere(write: Write) -> None:
+    keys = '[[aws.keys]]\naccess_key_id = "AKIATEST"\nsecret_access_key = "not-a-real-secret-0123456789"\n'
+    project = load(write(handler() + keys), PLUGINS, admin="0.0.0.0:1")
+    assert project.admin.listen == "0.0.0.0:1"
 
 
 # --- the source of a trigger -----------------------------------------------------------------------------------------

@@ -90,12 +90,12 @@ class Checks:
         host = _host(listen)
         if host is None:
             self._find(("admin", "listen"), f'expected an address such as "127.0.0.1:9000", got {shown(listen)}')
-        elif not _is_loopback(host):
+        elif not _is_loopback(host) and not self._project.aws.keys:
             self._find(
                 ("admin", "listen"),
-                f"expected a loopback address, got {shown(listen)}: whoever holds the token of this listener can run "
-                "any function, and without TLS the token would cross the network in the clear",
-                'use "127.0.0.1:PORT", and an ssh tunnel or a TLS proxy to reach it from elsewhere',
+                f"expected a loopback address, got {shown(listen)}: elsewhere requests must be signed, as whoever reads "
+                "the token of this listener off the network could run any function",
+                'declare [[aws.keys]], or use "127.0.0.1:PORT" and an ssh tunnel to reach it from elsewhere',
             )
 
     def _queues(self) -> None:
