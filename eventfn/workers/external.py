@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind
+from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.workers import failures, lines, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import LogSink, Prepared
@@ -196,8 +196,12 @@ class External(Environment):
         # The function reported it: REPORT has no status then, as in Lambda.
         self._answer_with(OutcomeKind.FUNCTION_ERROR, error.payload, error.error_type, error.message)
 
-    def response_too_large(self) -> None:
-        failure = failures.response_too_large()
+    def stream(self) -> ResponseStream | None:
+        (request,) = self.requests.values()
+        return request.stream
+
+    def response_too_large(self, limit: int) -> None:
+        failure = failures.response_too_large(limit)
         self._suffix = f"Status: error\tError Type: {failure.error_type}"
         (request,) = self.requests.values()
         body = failure.body(request.invocation.request_id)
@@ -267,6 +271,7 @@ class External(Environment):
         return answer if request.tail is None else msgspec.structs.replace(answer, log_tail=tail)
 
     def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
+        self._runtime.forget()
         if self._answer is None:
             super()._fail(number, failure, milliseconds, status)
             return

@@ -18,7 +18,7 @@ import pytest_asyncio
 import uvloop
 
 from eventfn.clock import Clock, SystemClock
-from eventfn.event import Invocation, Outcome
+from eventfn.event import Invocation, Outcome, ResponseStream
 from eventfn.functions.model import Function, Workers
 from eventfn.sandbox.probe import Probe, Sandbox
 from eventfn.testing.clock import FakeClock
@@ -97,11 +97,17 @@ class Workbench:
         return prepared
 
     def begin(
-        self, name: str, event: object = None, *, log_tail: bool = False, **facts: Any
+        self,
+        name: str,
+        event: object = None,
+        *,
+        log_tail: bool = False,
+        stream: ResponseStream | None = None,
+        **facts: Any,
     ) -> asyncio.Future[Outcome]:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         invocation = Invocation(str(uuid.uuid4()), name, msgspec.json.encode(event), ARN + name, **facts)
-        self.pool.invoke(invocation, answer.set_result, log_tail=log_tail)
+        self.pool.invoke(invocation, answer.set_result, log_tail=log_tail, stream=stream)
         return answer
 
     async def invoke(self, name: str, event: object = None, *, log_tail: bool = False, **facts: Any) -> Outcome:

@@ -33,13 +33,14 @@ def serve(handle):
 def deploy(
     bench: Workbench, name: str, folder: Path, bootstrap: str | None, runtime: str = "provided.al2023", **settings: Any
 ) -> Prepared:
-    """`bootstrap` begins with `#!`, or is Python that has CLIENT above it; None: there is none."""
+    """A function whose `bootstrap` begins with `#!`, or is Python that has CLIENT above it; None: there is none."""
     root = folder / f"{name}-code"
     root.mkdir(exist_ok=True)
     if bootstrap is not None:
+        bootstrap = textwrap.dedent(bootstrap)
         text = bootstrap
         if not text.startswith("#!"):
-            text = f"#!{bench.interpreter.path} -IS\n" + CLIENT + textwrap.dedent(bootstrap)
+            text = f"#!{bench.interpreter.path} -IS\n" + CLIENT + bootstrap
         (root / "bootstrap").write_text(text)
         (root / "bootstrap").chmod(0o755)
     of_the_code = "opt_root", "extensions", "executable", "runtime_version"

@@ -8,13 +8,15 @@ Source: contract/execution-environment.md, section 1. The names are said in answ
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from eventfn.event import MAX_SYNC_RESPONSE
+from eventfn.event import MAX_STREAMED_RESPONSE, MAX_SYNC_RESPONSE, ResponseStream
 from eventfn.workers.local_api import answers
 from eventfn.workers.local_api.answers import Answer
 from eventfn.workers.local_api.http import Exchange
@@ -25,7 +27,9 @@ _ERROR_RESPONSE, _RESTORE_READY, _RESTORE_ERROR = "InvocationErrorResponse", "Re
 
 ROOT = "/2018-06-01/runtime/"
 _SMALL = 65_536  # bytes of a body that is nobody's answer
-_MOST_OF_AN_ERROR = MAX_SYNC_RESPONSE
+_MODE = "lambda-runtime-function-response-mode"
+_ERROR_TYPE_HEADER = "lambda-runtime-function-error-type"
+_ERROR_TRAILER = "lambda-runtime-function-error-body"  # base64 of an error object
 _ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
 
 
@@ -65,8 +69,12 @@ class Listener(Protocol):
         """It has called `next`: its init is over, or its request."""
         ...
 
+    def stream(self) -> ResponseStream | None:
+        """Who takes the answer while it is made, if anybody does."""
+        ...
+
     def responded(self, payload: bytes) -> None: ...
-    def response_too_large(self) -> None: ...
+    def response_too_large(self, limit: int) -> None: ...
     def failed(self, error: Reported) -> None: ...
     def init_failed(self, error: Reported) -> None: ...
 
@@ -78,6 +86,8 @@ class Runtime:
         self._event: Event | None = None
         self._next: Exchange | None = None  # waits for an event
         self._responding: Exchange | None = None  # the one whose body is taken in
+        self._stream: ResponseStream | None = None  # where that body goes at once
+        self._streamed = 0  # bytes
         self._routes: dict[tuple[str, str], Callable[[Exchange], None]] = {
             ("GET", "invocation/next"): self._take_next,
             ("POST", "init/error"): self._take_init_error,
@@ -98,6 +108,10 @@ class Runtime:
             waiting, self._next = self._next, None
             waiting.answer(event.answer())
 
+    def forget(self) -> None:
+        """Nobody waits for an answer to that event any more."""
+        self._stream = None
+
     # --- from the runtime --------------------------------------------------------------------------------------------
 
     def begins(self, exchange: Exchange) -> None:
@@ -107,6 +121,9 @@ class Runtime:
         elif self._may_respond(what[0]) is None:
             self._responding = exchange
             exchange.room = MAX_SYNC_RESPONSE
+            streams = what[1] == "response" and exchange.headers.get(_MODE) == "streaming"
+            if streams and (stream := self._listener.stream()) is not None:
+                self._begin_stream(exchange, stream)
 
     def arrived(self, exchange: Exchange) -> None:
         if (what := _answer_of(exchange)) is not None:
@@ -123,6 +140,50 @@ class Runtime:
             self._next = None
         if self._responding is exchange:
             self._responding = None
+            if exchange.on_chunk is not None and self.state == RUNNING:
+                self.state = RESPONDED
+                self._stream = None
+                text = "the answer's connection ended before the answer did"
+                self._listener.failed(_error("Runtime.TruncatedResponse", text))
+
+    # --- an answer that comes while it is made -----------------------------------------------------------------------
+
+    def _begin_stream(self, exchange: Exchange, stream: ResponseStream) -> None:
+        self._stream, self._streamed = stream, 0
+
+        def take(chunk: bytes) -> None:
+            self._streamed += len(chunk)
+            if self._stream is not stream:
+                return  # too much has come, or nobody waits for it any more
+            if self._streamed > MAX_STREAMED_RESPONSE:
+                self._stream = None
+                self.state = RESPONDED
+                self._listener.response_too_large(MAX_STREAMED_RESPONSE)
+                return
+            stream.write(chunk)
+            if stream.full and not stream.gone:
+                exchange.pause()
+
+        exchange.on_chunk = take
+        stream.on_room(exchange.resume)
+        stream.begin(exchange.headers.get("content-type"))
+
+    def _end_stream(self, exchange: Exchange) -> None:
+        self._stream = None
+        if self.state != RUNNING:
+            exchange.answer(answers.too_large())
+            return
+        self.state = RESPONDED
+        exchange.answer(answers.accepted())
+        error_type = exchange.trailers.get(_ERROR_TYPE_HEADER)
+        if error_type is None:
+            self._listener.responded(b"")
+            return
+        try:
+            payload = base64.b64decode(exchange.trailers.get(_ERROR_TRAILER, ""), validate=True)
+        except binascii.Error:
+            payload = b""
+        self._listener.failed(reported(payload, error_type))
 
     # --- one call each -----------------------------------------------------------------------------------------------
 
@@ -147,31 +208,33 @@ class Runtime:
             return
         self.state = INIT_ERROR
         exchange.answer(answers.accepted())
-        self._listener.init_failed(reported(exchange))
+        self._listener.init_failed(reported(bytes(exchange.body), exchange.headers.get(_ERROR_TYPE_HEADER, "")))
 
     def _take_response(self, exchange: Exchange, request_id: str, kind: str) -> None:
         mine = self._responding is exchange
         if mine:
             self._responding = None
+            if exchange.on_chunk is not None:
+                self._end_stream(exchange)
+                return
         refused = self._may_respond(request_id, _ERROR_RESPONSE if kind == "error" else RESPONDING)
         if refused is not None or not mine:
             exchange.answer(refused or answers.wrong_state(RESPONDING, RESPONDING))
             return
-        if (mode := exchange.headers.get("lambda-runtime-function-response-mode")) and mode != "streaming":
-            exchange.answer(answers.wrong_response_mode())
+        mode = exchange.headers.get(_MODE, "")
+        if mode and mode != "streaming":
             self.state = RESPONDED
-            self._listener.failed(
-                Reported("Runtime.InvalidResponseModeHeader", f"Invalid response mode header: {mode}", b"")
-            )
+            exchange.answer(answers.wrong_response_mode())
+            self._listener.failed(_error("Runtime.InvalidResponseModeHeader", f"Invalid response mode header: {mode}"))
             return
         self.state = RESPONDED
         if exchange.too_large:
             exchange.answer(answers.too_large())
-            self._listener.response_too_large()
+            self._listener.response_too_large(MAX_SYNC_RESPONSE)
             return
         exchange.answer(answers.accepted())
         if kind == "error":
-            self._listener.failed(reported(exchange))
+            self._listener.failed(reported(bytes(exchange.body), exchange.headers.get(_ERROR_TYPE_HEADER, "")))
         else:
             self._listener.responded(bytes(exchange.body))
 
@@ -197,18 +260,20 @@ class _ErrorObject(msgspec.Struct):
     errorMessage: str = ""  # noqa: N815
 
 
-def reported(exchange: Exchange) -> Reported:
-    """The body's own words; where it has none, the header's, which says more than a type that nobody knows."""
-    payload = bytes(exchange.body)
-    header = exchange.headers.get("lambda-runtime-function-error-type", "")
+def reported(payload: bytes, header: str) -> Reported:
+    """The error object's own words; where it has none, the header's, which says more than a type that nobody knows."""
     try:
         found = msgspec.json.decode(payload, type=_ErrorObject)
     except msgspec.MsgspecError:
         found = _ErrorObject()
     error_type = found.errorType or error_type_of(header)
     if not _is_json(payload):
-        payload = msgspec.json.encode({"errorType": error_type, "errorMessage": found.errorMessage})
+        return _error(error_type, found.errorMessage)
     return Reported(error_type, found.errorMessage, payload)
+
+
+def _error(error_type: str, message: str) -> Reported:
+    return Reported(error_type, message, msgspec.json.encode({"errorType": error_type, "errorMessage": message}))
 
 
 def error_type_of(header: str) -> str:
