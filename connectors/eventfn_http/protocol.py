@@ -12,7 +12,8 @@ from typing import cast
 
 import httptools
 
-from eventfn.event import Outcome
+from eventfn.errors import PayloadTooLarge
+from eventfn.event import Buffer, Outcome
 from eventfn_http import responses
 from eventfn_http.accepting import accept
 from eventfn_http.events import PeerText, event, event_apart
@@ -21,6 +22,7 @@ from eventfn_http.request import Ended, Final, Request
 from eventfn_http.responses import Response
 from eventfn_http.routes import Match
 from eventfn_http.server import FOREVER, MOST_LENT, Route, Server
+from eventfn_http.streaming import Streamed
 from eventfn_http.upload import LARGE, Upload
 
 # What is being read. IDLE: nothing of the next request has come. DEAF: what still comes is thrown away.
@@ -51,6 +53,7 @@ class Connection(asyncio.Protocol):
         "_request_id",
         "_server",
         "_serving",
+        "_streamed",
         "_target",
         "_transport",
         "_unsent",
@@ -92,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._uploading = 0  # bytes that the server has lent to a large body
         self._answered = self._outcome
+        self._streamed: Streamed | None = None  # the answer that is sent in parts
         if not self._server.admit(self):
             self._refuse(503, "Too many connections")
         else:
@@ -154,6 +158,8 @@ class Connection(asyncio.Protocol):
         self._blocked = False
         if self._transport is not None and not self._transport.is_closing():
             self.write_deadline = FOREVER
+        if self._streamed is not None:
+            self._streamed.changed()
         self._serve_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -164,6 +170,9 @@ class Connection(asyncio.Protocol):
         self._reading = DEAF
         self._waiting.clear()
         self.read_deadline = self.write_deadline = FOREVER
+        streamed, self._streamed = self._streamed, None
+        if streamed is not None:
+            streamed.changed()
         del self._parser, self._answered  # each holds this connection: nothing is left for the garbage collector
 
     # --- the parser's callbacks ------------------------------------------------------------------------------------
@@ -383,15 +392,21 @@ class Connection(asyncio.Protocol):
         try:
             body, request.body = request.body, b""
             text, peer, parameters = route.text, self._peer, request.parameters
-            if route.durable:
-                payload = event(text, peer, head, parameters, body, request_id, server.log_time, now_ms)
-                server.spawn(self._submit(route, head, payload, request_id))
-            else:
+            if route.buffered:
                 payload, own = event_apart(text, peer, head, parameters, body, server.log_time, now_ms)
                 route.caller.invoke(payload, request_id, self._answered, own)
+                return
+            payload = event(text, peer, head, parameters, body, request_id, server.log_time, now_ms)
+            if route.durable:
+                server.spawn(self._submit(route, head, payload, request_id))
+            else:
+                streamed = self._streamed = Streamed(self, responses.respond)
+                route.caller.invoke(payload, request_id, streamed.ended, None, streamed)
+        except PayloadTooLarge as refused:  # as an event, in which a body may be base64
+            self.send_whole(responses.message(413, str(refused)))
         except Exception as error:
             server.log.error("request %s to %s failed", request_id, route.key, exc_info=error)
-            self._answer(responses.SERVICE_UNAVAILABLE)
+            self.send_whole(responses.SERVICE_UNAVAILABLE)
 
     def _serve_waiting(self) -> None:
         if self._serving:  # an answer that came at once: the loop below goes on
@@ -412,29 +427,11 @@ class Connection(asyncio.Protocol):
         transport, request = self._transport, self._busy
         if transport is None or request is None or transport.is_closing():
             return
-        server = self._server
         head = request.head
         has_body = response.has_body
         body = response.body if has_body else b""
-        keep_alive = request.keep_alive and not server.draining
-        if not keep_alive:
-            connection = b"connection: close\r\n\r\n"
-        elif head is not None and head.version == "1.0":
-            connection = b"connection: keep-alive\r\n\r\n"
-        else:
-            connection = b"\r\n"
-        opening = b"".join(
-            (
-                responses.STATUS_LINES[response.status],
-                server.date_line,
-                b"x-amzn-RequestId: ",
-                self._request_id.encode(),
-                b"\r\n",
-                response.lines,
-                b"content-length: %d\r\n" % len(body) if has_body else b"",
-                connection,
-            )
-        )
+        keep_alive = request.keep_alive and not self._server.draining
+        opening = self._opening(response, b"content-length: %d\r\n" % len(body) if has_body else b"", keep_alive, head)
         if head is not None and head.method == "HEAD":
             body = b""
         if len(body) < LARGE:
@@ -443,6 +440,31 @@ class Connection(asyncio.Protocol):
             # Not writelines: asyncio's own forgets the back-pressure in it (CPython 3.12 and 3.13, CVE-2024-12254).
             transport.write(opening)
             transport.write(body)
+        self._given(transport, request, keep_alive)
+
+    def _opening(self, response: Response, framing: bytes, keep_alive: bool, head: Head | None) -> bytes:
+        """All that comes before the body."""
+        if not keep_alive:
+            connection = b"connection: close\r\n\r\n"
+        elif head is not None and head.version == "1.0":
+            connection = b"connection: keep-alive\r\n\r\n"
+        else:
+            connection = b"\r\n"
+        return b"".join(
+            (
+                responses.STATUS_LINES[response.status],
+                self._server.date_line,
+                b"x-amzn-RequestId: ",
+                self._request_id.encode(),
+                b"\r\n",
+                response.lines,
+                framing,
+                connection,
+            )
+        )
+
+    def _given(self, transport: asyncio.Transport, request: Request, keep_alive: bool) -> None:
+        """The answer is on its way; what is next."""
         self._busy = None
         if not keep_alive:
             self._finish(transport, request)
@@ -450,10 +472,63 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             self._serve_waiting()
         elif self._reading == IDLE and not self._blocked:
-            self.read_deadline = server.idle_due
+            self.read_deadline = self._server.idle_due
         elif self._owes_continue:
             self._owes_continue = False
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # --- answering in parts ------------------------------------------------------------------------------------------
+
+    @property
+    def takes_no_more(self) -> bool:
+        return self._blocked
+
+    @property
+    def has_left(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def send_head(self, head: Response) -> bool:
+        transport, request = self._transport, self._busy
+        if transport is None or request is None or transport.is_closing():
+            return False
+        asked = request.head
+        framing = b""
+        if head.has_body and asked is not None and asked.version == "1.0":
+            request.keep_alive = False  # its body ends where the connection does
+        elif head.has_body:
+            framing = b"transfer-encoding: chunked\r\n"
+        request.keep_alive = request.keep_alive and not self._server.draining
+        transport.write(self._opening(head, framing, request.keep_alive, asked))
+        request.streams = head.has_body and asked is not None and asked.method != "HEAD"
+        return request.streams
+
+    def send_part(self, part: Buffer) -> None:
+        transport, request = self._transport, self._busy
+        if transport is None or request is None or transport.is_closing():
+            return
+        if request.head is not None and request.head.version == "1.0":
+            transport.write(part)
+        else:
+            transport.write(b"".join((b"%x\r\n" % len(part), part, b"\r\n")))
+        if self._blocked:  # what is still on its way from the function counts as no less taken by the client
+            self._unsent = max(self._unsent, transport.get_write_buffer_size())
+
+    def send_end(self, *, whole: bool) -> None:
+        transport, request = self._transport, self._busy
+        self._streamed = None
+        if transport is None or request is None or transport.is_closing():
+            return
+        if request.streams and not whole:
+            self._busy = None
+            self._close(transport)  # without the last chunk; a client of HTTP/1.0 has no way to know
+            return
+        if request.streams and request.head is not None and request.head.version != "1.0":
+            transport.write(b"0\r\n\r\n")
+        self._given(transport, request, request.keep_alive)
+
+    def send_whole(self, response: Response) -> None:
+        self._streamed = None
+        self._answer(response)
 
     def _finish(self, transport: asyncio.Transport, request: Request) -> None:
         """No more is read as requests. A refused client may still be sending: it gets the time to stop and read."""

@@ -25,6 +25,7 @@ class Request(msgspec.Struct):
     route: Route | None = None
     parameters: dict[str, str] = {}
     body: bytes | bytearray = b""
+    streams: bool = False  # its answer's head is sent, and a body follows it in parts
 
 
 class Known:

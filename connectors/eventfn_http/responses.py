@@ -28,6 +28,7 @@ _OURS = frozenset(("connection", "content-length", "date", "keep-alive", "transf
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 
 JSON = b"content-type: application/json\r\n"
+OCTETS = b"content-type: application/octet-stream\r\n"
 TEXT = b"content-type: text/plain; charset=utf-8\r\n"
 
 
@@ -122,6 +123,29 @@ def respond(outcome: Outcome) -> Response:
     return SERVICE_UNAVAILABLE
 
 
+def as_it_is(outcome: Outcome) -> Response:
+    """Without the mapping: an answer in one piece where the URL streams."""
+    return Response(200, JSON, outcome.payload) if outcome.kind is _SUCCESS else respond(outcome)
+
+
+def prelude(said: bytes) -> Response | None:
+    """Status (200 where it says none) and headers of a response whose body is streamed; None: they cannot be one's."""
+    try:
+        head = _decode_envelope(said)
+        status = 200 if head.statusCode in (msgspec.UNSET, None) else _status(head.statusCode)
+        return Response(status, _lines(head, OCTETS), b"")
+    except (_Invalid, msgspec.DecodeError, UnicodeError):
+        return None
+
+
+def content_type(value: str) -> bytes | None:
+    """The header's line; None: it cannot be one."""
+    try:
+        return f"content-type: {_checked(value)}\r\n".encode()
+    except _Invalid:
+        return None
+
+
 def _mapped(payload: bytes) -> Response:
     if payload[:1] != b"{":
         first = payload.lstrip()[:1]
@@ -191,10 +215,11 @@ def _from_base64(text: Buffer) -> bytes:
         raise _Invalid("body") from error
 
 
-def _lines(answer: _Envelope) -> bytes:
+def _lines(answer: _Envelope, otherwise: bytes = JSON) -> bytes:
+    """`otherwise`: the content type, where it names none."""
     headers = answer.headers
     if not headers and not answer.cookies:
-        return JSON
+        return otherwise
     lines: list[bytes] = []
     typed = False
     for name, value in (headers or {}).items():
@@ -203,7 +228,7 @@ def _lines(answer: _Envelope) -> bytes:
         lines.append(line)
     lines += [f"set-cookie: {_checked(cookie)}\r\n".encode() for cookie in answer.cookies or ()]
     encoded = b"".join(lines)
-    return encoded if typed else JSON + encoded
+    return encoded if typed else otherwise + encoded
 
 
 def _line(name: str, value: str | int | float | bool | None) -> tuple[bytes, bool]:

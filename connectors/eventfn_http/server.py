@@ -51,8 +51,9 @@ class Route(msgspec.Struct, frozen=True):
     key: str  # "GET /items/{id}"
     text: RouteText
     caller: Caller
-    durable: bool  # async = true: 202 once it is on disk
     guarded: bool  # asks for a token
+    buffered: bool = True  # answered in one piece, when the function is done
+    durable: bool = False  # async = true: 202 once it is on disk
 
 
 class Server:

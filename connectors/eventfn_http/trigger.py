@@ -23,6 +23,7 @@ from eventfn_http.routes import BadPath, Pattern, RouteTable
 from eventfn_http.server import Limits, Route, Server
 
 Method = Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "ANY"]
+InvokeMode = Literal["BUFFERED", "RESPONSE_STREAM"]
 Timeout = Annotated[Duration, Between(1, 3600)]
 
 _BACKLOG = 4096  # connections that the kernel keeps for us in a burst; it caps this at net.core.somaxconn
@@ -35,6 +36,11 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     method: Method | list[Method] = "ANY"
     asynchronous: bool = msgspec.field(name="async", default=False)
     auth: Auth | None = None
+    invoke_mode: InvokeMode = "BUFFERED"
+
+    def __post_init__(self) -> None:
+        if self.asynchronous and self.invoke_mode == "RESPONSE_STREAM":
+            raise ValueError('invoke_mode: "RESPONSE_STREAM" needs a caller who waits, and async = true has none')
 
     @property
     def methods(self) -> list[str]:
@@ -112,7 +118,14 @@ class HttpTrigger:
             account = "anonymous" if auth == "none" else self._context.account
             for method in settings.methods:
                 key = f"{method} {settings.path}"
-                route = Route(key, RouteText(key, account), each.caller, settings.asynchronous, auth == "token")
+                route = Route(
+                    key,
+                    RouteText(key, account),
+                    each.caller,
+                    guarded=auth == "token",
+                    buffered=settings.invoke_mode == "BUFFERED" and not settings.asynchronous,
+                    durable=settings.asynchronous,
+                )
                 table.add(method, pattern, route)
         self.server.mount(table)
 

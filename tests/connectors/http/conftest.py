@@ -29,6 +29,40 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
 
+class Streaming:
+    """An invocation whose answer the test makes part by part, as an environment does: not while it is held back."""
+
+    def __init__(self, stream: ResponseStream, done: Callable[[Outcome], None]) -> None:
+        self._stream = stream
+        self._done = done
+        self._changed = asyncio.Event()
+        stream.on_room(self._changed.set)
+
+    def begin(self, content_type: str | None = None) -> None:
+        self._stream.begin(content_type)
+
+    def write(self, *chunks: bytes) -> None:
+        for chunk in chunks:
+            self._stream.write(chunk)
+
+    def end(self, kind: OutcomeKind = OutcomeKind.SUCCESS, payload: bytes = b"") -> None:
+        self._done(Outcome(kind, payload))
+
+    @property
+    def full(self) -> bool:
+        return self._stream.full
+
+    @property
+    def gone(self) -> bool:
+        return self._stream.gone
+
+    async def changed(self) -> None:
+        """Returns once there is room again, or nobody to listen."""
+        async with asyncio.timeout(_PATIENCE):
+            await self._changed.wait()
+            self._changed.clear()
+
+
 class FakeCaller:
     """A function. It answers at once with `outcome`, or once it is told to (`later`)."""
 
@@ -39,6 +73,7 @@ class FakeCaller:
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"statusCode":200,"body":"hello"}')
         self.later = False
         self.events: list[dict[str, Any]] = []
+        self.streamed: list[Streaming] = []  # invocations with a stream
         self.submitted: list[tuple[dict[str, Any], str, str | None]] = []
         self.refusal: Exception | None = None
         self.keep: asyncio.Event | None = None  # `submit` waits for it
@@ -53,10 +88,16 @@ class FakeCaller:
         apart: Apart | None = None,
         stream: ResponseStream | None = None,
     ) -> None:
+        self._called.set()
+        if stream is not None:
+            self.events.append(json.loads(payload))
+            self.streamed.append(Streaming(stream, done))
+            if not self.later:
+                done(self.outcome)
+            return
         assert apart is not None
         event = HttpEvents().event(payload, str(apart.body, "utf-8"), request_id, apart.time, apart.time_epoch)
         self.events.append(event)
-        self._called.set()
         if self.later:
             self._dones.append(done)
         else:
@@ -114,6 +155,17 @@ class Client:
             status, headers = read_answer_head(head)
             length = int(dict(headers).get("content-length", "0")) if body else 0
             return Answer(status, headers, await self.reader.readexactly(length))
+
+    async def head(self) -> Answer:
+        return await self.answer(body=False)
+
+    async def chunk(self) -> bytes:
+        """The next chunk of a body; b"" is the last."""
+        async with asyncio.timeout(_PATIENCE):
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            data = await self.reader.readexactly(size + 2)
+            assert data[-2:] == b"\r\n"
+            return data[:-2]
 
     async def ask(self, data: bytes) -> Answer:
         await self.send(data)
