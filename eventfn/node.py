@@ -162,24 +162,24 @@ class Node:
 
     def _successes(self) -> set[str]:
         """The queues that successful invocations go to: there is one before its first record."""
-        uris = [function.on_success or "" for function in self.project.functions.values()]
+        uris = [function.on_success or "" for function in self._registry.configured()]
         return {uri.removeprefix("queue:") for uri in uris if uri.startswith("queue:")}
 
     def _dead_letters(self) -> dict[str, list[str]]:
         """Queue -> the functions and queues whose failures end in it."""
-        found: dict[str, list[str]] = {}
-        for function in self.project.functions.values():
+        found: dict[str, dict[str, None]] = {}
+        for function in self._registry.configured():
             uris = [uri for uri in (function.on_failure, function.dead_letter_queue) if uri is not None]
             for binding in function.triggers:
                 if binding.intake.on_failure is not None:
                     uris.append(binding.intake.on_failure)
             for uri in uris or [BUILT_IN_DEAD_LETTERS]:
                 if uri.startswith("queue:"):
-                    found.setdefault(uri.removeprefix("queue:"), []).append(f"fn:{function.name}")
+                    found.setdefault(uri.removeprefix("queue:"), {})[f"fn:{function.name}"] = None
         for queue in self.project.queues.values():
             if queue.dead_letter_queue is not None:
-                found.setdefault(queue.dead_letter_queue, []).append(f"queue:{queue.name}")
-        return found
+                found.setdefault(queue.dead_letter_queue, {})[f"queue:{queue.name}"] = None
+        return {queue: list(whose) for queue, whose in found.items()}
 
     async def peek(self, queue: str, limit: int, after: int) -> Sequence[Message]:
         return await self._queues.peek(queue, limit, after)

@@ -328,7 +328,7 @@ class Supervisor:
             log=logging.getLogger(f"eventfn.{scheme}"),
             queues=self._queues,
             submit=self._submit,
-            functions=lambda: list(self._project.functions),
+            functions=self._registry.names,
         )
         destination: Destination = plugin(target, settings if settings is not None else plugin.Settings(), context)
         return destination

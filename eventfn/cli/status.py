@@ -12,6 +12,8 @@ from eventfn.cli.tables import Table, depth_cells
 from eventfn.cli.words import age, plural
 from eventfn.observe.status import FunctionStatus, Status
 
+_MOST_NAMES = 5
+
 
 @click.command()
 @data_option
@@ -33,7 +35,7 @@ def page(status: Status) -> str:
     if status.queues:
         queues = Table("queue", ">visible", ">in flight", ">delayed", ">oldest", "holds what failed of")
         for queue in status.queues:
-            cells = [*depth_cells(queue.depth, status.now_ms), safe(", ".join(queue.dead_letter_for))]
+            cells = [*depth_cells(queue.depth, status.now_ms), safe(_first(queue.dead_letter_for))]
             queues.add(safe(queue.name), *cells, colour="red" if queue.dead_letter_for and queue.depth.total else None)
         parts.append(str(queues))
     if status.outbox:
@@ -42,6 +44,12 @@ def page(status: Status) -> str:
             outbox.add(safe(box.destination), *depth_cells(box.depth, status.now_ms), safe(box.last_error or ""))
         parts.append(str(outbox))
     return "\n\n".join(parts)
+
+
+def _first(names: list[str]) -> str:
+    """A node may have a thousand functions."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
 
 
 def _head(status: Status) -> str:

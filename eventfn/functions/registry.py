@@ -125,7 +125,15 @@ class Registry:
         return list(found)
 
     def functions(self) -> list[Function]:
+        """Each once, as its $LATEST."""
         return [target.function for target in self.latest()]
+
+    def configured(self) -> Iterator[Function]:
+        """Each as all of its qualifiers have it: they may have destinations of their own."""
+        for lead in self._leads.values():
+            found = lead.main if type(lead) is Split else lead
+            if type(found) is Target:
+                yield found.function
 
     # --- what changes it ---------------------------------------------------------------------------------------------
 
