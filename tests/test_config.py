@@ -698,6 +698,19 @@ def test_the_same_trigger_twice(write: Write) -> None:
             handler('file_system_configs = [\n{ path = "x" },\n{ path = "y", local_mount_path = "/var" }]'),
             ["eventfn.toml:5: functions.a.file_system_configs[1].local_mount_path: /var/task is the environment's own: choose another, such as /mnt/data"],
         ),
+        # the role, and logs
+        (handler('role = "worker"'), ['eventfn.toml:3: functions.a.role: expected an ARN such as "arn:aws:iam::000000000000:role/NAME", got "worker"']),
+        (
+            handler('[functions.a.logging_config]\nlog_format = "json"'),
+            ["eventfn.toml:4: functions.a.logging_config.log_format: expected one of \"Text\", \"JSON\", got \"json\""],
+        ),
+        (
+            handler('[functions.a.logging_config]\nsystem_log_level = "WARN"\nlog_group = "a b"'),
+            [
+                'eventfn.toml:4: functions.a.logging_config.system_log_level: means nothing without log_format = "JSON"',
+                "eventfn.toml:5: functions.a.logging_config.log_group: expected 1 to 512 letters, digits, '_', '-', '/', '.' and '#', got \"a b\"",
+            ],
+        ),
         # the admin listener
         ("[admin]\nlisten = '127.0.0.1'\n", ['eventfn.toml:2: admin.listen: expected an address such as "127.0.0.1:9000", got "127.0.0.1"']),
         ("[admin]\nlisten = '127.0.0.1:65536'\n", ['eventfn.toml:2: admin.listen: expected an address such as "127.0.0.1:9000", got "127.0.0.1:65536"']),

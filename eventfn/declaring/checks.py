@@ -16,7 +16,7 @@ from typing import Any
 
 from eventfn.declaring import file_system_checks
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
-from eventfn.functions.model import Function, Network, Project
+from eventfn.functions.model import Function, LoggingConfig, Network, Project
 from eventfn.plugins import Plugins, PluginUnusable
 from eventfn.sandbox import allow_list
 from eventfn.workers.runtimes import family, finding
@@ -25,6 +25,7 @@ _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _QUEUE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,80}")
 _VARIABLE_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[a-zA-Z_0-9+=,.@/-]+", re.ASCII)  # Lambda's
+_LOG_GROUP = re.compile(r"[a-zA-Z0-9_/.#-]{1,512}")
 _ENVIRONMENT_LIMIT = 4096  # Lambda's quota, names and values together
 _LAYER_LIMIT = 5
 
@@ -72,6 +73,7 @@ class Checks:
             self._name(function, path)
             self._code(function, path)
             self._environment(function, path)
+            self._logging(function.logging_config, (*path, "logging_config"))
             self._network(function.network, (*path, "network"))
             for place, message in file_system_checks.mistakes(function, self._project, path):
                 self._find(place, message)
@@ -142,10 +144,8 @@ class Checks:
         if not _FUNCTION_NAME.fullmatch(function.name):
             self._find(path, "expected a name of 1 to 64 letters, digits, '-' and '_'")
         if function.role is not None and not _ROLE.fullmatch(function.role):
-            self._find(
-                (*path, "role"),
-                f'expected an ARN such as "arn:aws:iam::{self._project.aws.account}:role/NAME", got {shown(function.role)}',
-            )
+            example = f'"arn:aws:iam::{self._project.aws.account}:role/NAME"'
+            self._find((*path, "role"), f"expected an ARN such as {example}, got {shown(function.role)}")
         if (runtime := function.runtime) is None:
             return
         if family(runtime) is None:
@@ -197,6 +197,15 @@ class Checks:
         size = sum(len(name.encode()) + len(value.encode()) for name, value in function.environment.items())
         if size > _ENVIRONMENT_LIMIT:
             self._find(path, f"expected at most {_ENVIRONMENT_LIMIT} bytes of names and values, got {size}")
+
+    def _logging(self, logging: LoggingConfig, path: KeyPath) -> None:
+        if logging.log_group is not None and not _LOG_GROUP.fullmatch(logging.log_group):
+            expected = "expected 1 to 512 letters, digits, '_', '-', '/', '.' and '#'"
+            self._find((*path, "log_group"), f"{expected}, got {shown(logging.log_group)}")
+        if logging.log_format == "Text":
+            for key in ("application_log_level", "system_log_level"):
+                if getattr(logging, key) != "INFO":
+                    self._find((*path, key), 'means nothing without log_format = "JSON"')
 
     def _network(self, network: Network, path: KeyPath) -> None:
         if isinstance(network, str):

@@ -16,11 +16,12 @@ from eventfn.functions.managed import (
     Code,
     Configuration,
     EventInvoke,
+    JsonObject,
     ManagedFunction,
     Provisioned,
     Version,
 )
-from eventfn.functions.model import Aws, Function, Where
+from eventfn.functions.model import Aws, Function, LoggingConfig, Where
 from eventfn.units import Duration, Megabytes
 
 _OWN_FUNCTION = ":function:"
@@ -46,8 +47,16 @@ def environment_of(
         snap_start=_has_snapshots(version),
         provisioned_concurrency=function.provisioned_of(version.number),
         role=configuration.role,
+        logging_config=_logging(configuration),
         where=Where("the API"),
     )
+
+
+def _logging(configuration: Configuration) -> LoggingConfig:
+    names = {"LogFormat": "log_format", "LogGroup": "log_group"}
+    names |= {"ApplicationLogLevel": "application_log_level", "SystemLogLevel": "system_log_level"}
+    given = {names[key]: value for key, value in configuration.logging_config.items() if key in names}
+    return msgspec.convert(given, LoggingConfig)  # the service model has the same values
 
 
 def _has_snapshots(version: Version) -> bool:
@@ -55,6 +64,14 @@ def _has_snapshots(version: Version) -> bool:
     made = version.configuration
     python = (made.runtime or "").startswith("python")
     return python and made.snap_start == "PublishedVersions" and version.number != LATEST
+
+
+def _shown(logging: LoggingConfig) -> JsonObject:
+    shown: JsonObject = {} if logging.log_group is None else {"LogGroup": logging.log_group}
+    if logging.log_format == "Text":
+        return shown
+    levels = {"ApplicationLogLevel": logging.application_log_level, "SystemLogLevel": logging.system_log_level}
+    return {"LogFormat": "JSON", **levels, **shown}
 
 
 def invoked_as(
@@ -99,6 +116,7 @@ def declared(function: Function, runtime: str, version: str, aws: Aws, since_ms:
         ephemeral_storage=int(function.ephemeral_storage),
         environment=dict(function.environment) or None,
         snap_start="PublishedVersions" if function.snap_start else "None",
+        logging_config=_shown(function.logging_config),
         dead_letter_target=function.dead_letter_queue,
     )
     latest = Version(

@@ -76,6 +76,15 @@ class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class LoggingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a function logs. The levels are of the format JSON."""
+
+    log_format: Literal["Text", "JSON"] = "Text"
+    application_log_level: Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"] = "INFO"
+    system_log_level: Literal["DEBUG", "INFO", "WARN"] = "INFO"
+    log_group: str | None = None  # None: /aws/lambda/<function>
+
+
 Network = Literal["none", "egress", "aws"] | tuple[str, ...]
 
 
@@ -94,6 +103,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     network: Network = "none"
     file_system_configs: tuple[FileSystem, ...] = ()
     environment: dict[str, str] = {}
+    logging_config: LoggingConfig = LoggingConfig()
     layers: tuple[str, ...] = ()  # absolute paths of folders or zips, in order
     requirements: str | None = None  # absolute path of a requirements.txt
     concurrency_per_environment: Annotated[int, Between(1, 1000)] = 1  # above 1: `async def` handlers only

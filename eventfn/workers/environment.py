@@ -23,12 +23,14 @@ import msgspec
 from eventfn.clock import Clock
 from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.sandbox.allow_list import Target
-from eventfn.workers import failures, lines, wire
+from eventfn.workers import failures, json_lines, lines, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.flow import Flow
+from eventfn.workers.json_lines import JsonLines
 from eventfn.workers.launching import Launch, Launched, Living
+from eventfn.workers.lines import PlatformLines
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
 from eventfn.workers.relay import Relay
@@ -109,6 +111,7 @@ class Environment(asyncio.Protocol):
         self._timeout = float(prepared.function.timeout)
         self._timeout_ms = int(self._timeout * 1000)
         self._stream = lines.log_stream(clock.now_ms(), prepared.number, uuid.uuid4().hex)
+        self._lines, self._is_wanted = _format(prepared, self._stream, clock, provisioned=provisioned)
         self._number = 0
         self._peak_kb = 0
         self._init_ms: float | None = None
@@ -136,7 +139,7 @@ class Environment(asyncio.Protocol):
         NotStarted, OSError; then it ends."""
         began = self._clock.monotonic()
         runtime = telling.version_and_arn(self.prepared)
-        self._log(lines.restore_start(*runtime) if restored else lines.init_start(*runtime))
+        self._log(self._lines.restore_start(*runtime) if restored else self._lines.init_start(*runtime))
         try:
             launched = await self._launch(launch)
             async with asyncio.timeout(init_timeout):
@@ -144,12 +147,12 @@ class Environment(asyncio.Protocol):
                 self._open_doors(launched)
                 await self._initialised()
         except TimeoutError:
-            self._log(lines.init_report(init_timeout * 1000, phase, "timeout", None))
+            self._log(self._lines.init_report(init_timeout * 1000, phase, "timeout", None))
             self.kill()
             raise InitFailed(failures.timed_out(init_timeout)) from None
         except InitFailed as error:
             milliseconds = (self._clock.monotonic() - began) * 1000
-            self._log(lines.init_report(milliseconds, phase, "error", error.failure.error_type))
+            self._log(self._lines.init_report(milliseconds, phase, "error", error.failure.error_type))
             self.kill()
             raise
         except BaseException:
@@ -158,12 +161,12 @@ class Environment(asyncio.Protocol):
         launched.process.limit_cpu_to(int(self.prepared.function.memory_size))
         self._init_ms = (self._clock.monotonic() - began) * 1000
         if restored:
-            self._log(lines.restore_report(self._init_ms))
+            self._log(self._lines.restore_report(self._init_ms))
         self.idle_since = self._clock.monotonic()
 
     async def _launch(self, launch: Launch) -> Launched:
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
-        self._logs = LogPipe(log_read, self._log)
+        self._logs = LogPipe(log_read, self._log_printed)
         try:
             launched = launch(self._stream, log_write)
         except BaseException:
@@ -249,9 +252,10 @@ class Environment(asyncio.Protocol):
         """The START line is held back for a moment: mostly it is written together with END and REPORT."""
         if request.start_due < NEVER:
             request.start_due = NEVER
-            start = lines.start(request.invocation.request_id, self.prepared.number)
-            self._sink.write(self._name, self._stream, request.started_ms, start)
-            _add(request.tail, start)
+            start = self._lines.start(request.invocation.request_id, self.prepared.number)
+            if start:
+                self._sink.write(self._name, self._stream, request.started_ms, start)
+                _add(request.tail, start)
 
     def _answered(self, answer: wire.Answer) -> None:
         """The hot path back: the function's lines, then END and REPORT, then the outcome."""
@@ -317,22 +321,36 @@ class Environment(asyncio.Protocol):
     ) -> Outcome:
         request_id, init_ms, used_mb = request.invocation.request_id, self._init_ms, -(-self._peak_kb // 1024)
         self._init_ms = None  # only the first request of an environment is a cold start
-        tail = self._say_end(request, milliseconds, init_ms, used_mb, suffix)
+        failed = kind is not _SUCCESS
+        tail = self._say_end(request, milliseconds, init_ms, used_mb, suffix, failed=failed)
         return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail, None, body)
 
     def _say_end(
-        self, request: Request, milliseconds: float, init_ms: float | None, used_mb: int, suffix: str
+        self,
+        request: Request,
+        milliseconds: float,
+        init_ms: float | None,
+        used_mb: int,
+        suffix: str,
+        *,
+        failed: bool,
     ) -> bytes:
         """END and REPORT. The log's tail, if the caller wants it."""
         request_id = request.invocation.request_id
-        end = lines.end(request_id)
-        report = lines.report(request_id, milliseconds, self._memory_mb, used_mb, init_ms, suffix)
+        end = self._lines.end(request_id)
+        report = self._lines.report(request_id, milliseconds, self._memory_mb, used_mb, init_ms, suffix, failed=failed)
         now_ms = self._clock.now_ms()
         told = [(now_ms, end), (now_ms, report)]
         if request.start_due < NEVER:
-            told.insert(0, (request.started_ms, lines.start(request_id, self.prepared.number)))
-        self._sink.write_all(self._name, self._stream, told)
-        return b"" if request.tail is None else (bytes(request.tail) + f"{end}\n{report}\n".encode())[-TAIL:]
+            told.insert(0, (request.started_ms, self._lines.start(request_id, self.prepared.number)))
+        if not end:  # in text all of them are there
+            told = [each for each in told if each[1]]
+        if told:
+            self._sink.write_all(self._name, self._stream, told)
+        if request.tail is None:
+            return b""
+        ending = f"{end}\n{report}\n" if end else f"{report}\n"
+        return (bytes(request.tail) + ending.encode())[-TAIL:]
 
     def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
         """The request ends by what happened to its environment."""
@@ -382,7 +400,7 @@ class Environment(asyncio.Protocol):
     def _timed_out(self, number: int, request: Request) -> None:
         seconds: float = self.prepared.function.timeout
         self._logs.drain()
-        self._log(lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
+        self._log(self._lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
         if self._process is not None:
             self._peak_kb = max(self._peak_kb, self._process.memory_kb())
         if self.capacity == 1:
@@ -593,12 +611,40 @@ class Environment(asyncio.Protocol):
         self.requests.clear()
         return requests
 
+    def _log_printed(self, line: str) -> None:
+        if self._is_wanted is None or self._is_wanted(line):
+            self._log(line)
+
     def _log(self, message: str) -> None:
+        if not message:
+            return  # a line that the log's format or level has not
         for request in self.requests.values():
             self._say_start(request)
         self._sink.write(self._name, self._stream, self._clock.now_ms(), message)
         for request in self.requests.values():
             _add(request.tail, message)
+
+
+def _format(
+    prepared: Prepared, stream: str, clock: Clock, *, provisioned: bool
+) -> tuple[PlatformLines, Callable[[str], bool] | None]:
+    """How the platform writes into the function's log, and which of the function's own lines are kept; None: all."""
+    function = prepared.function
+    wished = function.logging_config
+    if wished.log_format == "Text":
+        return lines, None
+    initialization = telling.initialization(provisioned=provisioned, snapshot=function.snap_start)
+    platform = JsonLines(
+        function=function.name,
+        arn=prepared.arn,
+        version=prepared.number,
+        stream=stream,
+        memory_mb=int(function.memory_size),
+        initialization=initialization,
+        level=wished.system_log_level,
+        now_ms=clock.now_ms,
+    )
+    return platform, json_lines.wanted(wished.application_log_level)
 
 
 class _LargeFrame(asyncio.BufferedProtocol):

@@ -18,7 +18,7 @@ import msgspec
 
 from eventfn.clock import Clock
 from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
-from eventfn.workers import failures, lines, wire
+from eventfn.workers import failures, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import LogSink, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Owner, Request
@@ -168,7 +168,7 @@ class External(Environment):
                 self._over()
             return
         for extension in self._extensions.all:
-            self._log(lines.extension(extension.name, extension.events))
+            self._log(self._lines.extension(extension.name, extension.events))
         self._up.set_result(None)
 
     def _answered(self, answer: wire.Answer) -> None:
@@ -262,7 +262,8 @@ class External(Environment):
         assert self._answer is not None
         answer, self._answer, self._suffix = self._answer, None, ""
         init_ms, self._init_ms = self._init_ms, None
-        tail = self._say_end(request, milliseconds, init_ms, answer.max_memory_mb, suffix)
+        failed = answer.kind is not OutcomeKind.SUCCESS
+        tail = self._say_end(request, milliseconds, init_ms, answer.max_memory_mb, suffix, failed=failed)
         if self._hold is not None:
             self._hold.cancel()
             self._hold = None

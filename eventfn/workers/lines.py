@@ -9,6 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Protocol
+
+
+class PlatformLines(Protocol):
+    """Of one format: this module is the one of text, JsonLines that of JSON. An empty text is no line."""
+
+    def init_start(self, version: str, arn: str) -> str: ...
+    def init_report(self, milliseconds: float, phase: str, status: str, error_type: str | None) -> str: ...
+    def restore_start(self, version: str, arn: str) -> str: ...
+    def restore_report(self, milliseconds: float) -> str: ...
+    def extension(self, name: str, events: Iterable[str]) -> str: ...
+    def start(self, request_id: str, version: str) -> str: ...
+    def end(self, request_id: str) -> str: ...
+    def report(
+        self,
+        request_id: str,
+        milliseconds: float,
+        memory_mb: int,
+        used_mb: int,
+        init_ms: float | None,
+        suffix: str = "",
+        *,
+        failed: bool = False,
+    ) -> str: ...
+    def timed_out(self, now_ms: int, request_id: str, seconds: float) -> str: ...
 
 
 def log_stream(now_ms: int, version: str, token: str) -> str:
@@ -45,8 +70,16 @@ def end(request_id: str) -> str:
 
 
 def report(
-    request_id: str, milliseconds: float, memory_mb: int, used_mb: int, init_ms: float | None, suffix: str = ""
+    request_id: str,
+    milliseconds: float,
+    memory_mb: int,
+    used_mb: int,
+    init_ms: float | None,
+    suffix: str = "",
+    *,
+    failed: bool = False,
 ) -> str:
+    """`failed`: the function has reported an error, of which the text format says nothing here."""
     billed = math.ceil(milliseconds if init_ms is None else milliseconds + init_ms)
     init = "" if init_ms is None else f"Init Duration: {init_ms:.2f} ms\t"
     return (

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,3 +259,62 @@ async def test_no_body_breaks_it(node: RunningNode) -> None:
             "SerializationException",
             "ResourceNotFoundException",
         )
+
+
+async def test_a_log_of_objects(tmp_path: Path) -> None:
+    project = write_project(
+        tmp_path / "project",
+        """
+        [functions.structured]
+        handler = "work.handler"
+
+        [functions.structured.logging_config]
+        log_format = "JSON"
+        application_log_level = "WARN"
+        log_group = "/shared/all"
+        """,
+        work="""
+            import json
+            import logging
+            import os
+
+
+            def handler(event, context):
+                log = logging.getLogger("mine")
+                log.info("not wanted")
+                log.warning("wanted\\nin lines", extra={"order": 7})
+                print(json.dumps({"level": "DEBUG", "message": "nor this"}))
+                print("plain")
+                if event == "fail":
+                    raise ValueError("of the handler")
+                return [os.environ[name] for name in event]
+        """,
+    )
+    names = ["AWS_LAMBDA_LOG_FORMAT", "AWS_LAMBDA_LOG_LEVEL", "AWS_LAMBDA_LOG_GROUP_NAME"]
+    async with running_node(project, tmp_path / "data") as node:
+        path = "/2015-03-31/functions/structured/invocations"
+        status, body = await node.request("POST", path, data=json.dumps(names))
+        assert (status, json.loads(body)) == (200, ["JSON", "WARN", "/shared/all"])
+        status, body = await node.request("POST", path, data=b'"fail"')
+        logs = Logs(node)
+
+        async def found() -> list[str] | None:
+            answer = await logs.call("filter_log_events", logGroupName="/shared/all")
+            lines = [event["message"] for event in answer["events"]]
+            return lines if sum("platform.report" in line for line in lines) == 2 else None
+
+        lines = await until(found, "both reports are there")
+    plain = [line for line in lines if not line.startswith("{")]
+    assert plain == ["plain", "plain"]
+    objects = [json.loads(line) for line in lines if line.startswith("{")]
+    kinds = [each.get("type", each.get("level")) for each in objects]
+    invocation = ["platform.start", "WARNING", "platform.report"]
+    assert kinds == ["platform.initStart", *invocation, *invocation[:2], "ERROR", "platform.report"]
+    warning, error = objects[2], objects[6]
+    assert {"message": "wanted\nin lines", "logger": "mine", "order": 7}.items() <= warning.items()
+    assert warning["requestId"] == objects[1]["record"]["requestId"]
+    assert (error["errorType"], error["errorMessage"]) == ("ValueError", "of the handler")
+    assert [each["record"]["status"] for each in objects if each.get("type") == "platform.report"] == [
+        "success",
+        "failure",
+    ]

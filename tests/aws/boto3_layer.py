@@ -15,7 +15,8 @@ def write(folder: Path, services: Sequence[str]) -> Path:
     folder.chmod(0o755)  # functions run as somebody else
     for name in (*_PACKAGES, "six"):
         spec = find_spec(name)
-        assert spec is not None and spec.origin is not None, f"pip install {name}"
+        assert spec is not None, f"pip install {name}"
+        assert spec.origin is not None
         if name == "six":
             shutil.copy(spec.origin, folder / "python")
             continue

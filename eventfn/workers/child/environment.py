@@ -60,6 +60,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         _enter(settings)
     except OSError as error:
         never_started(frames.CHANNEL, f"chdir({settings['task_root']!r}): {error.strerror}")
+    logs.use_format()
     try:
         handler = loading.load(settings["handler"])
         serve = serving.choose(handler, settings)

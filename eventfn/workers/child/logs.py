@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import fcntl
 import io
+import json
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from eventfn.workers.child.results import Failure
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("aws_request_id", default="")
 
 
+_as_json = False
 _pipe = 1  # the log pipe
 _waiting = bytearray(4)  # how many bytes wait in it, as an int
 
@@ -32,6 +34,20 @@ def set_up() -> None:
     handler = _StdoutHandler()
     handler.setFormatter(_Formatter())
     logging.getLogger().addHandler(handler)
+
+
+def use_format() -> None:
+    """Once the environment's variables are there: they may say JSON, and from which level on."""
+    global _as_json
+    if os.environ.get("AWS_LAMBDA_LOG_FORMAT") != "JSON":
+        return
+    _as_json = True
+    root = logging.getLogger()
+    for handler in root.handlers:
+        if isinstance(handler, _StdoutHandler):
+            handler.setFormatter(_JsonFormatter())
+    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "INFO")
+    root.setLevel("DEBUG" if level == "TRACE" else level)
 
 
 def keep_pipe() -> None:
@@ -64,13 +80,21 @@ def flush() -> bool:
 
 def log_failure(failure: Failure) -> None:
     """An uncaught exception as one event, its indentation kept by no-break spaces."""
+    if _as_json:
+        facts = json.loads(failure.payload)
+        _write(json.dumps({"timestamp": _moment(time.time()), "level": "ERROR", **facts}))
+        return
     head = f"[ERROR] {failure.error_type}: {failure.message}" if failure.message else f"[ERROR] {failure.error_type}"
     lines = [head]
     if failure.trace:
         lines.append("Traceback (most recent call last):")
         lines += [_indented(line) for frame in failure.trace for line in frame.rstrip("\n").split("\n")]
+    _write("\r".join(lines).replace("\n", "\r"))
+
+
+def _write(event: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed: the answer still says what happened
-        sys.stdout.write("\r".join(lines).replace("\n", "\r") + "\n")
+        sys.stdout.write(event + "\n")
 
 
 def _indented(line: str) -> str:
@@ -96,3 +120,32 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.aws_request_id = request_id.get()
         return super().format(record)
+
+
+class _JsonFormatter(logging.Formatter):
+    """Lambda's, one object for each record; what a call gives as `extra` is part of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts: dict[str, object] = {
+            "timestamp": _moment(record.created),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            "logger": record.name,
+            "requestId": request_id.get(),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            facts |= {
+                "errorType": record.exc_info[0].__name__,
+                "errorMessage": str(record.exc_info[1]),
+                "stackTrace": self.formatException(record.exc_info).split("\n"),
+                "location": f"{record.pathname}:{record.funcName}:{record.lineno}",
+            }
+        facts |= {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD | facts.keys()}
+        return json.dumps({name: value for name, value in facts.items() if value != ""}, default=str)
+
+
+_OF_EVERY_RECORD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "aws_request_id"}
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"

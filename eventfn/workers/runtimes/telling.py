@@ -95,7 +95,7 @@ def settings(
         head_room_mb=_HEAD_ROOM if program is None else _HEAD_ROOM_OF_A_PROGRAM,
         snapshot=snapshot,
         variables=_variables(
-            prepared, at, root, opt, stream, _initialization(provisioned=provisioned, snapshot=snapshot)
+            prepared, at, root, opt, stream, initialization(provisioned=provisioned, snapshot=snapshot)
         ),
     )
 
@@ -143,7 +143,7 @@ def _bytecode(prepared: Prepared, at: Mapping[str, str]) -> dict[str, str]:
 
 
 def _variables(
-    prepared: Prepared, at: Mapping[str, str], root: str, opt: str | None, stream: str, initialization: str
+    prepared: Prepared, at: Mapping[str, str], root: str, opt: str | None, stream: str, initialized: str
 ) -> dict[str, str]:
     function, kind = prepared.function, family(prepared.runtime)
     folders = ["/usr/local/bin", "/usr/bin", "/bin"]
@@ -169,12 +169,15 @@ def _variables(
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(int(function.memory_size)),
         "AWS_LAMBDA_FUNCTION_VERSION": prepared.number,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization,
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialized,
+        "AWS_LAMBDA_LOG_GROUP_NAME": function.logging_config.log_group or f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "LAMBDA_TASK_ROOT": root,
         "LAMBDA_RUNTIME_DIR": runtime_folder,
     }
+    if function.logging_config.log_format == "JSON":
+        reserved["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+        reserved["AWS_LAMBDA_LOG_LEVEL"] = function.logging_config.application_log_level
     if kind != "provided":
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{prepared.runtime}"
     return settable | prepared.told.endpoints | function.environment | reserved | prepared.told.credentials
@@ -185,7 +188,7 @@ def _node_path(runtime: str, root: str, opt: str, runtime_folder: str) -> tuple[
     return *modules, f"{runtime_folder}/node_modules", runtime_folder, root
 
 
-def _initialization(*, provisioned: bool, snapshot: bool) -> str:
+def initialization(*, provisioned: bool, snapshot: bool) -> str:
     if snapshot:
         return "snap-start"
     return "provisioned-concurrency" if provisioned else "on-demand"
