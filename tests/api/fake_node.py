@@ -39,16 +39,23 @@ def _prepared(name: str) -> Prepared:
     )
 
 
+class _NothingDurable:
+    def settings(self, target: object) -> None:
+        return None
+
+
 class FakeNode:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.aws = Aws()
         engine, clock = MemoryEngine(), FakeClock()
-        project = Project(folder="/project", file="/project/eventfn.toml", data="/data", functions={})
         self.registry = Registry()
-        self.registry.declare({name: _prepared(name) for name in ("hello", "thumbnail")})
+        self.registry.declare(declared := {name: _prepared(name) for name in ("hello", "thumbnail")})
+        functions = {name: prepared.function for name, prepared in declared.items()}
+        project = Project(folder="/project", file="/project/eventfn.toml", data="/data", functions=functions)
         self.control = Control(Store(engine, clock), self.registry, engine, clock, lambda: project, nothing_in_s3)
         self.mappings: Any = None  # nobody has asked for one yet
+        self.durable: Any = _NothingDurable()
         self.sessions = Sessions()
         self.draining = False
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
