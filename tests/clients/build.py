@@ -77,15 +77,13 @@ def run(command: Sequence[str], folder: Path, **environment: str) -> None:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
 
 
-def pip(folder: Path, *packages: str) -> None:
-    """Wheels for the machine's /usr/bin/python3, whichever Python runs this."""
-    asked = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+def pip(folder: Path, *packages: str, python: str) -> None:
+    """Wheels for that version of Python, whichever runs this."""
     # The Python that runs this may have no pip: CI builds before it installs.
     with tempfile.TemporaryDirectory(dir=CACHE) as venv:
-        run([sys.executable, "-m", "venv", venv], folder)
+        run([sys.executable, "-m", "venv", venv], CACHE)
         install = [f"{venv}/bin/pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
-        run([*install, "--python-version", version, "--target", str(folder), *packages], folder)
+        run([*install, "--python-version", python, "--target", str(folder), *packages], CACHE)
 
 
 def bootstrap(folder: Path, command: str) -> None:

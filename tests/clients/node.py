@@ -11,7 +11,7 @@ VERSION = "4.0.2"
 
 
 def _make(folder: Path) -> None:
-    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--foreground-scripts"]
+    install = ["npm", "install", "--loglevel=error", "--no-audit", "--no-fund", "--foreground-scripts"]
     # Built once and run for a second: without the optimiser it takes half of the time.
     run([*install, f"aws-lambda-ric@{VERSION}"], folder, CFLAGS="-O0", CXXFLAGS="-O0")
     if not (folder / "node_modules/aws-lambda-ric/rapid-client.node").is_file():

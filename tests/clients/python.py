@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 from tests.clients.build import SOURCES, Build, bootstrap, pip
@@ -11,7 +12,9 @@ VERSION = "4.2.2"
 
 
 def _make(folder: Path) -> None:
-    pip(folder, f"awslambdaric=={VERSION}")
+    asked = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    pip(folder, f"awslambdaric=={VERSION}", python=found)
     shutil.copy(SOURCES / "python" / "function.py", folder)
     bootstrap(folder, '/usr/bin/python3 -m awslambdaric "$_HANDLER"')
 

@@ -1,0 +1,1 @@
+ORDERS = {"1": {"number": "1", "status": "paid"}}
