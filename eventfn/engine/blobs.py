@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from eventfn.engine.folder import sync_folder
@@ -43,6 +43,13 @@ class BlobFolder:
             raise
         sync_folder(self._path)
         return name
+
+    def drop(self, keep: Collection[str]) -> int:
+        """How many others there were."""
+        others = [blob for blob in self._path.iterdir() if blob.name not in keep]
+        for blob in others:
+            blob.unlink()
+        return len(others)
 
     def get(self, digest: str) -> bytes | None:
         if len(digest) != 64 or not digest.isalnum():  # a name that is no SHA-256 must not become a path

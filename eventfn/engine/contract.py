@@ -11,7 +11,7 @@ table in rules/lifecycle.py is one commit. Time is passed in (`now`, epoch milli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -223,3 +223,7 @@ class Engine(Protocol):
         ...
 
     async def get_blob(self, digest: str) -> bytes | None: ...
+
+    async def drop_blobs(self, keep: Collection[str]) -> int:
+        """Forgets all but these; how many. For a start, before anything puts a blob that nothing names yet."""
+        ...

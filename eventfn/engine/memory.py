@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -196,6 +196,11 @@ class MemoryEngine:
     async def get_blob(self, digest: str) -> bytes | None:
         self._must_be_open()
         return self._blobs.get(digest)
+
+    async def drop_blobs(self, keep: Collection[str]) -> int:
+        self._must_be_open()
+        before, self._blobs = self._blobs, {name: each for name, each in self._blobs.items() if name in keep}
+        return len(before) - len(self._blobs)
 
     # --- the operations -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -259,6 +259,10 @@ class SqliteEngine:
 
     async def get_blob(self, digest: str) -> bytes | None:
         return await self._read(self._files, lambda: self._blobs.get(digest))
+
+    async def drop_blobs(self, keep: Collection[str]) -> int:
+        kept = set(keep)
+        return await self._read(self._files, lambda: self._blobs.drop(kept))
 
     async def _read(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         self._must_be_open()

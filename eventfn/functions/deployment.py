@@ -71,9 +71,10 @@ class Deployments:
         self._working: set[str] = set()
 
     async def load(self) -> None:
-        """Everything that was made ready before is ready again, before anything is invoked. Raises ConfigError: a name
-        stands in the file too."""
+        """Everything that was made ready before is ready again, before anything is invoked; code that nothing uses any
+        more is forgotten. Raises ConfigError: a name stands in the file too."""
         self.check_names(self._project())
+        await self._engine.drop_blobs(self._store.blobs())
         self._store.on_change(self._changed)
         await asyncio.gather(*(self._make_ready_in_turn(name) for name in self._store.names()))
 

@@ -9,6 +9,7 @@ Belongs here: keeping documents. Does not: what a change means (api/), what it d
 from __future__ import annotations
 
 import asyncio
+import re
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -27,6 +28,7 @@ Listener = Callable[[str, ManagedFunction | None, ManagedFunction | None], None]
 
 _PREFIX = "lambda/"  # of all its keys in the engine
 _FUNCTIONS = "functions/"
+_BLOB = re.compile(rb'"blob":"([0-9a-f]{64})"')
 
 
 class Exists(Refused):
@@ -136,6 +138,10 @@ class Store:
         value = None if document is None else msgspec.json.encode(document)
         if value != self._kept.get(key):
             await self._keep(key, value, lambda: None)
+
+    def blobs(self) -> set[str]:
+        """The digests of all code that any document names (managed.Code)."""
+        return {found.decode() for document in self._kept.values() for found in _BLOB.findall(document)}
 
     # --- one commit --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a change does to the node: over an engine in memory, code that is really unpacked, and a pool that takes notes."""
+"""What a change does to the node: an engine in memory, code that is really unpacked, and a pool that takes notes."""
 
 from __future__ import annotations
 
@@ -366,3 +366,21 @@ async def test_a_folder_is_looked_at_again_when_its_function_is_updated(tmp_path
         await node.idle()
         assert node.pool.deployed["f"].version != first
         assert node.text() == "two, and longer"
+
+
+async def test_code_that_nothing_uses_is_forgotten_at_a_start(tmp_path: Path, engine: MemoryEngine) -> None:
+    async with running(tmp_path, engine) as node:
+        await node.create("one")
+        await node.idle()
+        await node.publish()
+        await node.idle()
+        published = node.function().latest.code.blob
+        for text in ("two", "three"):
+            await node.update(await node.upload(text))
+            await node.idle()
+        latest = node.function().latest.code.blob
+        await node.upload("for a function that was never made")
+    assert len(engine._blobs) == 4
+    async with running(tmp_path, engine) as node:
+        assert set(engine._blobs) == {published, latest}
+        assert (node.text("f:1"), node.text("f")) == ("one", "three")

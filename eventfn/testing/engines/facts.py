@@ -74,6 +74,12 @@ class FactPromises(EngineGround):
         assert await engine.get_blob(digest) == content
         assert await engine.get_blob("../../etc/passwd") is None
 
+    async def test_blobs_that_nothing_names_are_dropped(self, engine: Engine) -> None:
+        one, two, three = [await engine.put_blob([content]) for content in (b"1", b"2", b"3")]
+        assert await engine.drop_blobs({two, "ff" * 32}) == 2
+        assert [await engine.get_blob(digest) for digest in (one, two, three)] == [None, b"2", None]
+        assert await engine.drop_blobs([two]) == 0
+
     async def test_a_blob_whose_source_fails_is_not_kept(self, engine: Engine) -> None:
         def chunks() -> Iterator[bytes]:
             yield b"half"
