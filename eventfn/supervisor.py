@@ -31,6 +31,7 @@ import msgspec
 from eventfn import config
 from eventfn.api.listener import AdminListener
 from eventfn.aws.clients import Clients
+from eventfn.aws.log_writer import LogWriter
 from eventfn.aws.roles import Roles
 from eventfn.aws.sessions import Sessions
 from eventfn.aws.surroundings import Surroundings
@@ -129,7 +130,11 @@ class Supervisor:
         self._control = Control(self._store, self._registry, self._engine, clock, lambda: self._project, fetch)
         self._roles = Roles(project.aws, self._sessions, self._clients, clock)
         self._surroundings = Surroundings(project.aws, self._roles)
-        self._pool = WorkerPool(project.workers, clock, self._logs, surroundings=self._surroundings)
+        self._log_writer: LogWriter | None = None
+        if "logs" in project.aws.endpoints:
+            self._log_writer = LogWriter(self._logs, self._clients, self._registry.log_group, self._metrics, clock)
+        sink = self._log_writer or self._logs
+        self._pool = WorkerPool(project.workers, clock, sink, surroundings=self._surroundings)
         self._bus = Bus(self._registry, self._pool, self._engine, self._admission, self._metrics, clock, limits)
         self._queues = NamedQueues(self._engine, self._queue_facts, clock)
         self._dispatcher = Dispatcher(
@@ -182,6 +187,8 @@ class Supervisor:
             closing.push_async_callback(self._logs.close)
             self._logs.open()
             closing.push_async_callback(self._clients.close)
+            if self._log_writer is not None:
+                closing.push_async_callback(self._log_writer.close, LAST_WORDS)
             token = secrets.token_urlsafe(32)
             admin = AdminListener(self._node, self._project.admin.listen, token)
             closing.push_async_callback(admin.close)
@@ -197,9 +204,10 @@ class Supervisor:
                 return
             await asyncio.to_thread(kept.clear, Path(self._project.data), self._clock.now_ms() / 1000)
             self._report_loaded()
-            async with _background(
-                self._queues.run(), self._dispatcher.run(), self._deliverer.run(), self._deployments.run()
-            ) as tasks:
+            loops = [self._queues.run(), self._dispatcher.run(), self._deliverer.run(), self._deployments.run()]
+            if self._log_writer is not None:
+                loops.append(self._log_writer.run())
+            async with _background(*loops) as tasks:
                 closing.push_async_callback(self._sources.close)
                 await self._sources.declare(self._project, tasks)
                 # What starts and stops sources while the node runs; at a drain, which there are must be certain.

@@ -99,6 +99,12 @@ class Registry:
             return found.pick(self._chance())
         return found if type(found) is Target else None
 
+    def log_group(self, name: str) -> str:
+        """Of a function that is there, or was."""
+        found = self.get(name)
+        configured = None if found is None else found.function.logging_config.log_group
+        return configured or f"/aws/lambda/{name}"
+
     def __contains__(self, reference: str) -> bool:
         """Whether there is such a function and qualifier, ready or not."""
         return reference in self._leads
