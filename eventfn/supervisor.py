@@ -153,6 +153,7 @@ class Supervisor:
             self._engine,
             lambda: self._project,
             self._functions_in_force,
+            lambda function: allow_list.unenforceable(function.network, self._pool.sandbox.tier),
             self._control.new_id,
         )
         self._deliverer = Deliverer(self._engine, clock, self._metrics, self._open_destination)

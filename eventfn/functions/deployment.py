@@ -41,6 +41,10 @@ class _Ready(NamedTuple):
     prepared: Prepared
 
 
+class _CannotBeKeptIn(Exception):
+    """The machine lacks a wall that the function must have."""
+
+
 class Deployments:
     """`load`, then `run`. `changed` is the store's listener."""
 
@@ -52,16 +56,19 @@ class Deployments:
         engine: Engine,
         project: Callable[[], Project],
         in_force: Callable[[], None],
+        why_not: Callable[[Function], str | None],
         new_id: Callable[[], str],
     ) -> None:
         """`in_force` is called when a function is ready for the first time, and when its reserved concurrency is
-        another: admission and those who wait for it look again."""
+        another: admission and those who wait for it look again. `why_not`: this machine cannot keep it in as it must,
+        and then it does not run."""
         self._store = store
         self._registry = registry
         self._pool = pool
         self._engine = engine
         self._project = project
         self._in_force = in_force
+        self._why_not = why_not
         self._new_id = new_id
         self._ready: dict[str, dict[str, _Ready]] = {}  # function -> version -> what runs
         self._reserved: dict[str, int | None] = {}
@@ -76,7 +83,8 @@ class Deployments:
         self.check_names(self._project())
         await self._engine.drop_blobs(self._store.blobs())
         self._store.on_change(self._changed)
-        await asyncio.gather(*(self._make_ready_in_turn(name) for name in self._store.names()))
+        # What has failed before is tried once more: a runtime may have been installed, or a disk have room again.
+        await asyncio.gather(*(self._make_ready_in_turn(name, again=True) for name in self._store.names()))
 
     def check_names(self, project: Project) -> None:
         """Raises ConfigError when the project declares what is there already through the API."""
@@ -177,17 +185,17 @@ class Deployments:
 
     # --- as a task ---------------------------------------------------------------------------------------------------
 
-    async def _make_ready_in_turn(self, name: str) -> None:
+    async def _make_ready_in_turn(self, name: str, *, again: bool = False) -> None:
         async with self._turns:
-            await self._make_ready(name)
+            await self._make_ready(name, again)
 
-    async def _make_ready(self, name: str) -> None:
+    async def _make_ready(self, name: str, again: bool) -> None:
         while (function := self._store.get(name)) is not None:
             ready: dict[str, _Ready] = {}
             failed: dict[str, str] = {}
             before = self._ready.get(name, {})
             for version in function.all_versions():
-                if version.state == "Failed":
+                if version.state == "Failed" and not again:
                     continue
                 known = before.get(version.number)
                 if known is not None and self._is_current(known, function, version):
@@ -209,7 +217,7 @@ class Deployments:
                     self._pool.retire(old.prepared.key)
             self._ready[name] = ready
             self._show(function)
-            await self._settle(function, failed)
+            await self._settle(function, ready, failed)
             return
 
     def _is_current(self, ready: _Ready | None, function: ManagedFunction, version: Version) -> bool:
@@ -221,12 +229,14 @@ class Deployments:
         return version.code, version.configuration, function.provisioned_of(version.number), looked
 
     async def _prepared(self, function: ManagedFunction, version: Version) -> _Ready:
-        """Raises ConfigError, OSError, EngineError, BadArchive."""
+        """Raises ConfigError, OSError, EngineError, BadArchive, _CannotBeKeptIn."""
         made_of, project = self._made_of(function, version), self._project()
         runtime = version.configuration.runtime
         code = await self._folder("code", version.code, runtime)
         layers = [await self._folder("layers", layer.code, runtime) for layer in version.configuration.layers]
         environment = deriving.environment_of(function, version, code, tuple(layers), project.aws)
+        if (why := self._why_not(environment)) is not None:
+            raise _CannotBeKeptIn(why)
         found = await prepare(environment, project, _to_log(function.name), for_others=os.geteuid() == 0)
         prepared = msgspec.structs.replace(found, arn=function.arn, region=function.region, number=version.number)
         return _Ready(made_of, prepared)
@@ -251,19 +261,26 @@ class Deployments:
 
     # --- what came of it ---------------------------------------------------------------------------------------------
 
-    async def _settle(self, function: ManagedFunction, failed: Mapping[str, str]) -> None:
-        """Pending becomes Active, or Failed; an update is over."""
-        seen = {version.number: version.revision_id for version in function.all_versions() if version.busy}
-        if not seen:
-            for number, reason in failed.items():
+    async def _settle(self, function: ManagedFunction, ready: Mapping[str, _Ready], failed: Mapping[str, str]) -> None:
+        """Keeps what came of it: Pending becomes Active or Failed, an update is over."""
+        over: dict[str, tuple[str, str | None]] = {}  # version -> revision, why it has failed
+        for version in function.all_versions():
+            number, reason = version.number, failed.get(version.number)
+            if reason is not None:
                 log.error("%s:%s cannot run: %s", function.name, number, reason)
+            if version.busy or (number not in ready and version.state == "Active"):
+                over[number] = version.revision_id, reason
+            elif reason is None and number in ready and _has_failed(version):
+                over[number] = version.revision_id, None
+        if not over:
             return
 
         def edit(now: ManagedFunction) -> ManagedFunction:
-            for number, revision in seen.items():
+            for number, (revision, reason) in over.items():
                 version = now.version(number)
                 if version is not None and version.revision_id == revision:
-                    now = now.with_version(_over(version, failed.get(number), self._new_id()))
+                    runs_on = number in ready  # as it was before
+                    now = now.with_version(_over(version, reason, self._new_id(), runs_on=runs_on))
             return now
 
         try:
@@ -274,36 +291,22 @@ class Deployments:
             log.error("%s is ready, and its state cannot be kept: %s", function.name, error)
 
 
-def _over(version: Version, failure: str | None, revision_id: str) -> Version:
-    """A version that was busy, and is not any more."""
-    if failure is None:
-        return msgspec.structs.replace(
-            version,
-            revision_id=revision_id,
-            state="Active",
-            state_reason=None,
-            state_reason_code=None,
-            last_update_status="Successful",
-            last_update_status_reason=None,
-            last_update_status_reason_code=None,
-        )
-    if version.state == "Pending":
-        return msgspec.structs.replace(
-            version,
-            revision_id=revision_id,
-            state="Failed",
-            state_reason=failure,
-            state_reason_code="InternalError",
-            last_update_status="Failed",
-            last_update_status_reason=failure,
-            last_update_status_reason_code="InternalError",
-        )
+def _has_failed(version: Version) -> bool:
+    return version.state == "Failed" or version.last_update_status == "Failed"
+
+
+def _over(version: Version, failure: str | None, revision_id: str, *, runs_on: bool) -> Version:
+    """A version that was busy, and is not any more. `runs_on`: what it was before does, which has not failed."""
+    broken = None if runs_on else failure
     return msgspec.structs.replace(
         version,
         revision_id=revision_id,
-        last_update_status="Failed",
+        state="Active" if broken is None else "Failed",
+        state_reason=broken,
+        state_reason_code=None if broken is None else "InternalError",
+        last_update_status="Successful" if failure is None else "Failed",
         last_update_status_reason=failure,
-        last_update_status_reason_code="InternalError",
+        last_update_status_reason_code=None if failure is None else "InternalError",
     )
 
 
@@ -314,7 +317,7 @@ def _addressed(lead: Target | NotReady, arn: str) -> Target | NotReady:
 def _reason(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return "; ".join(problem.message for problem in error.problems)
-    if not isinstance(error, OSError | EngineError | archives.BadArchive):
+    if not isinstance(error, OSError | EngineError | archives.BadArchive | _CannotBeKeptIn):
         log.error("eventfn bug: a function could not be made ready", exc_info=error)
     return str(error) or type(error).__name__
 

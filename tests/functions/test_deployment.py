@@ -64,8 +64,11 @@ class Node:
         self.pool = Pool()
         self.in_force = 0
         self.control = Control(self.store, self.registry, engine, self.clock, lambda: self.project, nothing)
+        self.why_not: str | None = None
         self.deployments = Deployments(
-            self.store, self.registry, self.pool, engine, lambda: self.project, self._in_force, self.control.new_id
+            *(self.store, self.registry, self.pool, engine, lambda: self.project, self._in_force),
+            lambda _: self.why_not,
+            self.control.new_id,
         )
 
     def _in_force(self) -> None:
@@ -384,3 +387,37 @@ async def test_code_that_nothing_uses_is_forgotten_at_a_start(tmp_path: Path, en
     async with running(tmp_path, engine) as node:
         assert set(engine._blobs) == {published, latest}
         assert (node.text("f:1"), node.text("f")) == ("one", "three")
+
+
+async def test_what_failed_is_tried_again_at_the_next_start(
+    tmp_path: Path, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    async with running(tmp_path, engine) as node:
+        await node.create("one")
+        await node.idle()
+        with monkeypatch.context() as patched:
+            patched.setattr(kept, "make", full)
+            await node.update(await node.upload("two"))
+            assert (await node.idle()).latest.last_update_status == "Failed"
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "make", full)
+        async with running(tmp_path, engine) as node:  # and what ran before is not known any more
+            assert node.function().latest.state == "Failed"
+            with pytest.raises(FunctionNotReady, match="Failed"):
+                node.registry.require("f")
+    async with running(tmp_path, engine) as node:
+        latest = node.function().latest
+        assert (latest.state, latest.last_update_status, latest.state_reason) == ("Active", "Successful", None)
+        assert node.text() == "two"
+
+
+async def test_a_function_that_the_machine_cannot_keep_in_does_not_run(tmp_path: Path, engine: MemoryEngine) -> None:
+    async with running(tmp_path, engine) as node:
+        node.why_not = "the machine has no walls"
+        await node.create("one")
+        failed = (await node.idle()).latest
+        assert (failed.state, failed.state_reason) == ("Failed", "the machine has no walls")
+        assert node.pool.deployed == {}
