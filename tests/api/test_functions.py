@@ -339,3 +339,15 @@ async def test_everything_is_there_after_a_restart(client: Client, node: Running
         assert after["Configuration"] == before["Configuration"]
         assert after["Tags"] == {"a": "b"}
         assert [await client.invoke(name) for name in ("f", "f:1", "f:live")] == ["two", "one", "one"]
+
+
+async def test_a_name_that_is_made_and_declared_is_an_error_at_the_start(client: Client, node: RunningNode) -> None:
+    await client.create("both")
+    assert await node.stop() == 0
+    file = node.folder / "eventfn.toml"
+    file.write_text(f'{file.read_text()}\n[functions.both]\nhandler = "work.handler"\n')
+    again = RunningNode(node.folder, node.data)
+    again.spawn()
+    assert await asyncio.to_thread(again.process.wait, PATIENCE) == 1
+    assert "functions.both" in again.output()
+    assert "a function of this name was made through the API" in again.output()
