@@ -127,9 +127,11 @@ class Supervisor:
         self._sessions = Sessions()
         self._clients = Clients(project.aws)
         fetch = functools.partial(s3_code.fetch, self._clients)
-        self._control = Control(self._store, self._registry, self._engine, clock, lambda: self._project, fetch)
-        self._roles = Roles(project.aws, self._sessions, self._clients, clock)
-        self._surroundings = Surroundings(project.aws, self._roles)
+        roles = Roles(project.aws, self._sessions, self._clients, clock)
+        self._control = Control(
+            self._store, self._registry, self._engine, clock, lambda: self._project, fetch, roles=roles
+        )
+        self._surroundings = Surroundings(project.aws, roles)
         self._log_writer: LogWriter | None = None
         if "logs" in project.aws.endpoints:
             self._log_writer = LogWriter(self._logs, self._clients, self._registry.log_group, self._metrics, clock)

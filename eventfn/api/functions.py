@@ -54,6 +54,7 @@ class Functions:
         if control.get(name) is not None:
             raise versioning.already_there(name)
         await self._code.check_runtime(name, made.runtime)
+        await control.check_role(made.role, name)
         code = await self._code.of(given["Code"], call, update=False)
         configuring.check_size(code, layers)
         latest = versioning.pending(LATEST, made, code, control.clock.now_ms(), control.new_id)
@@ -123,6 +124,9 @@ class Functions:
             latest = function.latest
             made = configuring.updated(latest.configuration, given, layers, latest.code)
             await self._code.check_runtime(target.name, made.runtime)
+
+        if given.get("Role") is not None:
+            await control.check_role(given["Role"], target.name)
 
         def edit(before: ManagedFunction) -> ManagedFunction:
             versioning.check_revision(before.latest, given.get("RevisionId"))

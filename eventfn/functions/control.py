@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from eventfn.aws.roles import Roles
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
+from eventfn.errors import ConnectorError
 from eventfn.functions import deriving, versioning
 from eventfn.functions.managed import Additions, ManagedFunction, Version
 from eventfn.functions.model import Function, Project
 from eventfn.functions.names import Named, function_arn, named
-from eventfn.functions.refusals import conflict, missing
+from eventfn.functions.refusals import conflict, invalid, missing
 from eventfn.functions.registry import Registry
 from eventfn.functions.store import Edit, Exists, Store
 
@@ -45,7 +47,10 @@ class Control:
         project: Callable[[], Project],
         fetch: Fetch,
         new_id: Callable[[], str] = new_id,
+        *,
+        roles: Roles | None = None,
     ) -> None:
+        """`roles`: None takes every role."""
         self.store = store
         self.registry = registry
         self.engine = engine
@@ -54,6 +59,7 @@ class Control:
         self.fetch = fetch
         self.secret = secrets.token_bytes(32)  # what this node signs locations of code with
         self._project = project
+        self._roles = roles
         self._since_ms = clock.now_ms()
 
     @property
@@ -63,6 +69,14 @@ class Control:
     @property
     def account(self) -> str:
         return self._project().aws.account
+
+    async def check_role(self, role: str, function: str) -> None:
+        """Whether this function's environments will get its credentials. Raises Refusal, in Lambda's words."""
+        try:
+            if self._roles is not None:
+                await self._roles.check(role, function)
+        except ConnectorError as error:
+            raise invalid(str(error)) from error
 
     # --- finding -----------------------------------------------------------------------------------------------------
 

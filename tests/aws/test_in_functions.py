@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
+import sys
+import zipfile
+from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.aws import boto3_layer
 from tests.servers.aws import Servers, client
@@ -134,3 +142,63 @@ async def test_a_role_that_cannot_be_assumed_is_said_to_whoever_invokes(servers:
         status, body = await node.request("POST", "/2015-03-31/functions/told/invocations", data=b"[]")
         assert status >= 500
         assert b"sts assume_role: http://127.0.0.1:1" in body
+
+
+async def test_a_function_is_not_made_with_a_role_that_sts_refuses(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        role = str((await request.post())["RoleArn"])
+        asked.append(role)
+        text = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+        if role.endswith("/right"):
+            given = (
+                "<AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+            )
+            given += "<Expiration>2999-01-01T00:00:00Z</Expiration>"
+            text = f"<R><AssumeRoleResult><Credentials>{given}</Credentials></AssumeRoleResult></R>"
+        return web.Response(status=200 if role.endswith("/right") else 403, text=text, content_type="text/xml")
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("work.py", dedent(CODE).replace("import boto3", ""))
+    async with TestServer(app) as sts:
+        folder = write_project(tmp_path / "project", f"[aws.endpoints]\nsts = '{sts.make_url('/')}'\n")
+        async with running_node(folder, tmp_path / "data") as node:
+            boto3: Any = import_module("boto3")
+            errors: Any = import_module("botocore.exceptions")
+            functions = boto3.client(
+                "lambda",
+                endpoint_url=node.admin,
+                region_name="us-east-1",
+                aws_access_key_id="test",
+                aws_secret_access_key="secret",
+            )
+
+            def make(name: str, role: str) -> None:
+                functions.create_function(
+                    FunctionName=name,
+                    Role=f"arn:aws:iam::000000000000:role/{role}",
+                    Runtime=f"python3.{sys.version_info.minor}",
+                    Handler="work.told",
+                    Code={"ZipFile": archive.getvalue()},
+                )
+                functions.get_waiter("function_active_v2").wait(FunctionName=name)
+
+            with pytest.raises(errors.ClientError) as refused:
+                await asyncio.to_thread(make, "one", "wrong")
+            assert refused.value.response["Error"] == {
+                "Code": "InvalidParameterValueException",
+                "Message": "The role defined for the function cannot be assumed by Lambda.",
+            }
+            await asyncio.to_thread(make, "two", "right")
+            assert await invoke(node, "two", ["AWS_ACCESS_KEY_ID"]) == {"AWS_ACCESS_KEY_ID": "ASIAROLE"}
+            with pytest.raises(errors.ClientError, match="cannot be assumed by Lambda"):
+                await asyncio.to_thread(
+                    functions.update_function_configuration,
+                    FunctionName="two",
+                    Role="arn:aws:iam::000000000000:role/wrong",
+                )
+    assert asked[0].endswith("/wrong")
