@@ -17,6 +17,7 @@ from eventfn.bus.bus import Bus
 from eventfn.bus.destinations import Deliverer
 from eventfn.bus.queues import NamedQueues, Redriven
 from eventfn.clock import Clock
+from eventfn.durable.running import DurableExecutions
 from eventfn.engine.contract import Engine, Message, QueueStats
 from eventfn.event import Outcome, ResponseStream
 from eventfn.functions.control import Control
@@ -46,6 +47,7 @@ class Node:
         control: Control,
         sessions: Sessions,
         mappings: Mappings,
+        durable: DurableExecutions,
         bus: Bus,
         queues: NamedQueues,
         deliverer: Deliverer,
@@ -59,6 +61,7 @@ class Node:
         self.project = project
         self.control = control
         self.mappings = mappings
+        self.durable = durable
         self.metrics = metrics
         self.draining = False
         self.admin_address = ""

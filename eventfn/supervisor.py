@@ -42,6 +42,7 @@ from eventfn.bus.dispatch import Dispatcher
 from eventfn.bus.queues import NamedQueues
 from eventfn.clock import Clock, SystemClock
 from eventfn.destination import Destination, DestinationContext
+from eventfn.durable.running import DurableExecutions
 from eventfn.engine.sqlite import SqliteEngine
 from eventfn.errors import ConfigError, ConnectorError, EventfnError, Problem
 from eventfn.functions import kept, s3_code
@@ -160,6 +161,7 @@ class Supervisor:
         )
         self._deliverer = Deliverer(self._engine, clock, self._metrics, self._open_destination)
         self._sources = Sources(plugins, self._bus, self._queues, self._engine, clock, reporter)
+        self._durable = DurableExecutions(self._store, self._registry, self._bus.call, clock)
         self._mappings = Mappings(self._store, self._sources, self._registry, plugins, lambda: self._project, clock)
         self._node = Node(
             project,
@@ -167,6 +169,7 @@ class Supervisor:
             self._control,
             self._sessions,
             self._mappings,
+            self._durable,
             self._bus,
             self._queues,
             self._deliverer,
@@ -213,8 +216,8 @@ class Supervisor:
             async with _background(*loops) as tasks:
                 closing.push_async_callback(self._sources.close)
                 await self._sources.declare(self._project, tasks)
-                # What starts and stops sources while the node runs; at a drain, which there are must be certain.
-                changing = [tasks.create_task(self._mappings.run())]
+                # What starts and stops sources and invocations by itself; at a drain, which there are must be certain.
+                changing = [tasks.create_task(self._mappings.run()), tasks.create_task(self._durable.run())]
                 closing.push_async_callback(admin.close)  # no request comes in while the sources close
                 self._reporter.listening("admin", self._node.admin_address)
                 self._announce(token)

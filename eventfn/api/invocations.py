@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
+import msgspec
+
 from eventfn.api.answers import REQUEST_ID
 from eventfn.api.common import named
 from eventfn.api.errors import did_you_mean, not_found
@@ -16,6 +18,7 @@ from eventfn.api.payloads import client_context, json_event, refuse_unless_it_ra
 from eventfn.api.ports import Node
 from eventfn.errors import FunctionNotFound, PayloadTooLarge
 from eventfn.event import MAX_ASYNC_REQUEST
+from eventfn.functions.durable import SUCCEEDED
 from eventfn.functions.managed import LATEST
 from eventfn.functions.names import Named
 
@@ -36,6 +39,8 @@ class Invocations:
         match call.input.get("InvocationType"):
             case "DryRun":
                 return self._dry_run(call, target)
+            case kind if self._node.durable.settings(target) is not None:
+                return await self._durable(call, target, wait=kind != "Event")
             case "Event":
                 return await self._event(call, target, call.input["Payload"])
             case _:
@@ -82,6 +87,23 @@ class Invocations:
         except FunctionNotFound as error:
             raise self._not_found(call, target) from error
         return Answer(status=202, headers={REQUEST_ID: request_id})
+
+    async def _durable(self, call: Call, target: Named, *, wait: bool) -> Answer:
+        """Of a function with a DurableConfig: an execution, and its end if somebody waits for it."""
+        function, version = self._node.control.require_version(target, region=call.region, shown=LATEST)
+        payload = json_event(call.input["Payload"])
+        begun = await self._node.durable.begin(function, version, payload, call.input.get("DurableExecutionName"))
+        headers = {"X-Amz-Durable-Execution-Arn": begun.arn}
+        if not wait:
+            return Answer(status=202, headers=headers)
+        ended = await self._node.durable.end(begun)
+        headers |= {"Content-Type": "application/json", "X-Amz-Executed-Version": ended.version}
+        if ended.status == SUCCEEDED:
+            return Answer((ended.result or "null").encode(), headers=headers)
+        headers["X-Amz-Function-Error"] = "Unhandled"
+        error = ended.error or {}
+        said = {"errorMessage": error.get("ErrorMessage") or "", "errorType": error.get("ErrorType") or ended.status}
+        return Answer(msgspec.json.encode(said), headers=headers)
 
     def _dry_run(self, call: Call, target: Named) -> Answer:
         if target.reference not in self._node.control.registry:

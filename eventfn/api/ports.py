@@ -13,8 +13,11 @@ from eventfn.bus.queues import Redriven
 from eventfn.engine.contract import Message
 from eventfn.event import Outcome, ResponseStream
 from eventfn.functions.control import Control
+from eventfn.functions.durable import Execution
+from eventfn.functions.managed import JsonObject, ManagedFunction, Version
 from eventfn.functions.mappings import EventSourceMapping, FilterSight
 from eventfn.functions.model import Aws
+from eventfn.functions.names import Named
 from eventfn.observe.metrics import Metrics
 from eventfn.observe.status import QueueStatus, Status
 from eventfn.trigger import QueueMessage
@@ -53,6 +56,28 @@ class Mappings(Protocol):
     async def tag(self, uuid: str, edit: Callable[[dict[str, str]], dict[str, str]]) -> None: ...
 
 
+class DurableExecutions(Protocol):
+    """Methods raise Refusal."""
+
+    def settings(self, target: Named) -> JsonObject | None:
+        """DurableConfig of what a request names; None: an invocation of it is an ordinary one."""
+        ...
+
+    async def begin(self, function: ManagedFunction, version: Version, payload: bytes, name: str | None) -> Execution:
+        """A new one, on disk; or the one that has this name and payload already."""
+        ...
+
+    async def end(self, execution: Execution) -> Execution:
+        """Waits for it. Cancelling it does not end the execution."""
+        ...
+
+    def of(self, function: str) -> Sequence[Execution]: ...
+
+    def get(self, key: str) -> Execution: ...
+
+    async def change(self, key: str, edit: Callable[[Execution], Execution]) -> Execution: ...
+
+
 class Node(Protocol):
     """Methods raise what their counterparts of the bus do: Refused and its kinds, EngineError and its kinds."""
 
@@ -76,6 +101,9 @@ class Node(Protocol):
 
     @property
     def mappings(self) -> Mappings: ...
+
+    @property
+    def durable(self) -> DurableExecutions: ...
 
     def environments(self, key: str) -> PoolStats:
         """Of one version of a function, by the pool's key."""

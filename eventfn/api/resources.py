@@ -11,6 +11,7 @@ from eventfn.api.capacity import CapacityProviders
 from eventfn.api.code_signing import CodeSigning
 from eventfn.api.code_sources import CodeSources
 from eventfn.api.concurrency import Concurrency
+from eventfn.api.durable import Durable
 from eventfn.api.event_invoke import EventInvokeConfigs
 from eventfn.api.function_settings import FunctionSettings
 from eventfn.api.functions import Functions
@@ -37,6 +38,7 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
         CapacityProviders(control),
         CodeSigning(control),
         Concurrency(control, node.environments),
+        Durable(control, node.durable),
         EventInvokeConfigs(control),
         EventSourceMappings(control, node.mappings),
         FunctionSettings(control),
