@@ -24,7 +24,7 @@ from eventfn.sandbox.probe import Probe, Sandbox
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
 from eventfn.workers import pressure
-from eventfn.workers.contract import Prepared
+from eventfn.workers.contract import Prepared, Surroundings
 from eventfn.workers.pool import WorkerPool
 from eventfn.workers.process import Process
 from eventfn.workers.runtimes import python
@@ -168,12 +168,17 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 @contextlib.asynccontextmanager
 async def workbench(
-    folder: Path, clock: Clock, sandbox: Sandbox, available: Callable[[], float] = pressure.available, **settings: Any
+    folder: Path,
+    clock: Clock,
+    sandbox: Sandbox,
+    available: Callable[[], float] = pressure.available,
+    surroundings: Surroundings | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Workbench]:
     """Whatever happened in between, afterwards there is no process and no descriptor of the pool's left."""
     before, open_before = children(), len(descriptors())
     sink = Sink()
-    pool = WorkerPool(Workers(**settings), clock, sink, available)
+    pool = WorkerPool(Workers(**settings), clock, sink, available, surroundings)
     await pool.start(sandbox)
     try:
         yield Workbench(pool, sink, folder)
