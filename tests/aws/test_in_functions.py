@@ -48,7 +48,7 @@ CODE = """
 
 @pytest.fixture(scope="module")
 def layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return boto3_layer.write(tmp_path_factory.mktemp("layer"), ["sqs"])
+    return boto3_layer.write(tmp_path_factory.mktemp("layer"), ["lambda", "sqs"])
 
 
 async def invoke(node: RunningNode, function: str, event: Any) -> Any:
@@ -123,6 +123,43 @@ async def test_what_a_function_is_told_and_what_it_reaches(servers: Servers, tmp
         shown = json.dumps(await node.json("GET", "/status")) + node.output()
         for secret in (credentials["AWS_SECRET_ACCESS_KEY"], credentials["AWS_SESSION_TOKEN"]):
             assert secret not in shown
+
+
+async def test_a_function_calls_another_and_may_do_no_more(layer: Path, tmp_path: Path) -> None:
+    """With keys declared, so that signatures are held against what the node has given."""
+    folder = write_project(
+        tmp_path / "project",
+        f"""
+        [[aws.keys]]
+        access_key_id = "operator"
+        secret_access_key = "0123456789abcdef"
+
+        [functions.call]
+        handler = "work.call"
+        layers = ["{layer}"]
+        memory_size = 512
+        timeout = 30
+        network = "aws"
+
+        [functions.told]
+        handler = "work.told"
+        layers = ["{layer}"]
+        """,
+        work=CODE
+        + """
+
+    def call(event, context):
+        functions = boto3.client("lambda")
+        answer = functions.invoke(FunctionName="told", Payload=b'["AWS_REGION"]')
+        try:
+            functions.delete_function(FunctionName="told")
+        except Exception as error:
+            refused = error.response["Error"]["Code"]
+        return answer["Payload"].read().decode(), refused
+""",
+    )
+    async with running_node(folder, tmp_path / "data") as node:
+        assert await invoke(node, "call", None) == ['{"AWS_REGION": "us-east-1"}', "AccessDeniedException"]
 
 
 async def test_a_role_that_cannot_be_assumed_is_said_to_whoever_invokes(servers: Servers, tmp_path: Path) -> None:
