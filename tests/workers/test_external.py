@@ -72,3 +72,12 @@ async def test_node_runs_on_the_least_memory(bench: Workbench, tmp_path: Path) -
     assert answer["env"]["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001"
     assert (await bench.sink.saw("INIT_START")).startswith(f"INIT_START Runtime Version: nodejs:{node.version}\t")
     assert outcome.max_memory_mb < 128
+
+
+async def test_the_runtime_api_leaves_its_port_to_a_host_that_the_function_reaches(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    deploy(bench, "fn", tmp_path, "serve(lambda event, headers: dict(os.environ))", network=("127.0.0.1:9001",))
+    host, _, port = (await bench.result("fn"))["AWS_LAMBDA_RUNTIME_API"].partition(":")
+    assert host == "127.0.0.1"
+    assert port != "9001"

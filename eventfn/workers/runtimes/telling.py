@@ -124,7 +124,9 @@ def _api(prepared: Prepared, tier: str) -> tuple[str, int] | None:
     if not prepared.speaks_runtime_api:
         return None
     host, port = _API
-    return host, port if tier == "full" and prepared.function.network != "egress" else 0
+    network = prepared.function.network
+    taken = not isinstance(network, str) and any(f"{name}:{port}" in network for name in (host, "localhost"))
+    return host, port if tier == "full" and network != "egress" and not taken else 0
 
 
 def _hidden(prepared: Prepared, place: Place) -> Iterator[str]:
