@@ -25,7 +25,7 @@ _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.A
 _NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)", re.ASCII)
 
 _LOCALHOST = "127.0.0.1"
-_HOSTS = f"{_LOCALHOST} localhost\n::1 localhost\n"
+_HOSTS = f"{_LOCALHOST} localhost sandbox sandbox.localdomain\n::1 localhost\n"
 _FIRST = ipaddress.IPv4Address("127.100.0.1")  # of the addresses for names: where no server of the function's own is
 
 

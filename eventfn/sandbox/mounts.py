@@ -131,7 +131,7 @@ class Skeleton:
         for name, text in (
             ("passwd", f"root:x:0:0:root:/root:/sbin/nologin\n{USER}:x:{UID}:{GID}::/tmp:/bin/sh\n"),
             ("group", f"root:x:0:\n{USER}:x:{GID}:\n"),
-            ("hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+            ("hosts", "127.0.0.1 localhost sandbox sandbox.localdomain\n::1 localhost\n"),
             ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"),
             ("resolv.conf", ""),
         ):

@@ -9,7 +9,9 @@ Until then its time counts, and END and REPORT wait.
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
+import socket
 import time
 import uuid
 from typing import Any
@@ -18,21 +20,23 @@ import msgspec
 
 from eventfn.clock import Clock
 from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
-from eventfn.workers import failures, wire
+from eventfn.workers import failures, lines, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import LogSink, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Owner, Request
 from eventfn.workers.failures import Failure
 from eventfn.workers.keeping import RUNTIME, Keeping
 from eventfn.workers.launching import Launch, Launched
-from eventfn.workers.local_api import extensions, runtime
+from eventfn.workers.local_api import extensions, runtime, telemetry
 from eventfn.workers.local_api.api import Api
+from eventfn.workers.local_api.delivery import Delivery
 from eventfn.workers.local_api.extensions import Extension, Extensions
 from eventfn.workers.local_api.http import Server
 from eventfn.workers.local_api.runtime import Event, Reported, Runtime
+from eventfn.workers.local_api.telemetry import Subscriber, Telemetry
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
-from eventfn.workers.runtimes import family
+from eventfn.workers.runtimes import family, telling
 
 _SHUTDOWN = 2.0  # seconds that external extensions have, Lambda's, and of these
 _SHUTDOWN_OF_THE_RUNTIME = 0.3
@@ -54,8 +58,14 @@ class External(Environment):
         account = prepared.arn.split(":")[4]
         facts = extensions.Facts(prepared.function.name, prepared.number, prepared.function.handler, account)
         self._extensions = Extensions(prepared.extensions, facts, lambda: str(uuid.uuid4()), self)
+        # Nobody is reached in there but by the keeper.
+        subscribed = self._subscribed if prepared.extensions else None
+        self._telemetry = Telemetry(self._extensions, self._iso_now, subscribed, self._gathered)
+        self._deliveries: dict[Subscriber, Delivery] = {}
+        self._awake = asyncio.Event()
         self._keeping: Keeping | None = None
         self._extension_logs: LogPipe | None = None
+        self._began = 0.0
         self._runtime_runs = True
         self._status_at_end: int | None = None  # of the handler, whose channel has not ended yet
         self._shutdown: extensions.Reason | None = None  # why it is going
@@ -76,8 +86,17 @@ class External(Environment):
         if not listeners:
             raise NotStarted("environment not started: it has handed over no socket for the Runtime API")
         try:
-            parts = (runtime.ROOT, self._runtime), (extensions.ROOT, self._extensions)
-            self._server = Server(listeners.pop(0), Api(parts))
+            self._server = Server(
+                listeners.pop(0),
+                Api(
+                    (
+                        (runtime.ROOT, self._runtime),
+                        (extensions.ROOT, self._extensions),
+                        (telemetry.TELEMETRY, self._telemetry),
+                        (telemetry.LOGS, self._telemetry),
+                    )
+                ),
+            )
         except ValueError as error:
             for listener in listeners:
                 listener.close()
@@ -86,7 +105,7 @@ class External(Environment):
             self._open_relay(listeners, targets)
         if self._keeping is not None:
             try:
-                self._extension_logs = LogPipe(self._keeping.open(), self._log)
+                self._extension_logs = LogPipe(self._keeping.open(), self._log_of_extensions)
             except OSError as error:
                 raise NotStarted(f"environment not started: {error}") from None
 
@@ -136,6 +155,8 @@ class External(Environment):
             trace_id=invocation.trace_id or "",
             client_context=invocation.client_context or "",
         )
+        facts = {"requestId": invocation.request_id, "version": self.prepared.number}
+        self._telemetry.tell("platform.start", facts)
         if self._by_frames:
             self._handler_waits = False
             super()._send(number, request)
@@ -144,6 +165,8 @@ class External(Environment):
         self._extensions.invoke(event)
 
     def runtime_ready(self) -> None:
+        if not self._up.done():
+            self._telemetry.tell("platform.initRuntimeDone", self._init_facts() | {"status": "success"})
         self._extensions.close_registration()
         self._check_ready()
 
@@ -169,6 +192,12 @@ class External(Environment):
             return
         for extension in self._extensions.all:
             self._log(self._lines.extension(extension.name, extension.events))
+            facts = {"name": extension.name, "state": "Ready", "events": list(extension.events)}
+            self._telemetry.tell("platform.extension", facts)
+        self._telemetry.tell(
+            "platform.initReport", self._init_facts() | {"metrics": {"durationMs": self._since_start()}}
+        )
+        self._telemetry.close_subscription()
         self._up.set_result(None)
 
     def _answered(self, answer: wire.Answer) -> None:
@@ -235,6 +264,8 @@ class External(Environment):
             -(-self._peak_kb // 1024),
             body=body,
         )
+        status = "success" if kind is OutcomeKind.SUCCESS else "error"
+        self._tell_runtime_done(request, milliseconds, status, len(payload) + len(body))
         self._caller_knows = False
         if request.tail is None:
             self._hold = self._loop.call_later(_HOLD, self._tell_caller, request)
@@ -261,6 +292,7 @@ class External(Environment):
         """END and REPORT; what its caller is still to be told."""
         assert self._answer is not None
         answer, self._answer, self._suffix = self._answer, None, ""
+        self._tell_report(request, milliseconds, answer.init_ms, suffix)
         init_ms, self._init_ms = self._init_ms, None
         failed = answer.kind is not OutcomeKind.SUCCESS
         tail = self._say_end(request, milliseconds, init_ms, answer.max_memory_mb, suffix, failed=failed)
@@ -274,7 +306,13 @@ class External(Environment):
     def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
         self._runtime.forget()
         if self._answer is None:
+            request = self.requests[number]
+            ran = (self._clock.monotonic() - request.started) * 1000 if milliseconds is None else milliseconds
+            init_ms = self._init_ms
             super()._fail(number, failure, milliseconds, status)
+            suffix = status or "Status: error"
+            self._tell_runtime_done(request, ran, "timeout" if suffix.endswith("timeout") else "error", 0)
+            self._tell_report(request, ran, init_ms, suffix)
             return
         # What was answered stays so: what came to an end like this is what followed.
         request = self.requests.pop(number)
@@ -283,6 +321,74 @@ class External(Environment):
         answer = self._say_over(request, ran if milliseconds is None else milliseconds, suffix)
         if answer is not None:
             self._owner.finished(request, answer)
+
+    # --- telemetry ---------------------------------------------------------------------------------------------------
+
+    async def start(self, launch: Launch, init_timeout: float, phase: str = "init", *, restored: bool = False) -> None:
+        self._began = self._loop.time()
+        version, arn = telling.version_and_arn(self.prepared)
+        function = self.prepared.function
+        facts = {"runtimeVersion": version, "runtimeVersionArn": arn, "functionName": function.name}
+        facts |= {"functionVersion": self.prepared.number, "instanceId": self._stream}
+        memory = {"instanceMaxMemory": int(function.memory_size) << 20}
+        self._telemetry.tell("platform.initStart", self._init_facts() | facts | memory)
+        await super().start(launch, init_timeout, phase, restored=restored)
+
+    def _init_facts(self) -> dict[str, Any]:
+        kind = "provisioned-concurrency" if self.provisioned else "on-demand"
+        return {"initializationType": kind, "phase": "init"}
+
+    def _since_start(self) -> float:
+        return round((self._loop.time() - self._began) * 1000, 3)
+
+    def _iso_now(self) -> str:
+        return lines.moment(self._clock.now_ms())
+
+    def _tell_runtime_done(self, request: Request, milliseconds: float, status: str, produced: int) -> None:
+        metrics = {"durationMs": round(milliseconds, 3), "producedBytes": produced}
+        facts = {"requestId": request.invocation.request_id, "status": status, "metrics": metrics}
+        self._telemetry.tell("platform.runtimeDone", facts)
+
+    def _tell_report(self, request: Request, milliseconds: float, init_ms: float | None, suffix: str) -> None:
+        metrics = {
+            "durationMs": round(milliseconds, 3),
+            "billedDurationMs": math.ceil(milliseconds + (init_ms or 0.0)),
+            "memorySizeMB": self._memory_mb,
+            "maxMemoryUsedMB": -(-self._peak_kb // 1024),
+        }
+        if init_ms is not None:
+            metrics["initDurationMs"] = round(init_ms, 3)
+        status = "timeout" if suffix.endswith("timeout") else "error" if suffix else "success"
+        request_id = request.invocation.request_id
+        self._telemetry.tell("platform.end", {"requestId": request_id})
+        self._telemetry.tell("platform.report", {"requestId": request_id, "metrics": metrics, "status": status})
+
+    def _log_printed(self, line: str) -> None:
+        super()._log_printed(line)
+        self._telemetry.tell("function", line)
+
+    def _log_of_extensions(self, line: str) -> None:
+        self._log(line)
+        self._telemetry.tell("extension", line)
+
+    def _subscribed(self, subscriber: Subscriber) -> None:
+        for other in [each for each in self._deliveries if each.extension is subscriber.extension]:
+            self._deliveries.pop(other).close()
+        self._deliveries[subscriber] = Delivery(subscriber, self._telemetry, self._dial)
+
+    def _gathered(self, subscriber: Subscriber) -> None:
+        self._deliveries[subscriber].gathered()
+
+    async def _dial(self, port: int) -> socket.socket:
+        while self._frozen:
+            self._awake.clear()
+            await self._awake.wait()
+        assert self._keeping is not None
+        return await self._keeping.dial(port)
+
+    def _thaw(self) -> None:
+        super()._thaw()
+        self._awake.set()
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -316,6 +422,8 @@ class External(Environment):
         if self._shutdown is not None:
             return
         self._shutdown = reason
+        self._frozen = False
+        self._awake.set()
         process.thaw()
         self._last_moment = self._loop.call_later(_SHUTDOWN, self.kill)
         if not self._runtime_runs:
@@ -332,6 +440,8 @@ class External(Environment):
         assert self._shutdown is not None
         left = 0.0 if self._last_moment is None else self._last_moment.when() - self._loop.time()
         self._told = self._extensions.shut_down(self._shutdown, int((time.time() + left) * 1000))
+        for delivery in self._deliveries.values():
+            delivery.hurry()
         self._check_put_away()
 
     def _check_put_away(self) -> None:
@@ -378,6 +488,8 @@ class External(Environment):
     def _end(self) -> None:
         if self._server is not None:
             self._server.close()
+        for delivery in self._deliveries.values():
+            delivery.close()
         if self._keeping is not None:
             self._keeping.close()
         if self._extension_logs is not None:

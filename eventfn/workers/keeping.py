@@ -24,6 +24,7 @@ class Keeping:
         self._control = control
         self._ended = ended
         self._loop = asyncio.get_running_loop()
+        self._dialled: dict[int, list[asyncio.Future[socket.socket]]] = {}  # by port
         control.setblocking(False)
 
     def open(self) -> int:
@@ -40,10 +41,23 @@ class Keeping:
     def signal(self, number: int, which: signal.Signals) -> None:
         self._tell(which, number)
 
+    async def dial(self, port: int) -> socket.socket:
+        """A connection to this port in the sandbox's network, or on its way to be one. Raises OSError."""
+        answer: asyncio.Future[socket.socket] = self._loop.create_future()
+        self._dialled.setdefault(port, []).append(answer)
+        self._tell(keeper.DIAL, port)
+        if self._control.fileno() < 0:
+            raise OSError(0, "the environment ends")
+        return await answer
+
     def close(self) -> None:
         if self._control.fileno() >= 0:
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
+        for answers in self._dialled.values():
+            for answer in answers:
+                answer.cancel()
+        self._dialled.clear()
 
     def catch_up(self) -> None:
         """Hears what it has said before it ended."""
@@ -58,11 +72,28 @@ class Keeping:
 
     def _readable(self) -> bool:
         try:
-            message = self._control.recv(keeper.LONGEST)
+            message, descriptors, _, _ = socket.recv_fds(self._control, keeper.LONGEST, 1)
         except OSError:
             return False
+        connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if len(message) != keeper.ENDED.size:
+            for connection in connections:
+                connection.close()
             self.close()
             return False
-        self._ended(*keeper.ENDED.unpack(message))
+        number, status, most_kb = keeper.ENDED.unpack(message)
+        if number != keeper.DIALED:
+            self._ended(number, status, most_kb)
+        for connection in connections:
+            self._connected(status, connection)
         return True
+
+    def _connected(self, port: int, connection: socket.socket) -> None:
+        waiting = self._dialled.get(port)
+        while waiting:
+            answer = waiting.pop(0)
+            if not answer.done():
+                connection.setblocking(False)
+                answer.set_result(connection)
+                return
+        connection.close()  # whoever wanted it has given up

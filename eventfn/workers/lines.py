@@ -89,8 +89,11 @@ def report(
 
 
 def timed_out(now_ms: int, request_id: str, seconds: float) -> str:
-    moment = _utc(now_ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{now_ms % 1000:03d}Z"
-    return f"{moment} {request_id} Task timed out after {seconds:.2f} seconds\n"
+    return f"{moment(now_ms)} {request_id} Task timed out after {seconds:.2f} seconds\n"
+
+
+def moment(now_ms: int) -> str:
+    return _utc(now_ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{now_ms % 1000:03d}Z"
 
 
 def _utc(now_ms: int) -> datetime:

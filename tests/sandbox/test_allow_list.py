@@ -126,7 +126,8 @@ def test_names_get_addresses_of_their_own_and_addresses_are_themselves() -> None
             Target("2001:db8::5", 9000),
             Target("db.internal", 5433),
         ),
-        hosts="127.0.0.1 localhost\n::1 localhost\n127.100.0.1 db.internal\n127.100.0.2 api.github.com\n",
+        hosts="127.0.0.1 localhost sandbox sandbox.localdomain\n::1 localhost\n"
+        "127.100.0.1 db.internal\n127.100.0.2 api.github.com\n",
     )
 
 
@@ -142,7 +143,7 @@ def test_the_machines_own_loopback_is_the_sandboxs_own_inside() -> None:
             Target("::1", 4),
             Target("db", 5),
         ),
-        hosts="127.0.0.1 localhost\n::1 localhost\n127.100.0.2 db\n",
+        hosts="127.0.0.1 localhost sandbox sandbox.localdomain\n::1 localhost\n127.100.0.2 db\n",
     )
 
 

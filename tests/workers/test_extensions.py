@@ -153,6 +153,7 @@ async def test_a_stubborn_extension_is_ended(timeless: Workbench, fake_clock: Fa
     stubborn = "for event in events(register()): pass\ntime.sleep(600)"
     python(timeless, tmp_path, "def handler(event, context): return 1", **layer(timeless, tmp_path, s=stubborn))
     await timeless.result("fn")
+    await timeless.sink.saw("END")
     await fake_clock.advance(301)
     await timeless.sink.saw("shutdownReason")
     await until(lambda: not timeless.pool._environments)

@@ -8,6 +8,7 @@ Control socket (SEQPACKET), both ways; number 0 is the runtime, 1 and up are the
 
     b"log" with a descriptor: what the extensions print      !IiI number, exit status, most KB ever held (at its end)
     !BI START, 0                                              !BI a signal, number
+    !BI DIAL, port                                            !IiI DIALED, port, 0 with a descriptor: a connection to it
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any, NoReturn
 from eventfn.sandbox import descriptors, privileges
 from eventfn.workers.child import frames
 
-START = 0
+START, DIAL = 0, 255  # no signals
+DIALED = 0xFFFF_FFFF  # nobody's number
 RUNTIME = 0  # its number
 REQUEST = struct.Struct("!BI")
 ENDED = struct.Struct("!IiI")
@@ -81,7 +83,9 @@ def keep(settings: dict[str, Any], tier: str) -> None:
             if not message:
                 os._exit(0)
             kind, number = REQUEST.unpack(message)
-            if kind != START:
+            if kind == DIAL:
+                _dial(control, number)
+            elif kind != START:
                 for pid, each in running.values():
                     if each == number:
                         os.kill(pid, kind)
@@ -96,6 +100,17 @@ def _tell(control: socket.socket, message: bytes) -> None:
         control.send(message)
     except OSError:
         os._exit(0)  # the supervisor is gone
+
+
+def _dial(control: socket.socket, port: int) -> None:
+    """The supervisor waits until it is connected, or hears why not."""
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        connection.connect_ex(("127.0.0.1", port))
+        try:
+            socket.send_fds(control, [ENDED.pack(DIALED, port, 0)], [connection.fileno()])
+        except OSError:
+            os._exit(0)
 
 
 def _become_extension(path: str, variables: dict[str, str], log: int) -> NoReturn:
