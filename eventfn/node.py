@@ -20,6 +20,7 @@ from eventfn.clock import Clock
 from eventfn.durable.running import DurableExecutions
 from eventfn.engine.contract import Engine, Message, QueueStats
 from eventfn.event import Outcome, ResponseStream
+from eventfn.function_urls import FunctionUrls
 from eventfn.functions.control import Control
 from eventfn.functions.managed import ManagedFunction
 from eventfn.functions.mappings import PREFIX
@@ -66,6 +67,7 @@ class Node:
         self.draining = False
         self.admin_address = ""
         self.walls: list[Wall] = []  # known once the machine was tried
+        self.urls: FunctionUrls | None = None  # once they are answered
         self.version = importlib.metadata.version("eventfn")
         self._registry = registry
         self._sessions = sessions
@@ -85,6 +87,10 @@ class Node:
 
     def session(self, access_key_id: str, session_token: str) -> Session | None:
         return self._sessions.recognise(access_key_id, session_token)
+
+    async def urls_changed(self) -> None:
+        if self.urls is not None:
+            await self.urls.changed()
 
     def function_names(self) -> Sequence[str]:
         return self._registry.names()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -32,8 +32,18 @@ from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
 from eventfn.observe.status import Records, SourceStatus, summary
 from eventfn.plugins import Plugins, is_stream
-from eventfn.trigger import Extends, ListenContext, Listener, Mounted, TriggerContext
+from eventfn.trigger import (
+    AnswersUrls,
+    Caller,
+    Extends,
+    FunctionUrl,
+    ListenContext,
+    Listener,
+    Mounted,
+    TriggerContext,
+)
 
+URLS = "http"  # the connector that answers function URLs
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
 GRACE = 5.0  # seconds that a listener has beyond its deadline, and to close
 DELIVERED_ONCE_MS = 24 * 3_600_000  # a record that a listener hands over again within a day is the same
@@ -68,6 +78,7 @@ class Sources:
         self._hosts: dict[str, _Host] = {}
         self._listeners: dict[str, _Listening] = {}
         self._mapped: dict[str, Bound] = {}  # by source: what was made through the API
+        self._urls: Sequence[FunctionUrl] = ()
         self._current: tuple[Project, asyncio.TaskGroup] | None = None
         self._switched: dict[str, bool] | None = None  # by an operator, at run time; None: not read yet
         self._one_at_a_time = asyncio.Lock()  # a reload and an operator
@@ -88,6 +99,18 @@ class Sources:
             assert self._current is not None, "what is declared comes first"
             self._mapped = {bound.binding.source: bound for bound in mapped}
             await self._declare(*self._current)
+
+    async def serve_urls(self, urls: Sequence[FunctionUrl]) -> None:
+        """From now on these are the function URLs: answered when this returns, by a listener that is opened for them if
+        there is none yet. Raises ConnectorError when it cannot listen."""
+        async with self._one_at_a_time:
+            assert self._current is not None, "what is declared comes first"
+            self._urls = urls
+            await self._listen(self._current[0])
+
+    def caller(self, reference: str, arn: str) -> Caller:
+        """A function as a listener sees it, a version or an alias by its qualifier."""
+        return _Caller(self._bus, reference, arn)
 
     async def set_enabled(self, source: str, enabled: bool) -> None:
         """Turns a trigger on or off, whatever its declaration says, until it is turned again: also over a restart.
@@ -289,6 +312,8 @@ class Sources:
         mounted: dict[str, list[Mounted]] = {
             name: [] for name in project.shared if self._plugins.trigger(name).traits.alone
         }
+        if self._urls:
+            mounted[URLS] = []
         for function in project.functions.values():
             caller = _Caller(self._bus, function.name, project.function_arn(function.name))
             for binding in function.triggers:
@@ -297,13 +322,15 @@ class Sources:
         for name in [name for name in self._listeners if name not in mounted]:
             await self._stop_listening(name, project.workers.drain_timeout)
         for name, routes in mounted.items():
+            plugin: Any = self._plugins.trigger(name)
             shared = project.shared.get(name)
+            if shared is None and plugin.Shared is not None:
+                shared = plugin.Shared()  # nothing of it is declared: the listener is there for function URLs
             if name in self._listeners and self._listeners[name].shared != shared:
                 await self._stop_listening(name, project.workers.drain_timeout)
             if name in self._listeners:
-                self._listeners[name].listener.mount(routes)
+                self._mount(self._listeners[name].listener, routes)
                 continue
-            plugin: Any = self._plugins.trigger(name)
             log = logging.getLogger(f"eventfn.{name}")
             context = ListenContext(
                 folder=project.folder,
@@ -315,11 +342,16 @@ class Sources:
                 deliver=self._deliver,
             )
             listener: Listener = plugin(shared, context)
-            listener.mount(routes)
+            self._mount(listener, routes)
             address = await listener.open()
             self._listeners[name] = _Listening(listener, address, shared)
             if address is not None:
                 self._reporter.listening(name, address)
+
+    def _mount(self, listener: Listener, routes: Sequence[Mounted]) -> None:
+        listener.mount(routes)
+        if isinstance(listener, AnswersUrls):
+            listener.mount_urls(self._urls)
 
     async def _deliver(self, uri: str, record_id: str, payload: bytes, attributes: dict[str, str]) -> None:
         now = self._clock.now_ms()

@@ -29,7 +29,8 @@ from typing import Any
 import msgspec
 
 from eventfn import config
-from eventfn.api.listener import AdminListener
+from eventfn.api.identity import Identities
+from eventfn.api.listener import AdminListener, is_loopback
 from eventfn.aws.clients import Clients
 from eventfn.aws.log_writer import LogWriter
 from eventfn.aws.roles import Roles
@@ -46,6 +47,7 @@ from eventfn.durable.running import DurableExecutions
 from eventfn.engine.sqlite import SqliteEngine
 from eventfn.errors import ConfigError, ConnectorError, EventfnError, Problem
 from eventfn.functions import kept, s3_code
+from eventfn.function_urls import FunctionUrls
 from eventfn.functions.control import Control
 from eventfn.functions.deployment import Deployments
 from eventfn.functions.model import Project, Queue
@@ -62,7 +64,7 @@ from eventfn.observe.status import summary
 from eventfn.plugins import Plugins, PluginUnusable
 from eventfn.sandbox import allow_list
 from eventfn.sandbox.probe import Probe, Sandbox, TooWeak
-from eventfn.sources import Sources
+from eventfn.sources import URLS, Sources
 from eventfn.workers.contract import Prepared
 from eventfn.workers.pool import WorkerPool
 
@@ -164,6 +166,7 @@ class Supervisor:
         self._durable = DurableExecutions(self._store, self._registry, self._bus.call, clock)
         self._mappings = Mappings(self._store, self._sources, self._registry, plugins, lambda: self._project, clock)
         self._node = Node(
+        self._urls = FunctionUrls(self._control, self._sources, self._identities_of_urls, clock)
             project,
             self._registry,
             self._control,
@@ -219,6 +222,9 @@ class Supervisor:
                 # What starts and stops sources and invocations by itself; at a drain, which there are must be certain.
                 changing = [tasks.create_task(self._mappings.run()), tasks.create_task(self._durable.run())]
                 closing.push_async_callback(admin.close)  # no request comes in while the sources close
+                changing.append(tasks.create_task(self._urls.run()))
+                self._node.urls = self._urls
+                await self._urls.changed()
                 self._reporter.listening("admin", self._node.admin_address)
                 self._announce(token)
                 closing.callback(node_file.remove, Path(self._project.data), os.getpid())
@@ -233,6 +239,15 @@ class Supervisor:
                 await self._drain()
 
     def _announce(self, token: str) -> None:
+    def _identities_of_urls(self) -> Identities:
+        return Identities(
+            secrets.token_urlsafe(32),  # nobody's: who may use the admin listener is not thereby a caller of URLs
+            lambda: self._project.aws,
+            self._sessions.recognise,
+            lambda: self._clock.now_ms() / 1000,
+            loopback=is_loopback((self._sources.address(URLS) or "").rpartition(":")[0].strip("[]")),
+        )
+
         """Lets the commands find this node."""
         facts = node_file.NodeFile(
             pid=os.getpid(),
@@ -320,6 +335,7 @@ class Supervisor:
             await self._sources.declare(project, tasks)
             self._mappings.look_again()
         except ConfigError as error:
+            await self._urls.changed()
             self._reporter.problems(error.problems)
         except EventfnError as error:
             log.error("the new declaration is not, or only half, in force: %s", error)

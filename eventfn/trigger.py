@@ -433,6 +433,65 @@ class Mounted(msgspec.Struct, frozen=True):
     source: str
 
 
+class Cors(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What a function URL tells browsers of other origins, with the names of Lambda's API."""
+
+    allow_credentials: bool = False
+    allow_headers: tuple[str, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()  # "*": any
+    expose_headers: tuple[str, ...] = ()
+    max_age: int | None = None  # seconds
+
+
+class UrlRequest(msgspec.Struct, frozen=True):
+    """What is looked at to find out who asks, and whether he may. `path` and `query` are as they came, encoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    source_ip: str
+
+
+class UrlCaller(msgspec.Struct, frozen=True):
+    """Who has signed a request: requestContext.authorizer.iam of its event."""
+
+    access_key: str
+    account: str
+    user_id: str
+    arn: str
+
+
+class Forbidden(Exception):
+    """He may not. `message` is for him; None: in the words of function URLs."""
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+class FunctionUrl(msgspec.Struct, frozen=True):
+    """An address of its own for a function: http://<id>.lambda-url.<region>.localhost:PORT/, any path and method."""
+
+    id: str
+    region: str
+    caller: Caller
+    admit: Callable[[UrlRequest], UrlCaller | None]  # None: he need not say who he is. Raises Forbidden
+    streams: bool = False  # invoke mode RESPONSE_STREAM
+    cors: Cors | None = None
+
+
+@runtime_checkable
+class AnswersUrls(Protocol):
+    """Optional power of a Listener: it answers function URLs beside its own triggers."""
+
+    def mount_urls(self, urls: Sequence[FunctionUrl]) -> None:
+        """Replaces all of them at once, as `mount` does; before `open`, and whenever they change."""
+        ...
+
+
 class ListenContext(msgspec.Struct, frozen=True):
     folder: str
     region: str

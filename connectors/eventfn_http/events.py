@@ -30,11 +30,15 @@ class RouteText:
 
     __slots__ = ("account", "opening", "route_key")
 
-    def __init__(self, route_key: str, account: str) -> None:
-        """`account` is "anonymous" where anybody may call."""
+    def __init__(
+        self, route_key: str, account: str, api: str = "eventfn", authorizer: Mapping[str, object] | None = None
+    ) -> None:
+        """`account` is "anonymous" where anybody may call; `authorizer` says who does."""
         key = _json(route_key)
         self.opening = b'{"version":"2.0","routeKey":%b,"rawPath":' % key
-        self.account = b',"requestContext":{"accountId":%b,"apiId":"eventfn",' % _json(account)
+        self.account = b',"requestContext":{"accountId":%b,"apiId":%b,' % (_json(account), _json(api))
+        if authorizer is not None:
+            self.account += b'"authorizer":%b,' % _json(authorizer)
         self.route_key = b'","routeKey":%b,"stage":"$default","time":"' % key
 
 

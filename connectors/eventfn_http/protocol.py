@@ -14,7 +14,8 @@ import httptools
 
 from eventfn.errors import PayloadTooLarge
 from eventfn.event import Buffer, Outcome
-from eventfn_http import responses
+from eventfn.trigger import Forbidden, FunctionUrl
+from eventfn_http import cors, responses, urls
 from eventfn_http.accepting import accept
 from eventfn_http.events import PeerText, event, event_apart
 from eventfn_http.head import Head, Refusal, read_head
@@ -203,8 +204,12 @@ class Connection(asyncio.Protocol):
             raise Refusal(431, "The headers are too large")
         head = read_head(parser.get_method(), self._target, parser.get_http_version(), lines)
         request = self._current = Request(head, parser.should_keep_alive())
-        found = server.routes.find(head.method, head.path)
-        if isinstance(found, Match):
+        if (url := server.urls.find(head.host)) is not None:
+            if isinstance(url, Response):
+                request.response = url
+            else:
+                request.route = Route(url.id, urls.route_text(url, None), url.caller, False, buffered=False, url=url)
+        elif isinstance(found := server.routes.find(head.method, head.path), Match):
             route, request.parameters = found.target, found.parameters
             if route.guarded and not self._allowed(head):
                 request.response = responses.UNAUTHORIZED
@@ -396,6 +401,9 @@ class Connection(asyncio.Protocol):
                 payload, own = event_apart(text, peer, head, parameters, body, server.log_time, now_ms)
                 route.caller.invoke(payload, request_id, self._answered, own)
                 return
+            if route.url is not None:
+                self._serve_url(route.url, head, body)
+                return
             payload = event(text, peer, head, parameters, body, request_id, server.log_time, now_ms)
             if route.durable:
                 server.spawn(self._submit(route, head, payload, request_id))
@@ -407,6 +415,26 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             server.log.error("request %s to %s failed", request_id, route.key, exc_info=error)
             self.send_whole(responses.SERVICE_UNAVAILABLE)
+
+    def _serve_url(self, url: FunctionUrl, head: Head, body: bytes | bytearray) -> None:
+        """Raises what `invoke` raises."""
+        if url.cors is not None and cors.is_preflight(head):
+            self._answer(cors.preflight(url.cors, head))
+            return
+        finished = urls.finished(url, head)
+        try:
+            caller = url.admit(urls.request(head, self._peer, body))
+        except Forbidden as denied:
+            self._answer(finished(urls.forbidden(denied.message)))
+            return
+        server, request_id = self._server, self._request_id
+        text = urls.route_text(url, caller)
+        payload = event(text, self._peer, head, {}, body, request_id, server.log_time, server.now_ms())
+        if url.streams:
+            streamed = self._streamed = Streamed(self, lambda outcome: urls.respond(url, outcome), finished)
+            url.caller.invoke(payload, request_id, streamed.ended, None, streamed)
+        else:
+            url.caller.invoke(payload, request_id, lambda outcome: self._answer(finished(urls.respond(url, outcome))))
 
     def _serve_waiting(self) -> None:
         if self._serving:  # an answer that came at once: the loop below goes on

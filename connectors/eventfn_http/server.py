@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventfn.clock import Clock
-from eventfn.trigger import Caller
+from eventfn.trigger import Caller, FunctionUrl
 from eventfn_http.access import Tokens
 from eventfn_http.events import RouteText, common_log_time, http_date
 from eventfn_http.request import Known
 from eventfn_http.routes import RouteTable
+from eventfn_http.urls import UrlTable
 
 if TYPE_CHECKING:
     from eventfn_http.protocol import Connection
@@ -54,6 +55,7 @@ class Route(msgspec.Struct, frozen=True):
     guarded: bool  # asks for a token
     buffered: bool = True  # answered in one piece, when the function is done
     durable: bool = False  # async = true: 202 once it is on disk
+    url: FunctionUrl | None = None
 
 
 class Server:
@@ -62,6 +64,7 @@ class Server:
         self.tokens = tokens
         self.log = log
         self.routes: RouteTable[Route] = RouteTable()
+        self.urls = UrlTable()
         self.known = Known()
         self.draining = False
         self.lent = 0  # bytes set aside for bodies still to come
@@ -81,6 +84,10 @@ class Server:
     def mount(self, routes: RouteTable[Route]) -> None:
         """Requests whose head was read finish on the old ones."""
         self.routes = routes
+        self.known = Known()
+
+    def mount_urls(self, urls: UrlTable) -> None:
+        self.urls = urls
         self.known = Known()
 
     # --- time and names --------------------------------------------------------------------------------------------

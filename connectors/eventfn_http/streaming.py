@@ -47,11 +47,16 @@ class Client(Protocol):
 class Streamed:
     """Implements event.ResponseStream for one request. `respond` makes the response of an answer in one piece."""
 
-    def __init__(self, client: Client, respond: Callable[[Outcome], Response], lines: bytes = b"") -> None:
-        """`lines`: headers of every response, whatever the function says."""
+    def __init__(
+        self,
+        client: Client,
+        respond: Callable[[Outcome], Response],
+        finished: Callable[[Response], Response] | None = None,
+    ) -> None:
+        """`finished`: what is done to every response in the end, whatever the function says."""
         self._client = client
         self._respond = respond
-        self._lines = lines
+        self._finished = finished or _as_it_is
         self._prelude: bytearray | None = None  # what has come of it
         self._begun = False
         self._broken = False  # what it says first cannot be a response
@@ -100,12 +105,12 @@ class Streamed:
         if self._begun:
             self._client.send_end(whole=outcome.ok)
         elif self._broken or self._prelude is not None:
-            self._client.send_whole(self._with_lines(responses.INTERNAL_SERVER_ERROR))
+            self._client.send_whole(self._finished(responses.INTERNAL_SERVER_ERROR))
         elif outcome.kind is OutcomeKind.SUCCESS and not outcome.payload:
             self._start(Response(200, responses.content_type(_BYTES) or b"", b""))  # a generator of nothing
             self._client.send_end(whole=True)
         else:
-            self._client.send_whole(self._with_lines(self._respond(outcome)))
+            self._client.send_whole(self._finished(self._respond(outcome)))
 
     # --- the client's side -------------------------------------------------------------------------------------------
 
@@ -116,12 +121,13 @@ class Streamed:
 
     def _start(self, head: Response) -> None:
         self._begun = True
-        self._bodiless = not self._client.send_head(self._with_lines(head))
+        self._bodiless = not self._client.send_head(self._finished(head))
 
     def _break(self) -> None:
         self._prelude = None
         self._broken = True
         self.changed()
 
-    def _with_lines(self, head: Response) -> Response:
-        return Response(head.status, head.lines + self._lines, head.body) if self._lines else head
+
+def _as_it_is(response: Response) -> Response:
+    return response

@@ -13,7 +13,7 @@ import msgspec
 
 from eventfn.errors import ConnectorError
 from eventfn.event import MAX_SYNC_REQUEST
-from eventfn.trigger import ListenContext, Mounted, Traits
+from eventfn.trigger import FunctionUrl, ListenContext, Mounted, Traits
 from eventfn.units import Between, Bytes, Duration
 from eventfn_http import access
 from eventfn_http.access import Address, Auth, Tokens
@@ -21,6 +21,7 @@ from eventfn_http.events import RouteText
 from eventfn_http.protocol import Connection
 from eventfn_http.routes import BadPath, Pattern, RouteTable
 from eventfn_http.server import Limits, Route, Server
+from eventfn_http.urls import UrlTable
 
 Method = Literal["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "ANY"]
 InvokeMode = Literal["BUFFERED", "RESPONSE_STREAM"]
@@ -128,6 +129,10 @@ class HttpTrigger:
                 )
                 table.add(method, pattern, route)
         self.server.mount(table)
+
+    def mount_urls(self, urls: Sequence[FunctionUrl]) -> None:
+        """Replaces all function URLs at once."""
+        self.server.mount_urls(UrlTable(urls))
 
     async def open(self) -> str:
         """Binds and serves; the address with its real port. Raises ConnectorError."""

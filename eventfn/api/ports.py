@@ -113,6 +113,10 @@ class Node(Protocol):
         """Where the function URL of this id is answered."""
         ...
 
+    async def urls_changed(self) -> None:
+        """URL configs may have changed: returns once they are in force."""
+        ...
+
     def function_names(self) -> Sequence[str]: ...
 
     def function_arn(self, name: str) -> str:

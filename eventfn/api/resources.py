@@ -48,6 +48,6 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
         Policies(control),
         Streaming(node),
         TagsOfResources(control, node.mappings),
-        Urls(control, node.function_url),
+        Urls(control, node.function_url, node.urls_changed),
         Versions(control),
     ]

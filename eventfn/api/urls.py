@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,10 +23,13 @@ _ID = string.digits + string.ascii_lowercase
 
 
 class Urls:
-    """`address(id, region)` says where a URL is answered."""
+    """`address(id, region)` says where a URL is answered; `changed` returns once what has changed is in force."""
 
-    def __init__(self, control: Control, address: Callable[[str, str], str]) -> None:
+    def __init__(
+        self, control: Control, address: Callable[[str, str], str], changed: Callable[[], Awaitable[None]]
+    ) -> None:
         self._control = control
+        self._changed = changed
         self._address = address
 
     def operations(self) -> Mapping[str, Handler]:
@@ -59,6 +62,7 @@ class Urls:
             return msgspec.structs.replace(function, urls={**function.urls, _key(target): url})
 
         function = await self._control.add(target.name, edit)
+        await self._changed()
         shown = self._shown(function, _key(target))
         del shown["LastModifiedTime"]
         if url.invoke_mode is None:
@@ -88,7 +92,9 @@ class Urls:
             )
             return msgspec.structs.replace(function, urls={**function.urls, _key(target): after})
 
-        return Answer(self._shown(await self._control.add(target.name, edit), _key(target)))
+        function = await self._control.add(target.name, edit)
+        await self._changed()
+        return Answer(self._shown(function, _key(target)))
 
     async def _delete(self, call: Call) -> Answer:
         target = named(self._control, call)
@@ -102,6 +108,7 @@ class Urls:
             return msgspec.structs.replace(function, urls=left)
 
         await self._control.add(target.name, edit)
+        await self._changed()
         return Answer()
 
     async def _list(self, call: Call) -> Answer:

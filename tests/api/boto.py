@@ -17,14 +17,16 @@ REGION = "us-east-1"
 class Api:
     """`await api("get_policy", FunctionName="f")`: the answer without its metadata."""
 
-    def __init__(self, url: str, region: str = REGION) -> None:
+    def __init__(
+        self, url: str, region: str = REGION, *, access_key_id: str = "test", secret_access_key: str = "secret"
+    ) -> None:
         made: Any = boto3
         self.client: Any = made.client(
             "lambda",
             endpoint_url=url,
             region_name=region,
-            aws_access_key_id="test",
-            aws_secret_access_key="secret",
+            aws_access_key_id=access_key_id,
+            aws_secret_access_key=secret_access_key,
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60),
         )
 

@@ -72,6 +72,9 @@ class FakeNode:
     def function_url(self, url_id: str, region: str) -> str:
         return f"http://{url_id}.lambda-url.{region}.localhost:8080/"
 
+    async def urls_changed(self) -> None:
+        """Nobody answers them here."""
+
     def function_names(self) -> Sequence[str]:
         return self.registry.names()
 
