@@ -33,6 +33,7 @@ from eventfn.api.identity import Identities
 from eventfn.api.listener import AdminListener, is_loopback
 from eventfn.aws.clients import Clients
 from eventfn.aws.log_writer import LogWriter
+from eventfn.aws.placing import placed_destination
 from eventfn.aws.roles import Roles
 from eventfn.aws.sessions import Sessions
 from eventfn.aws.surroundings import Surroundings
@@ -351,7 +352,8 @@ class Supervisor:
             plugin: Any = self._plugins.destination(scheme)
         except PluginUnusable as unusable:
             raise ConnectorError(unusable.message) from unusable
-        settings = self._destination_settings.get(scheme)
+        declared = self._destination_settings.get(scheme)
+        settings = placed_destination(uri, plugin.Settings() if declared is None else declared, self._project.aws)
         context = DestinationContext(
             folder=self._project.folder,
             clock=self._clock,
@@ -360,7 +362,7 @@ class Supervisor:
             submit=self._submit,
             functions=self._registry.names,
         )
-        destination: Destination = plugin(target, settings if settings is not None else plugin.Settings(), context)
+        destination: Destination = plugin(target, settings, context)
         return destination
 
     async def _submit(self, function: str, payload: bytes, dedupe_key: str) -> str:

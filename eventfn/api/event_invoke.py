@@ -112,6 +112,8 @@ class EventInvokeConfigs:
             if not arn:
                 continue
             service = arn.split(":")[2] if arn.startswith("arn:") else ""
+            if service == "events" and ":event-bus/" not in arn:
+                raise invalid(f"The destination ARN {arn} is invalid.")
             if service not in (_TO if key == "OnSuccess" else (*_TO, "s3")):
                 shown = ", ".join(
                     f"on{each[2:]}={each}(destination={to[each]})" if to[each] else f"on{each[2:]}=null" for each in to

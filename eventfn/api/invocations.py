@@ -83,6 +83,7 @@ class Invocations:
                 json_event(body),
                 request_id=call.request_id,
                 dedupe_key=call.headers.get(IDEMPOTENCY_KEY),
+                trace_id=call.headers.get("X-Amzn-Trace-Id"),
             )
         except FunctionNotFound as error:
             raise self._not_found(call, target) from error

@@ -25,6 +25,7 @@ from eventfn.functions.model import Aws, Function, LoggingConfig, Where
 from eventfn.units import Duration, Megabytes
 
 _OWN_FUNCTION = ":function:"
+_EVENT_BUS = ":event-bus/"
 
 
 def environment_of(
@@ -96,10 +97,15 @@ def invoked_as(
 
 
 def _uri(arn: str | None) -> str | None:
-    """The destination behind an ARN: a function is one of this node's, everything else as eventfn.toml has it."""
+    """The destination behind an ARN: functions and event buses are this node's own, everything else is where [aws] or
+    eventfn.toml's table of destinations says."""
     if not arn:
         return None
-    return f"fn:{arn.partition(_OWN_FUNCTION)[2]}" if arn.startswith("arn:aws:lambda:") else arn
+    if arn.startswith("arn:aws:lambda:"):
+        return f"fn:{arn.partition(_OWN_FUNCTION)[2]}"
+    if arn.startswith("arn:aws:events:"):
+        return f"bus:{arn.partition(_EVENT_BUS)[2]}"
+    return arn
 
 
 def declared(function: Function, runtime: str, version: str, aws: Aws, since_ms: int) -> ManagedFunction:

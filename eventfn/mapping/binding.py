@@ -7,13 +7,12 @@ eventfn's own connectors.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from eventfn.aws.placing import placed
 from eventfn.declaring.settings import SettingsReader
 from eventfn.functions import mappings
 from eventfn.functions.mappings import EventSourceMapping, FilterSight, Wanted
@@ -23,7 +22,6 @@ from eventfn.plugins import Plugins, PluginUnusable
 
 # Connector -> what boto3 calls the services it talks to; the first that [aws] has an endpoint for is meant.
 _SERVICES = {"sqs": ("sqs",), "kinesis": ("kinesis",), "dynamodb": ("dynamodbstreams", "dynamodb")}
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONFIG_FILE")
 _MADE = Where("API")
 
 
@@ -73,21 +71,9 @@ def _server(wanted: Wanted, project: Project, plugin: Any) -> tuple[Any, dict[st
     if wanted.type == "amqp" and wanted.virtual_host is not None:
         url = urlsplit(str(shared.url))._replace(path=f"/{quote(wanted.virtual_host.removeprefix('/'), safe='')}")
         shared = msgspec.structs.replace(shared, url=url.geturl())
-    for service in _SERVICES.get(wanted.type, ()):
-        endpoint = project.aws.endpoint_of(service)
-        if endpoint is not None and shared.endpoint_url is None:
-            shared = msgspec.structs.replace(shared, endpoint_url=endpoint, **_anybody(shared, project.aws.account))
+    if wanted.type in _SERVICES:
+        shared = placed(shared, project.aws, *_SERVICES[wanted.type])
     return shared, wanted.settings
-
-
-def _anybody(shared: Any, account: str) -> dict[str, str]:
-    """Servers that are not AWS's take any credentials, and several read the account from the access key id; but a
-    request must have some. Those of the machine come first, where it has any."""
-    files = (os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), "~/.aws/config")
-    known = shared.access_key_id or shared.profile or any(os.environ.get(name) for name in _CREDENTIALS)
-    if known or any(Path(each).expanduser().exists() for each in files):
-        return {}
-    return {"access_key_id": account, "secret_access_key": "eventfn"}
 
 
 def _cluster(wanted: Wanted, declared: Any, plugin: Any) -> tuple[Any, dict[str, Any]]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tests.api.lab import ACCOUNT, REGION, Lab, arn, zipped
+import pytest
+
+from tests.api.boto import Api
+from tests.api.lab import ACCOUNT, ECHO, REGION, ROLE, Lab, arn, zipped
+from tests.servers.aws import REGION as OTHER_REGION
+from tests.servers.aws import Servers
+from tests.servers.sqs import Queue
+from tests.support import PATIENCE, running_node, until, write_project
 
 INVALID = "InvalidParameterValueException"
 GATHERS = zipped(
@@ -20,6 +31,13 @@ def handler(event, context):
 """
 )
 FAILS = zipped(app="def handler(event, context):\n    raise ValueError(event)\n")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(tmp_path_factory.mktemp("aws"))
+    yield servers
+    servers.close()
 
 
 def sqs(name: str) -> str:
@@ -74,6 +92,8 @@ def test_what_is_refused(lab: Lab) -> None:
     )
     assert refused(OnSuccess=arn(name)) == (INVALID, "You can't specify the function as a destination for itself.")
     assert refused(OnSuccess=arn("nobody")) == (INVALID, f"The destination ARN {arn('nobody')} is invalid.")
+    rule = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/r"
+    assert refused(OnSuccess=rule) == (INVALID, f"The destination ARN {rule} is invalid.")
     assert refused(OnSuccess="arn:aws:s3:::b") == (
         INVALID,
         "The provided destination config DestinationConfig(onSuccess=OnSuccess(destination=arn:aws:s3:::b), "
@@ -96,5 +116,56 @@ def test_records_go_where_the_config_of_the_qualifier_says(lab: Lab) -> None:
     )
     lab.client.invoke(FunctionName=name, Qualifier="live", InvocationType="Event", Payload=b'"one"')
     wanted = [["RetriesExhausted", 1, arn(name, "live"), "one"]]
-    while lab.invoke(gathers) != wanted:
-        pass  # each is an invocation of its own; the test's own limit ends it
+    deadline = time.monotonic() + PATIENCE
+    while (seen := lab.invoke(gathers)) != wanted:
+        assert time.monotonic() < deadline, seen
+
+
+async def test_queues_and_buses_are_where_the_node_says(servers: Servers, tmp_path: Path) -> None:
+    async with Queue.on(servers, "elasticmq") as queue:
+        project = write_project(
+            tmp_path / "project",
+            f"""
+            [aws]
+            region = "{OTHER_REGION}"
+            endpoints = {{ sqs = "{queue.settings.endpoint_url}" }}
+            """,
+        )
+        async with running_node(project, tmp_path / "data") as node:
+            call = Api(node.admin, OTHER_REGION)
+            given: Any = {"Role": ROLE, "Runtime": "python3.11", "Handler": "app.handler", "Code": {"ZipFile": ECHO}}
+            await call("create_function", FunctionName="echo", **given)
+            bus = f"arn:aws:events:{OTHER_REGION}:{ACCOUNT}:event-bus/default"
+            await call(
+                "put_function_event_invoke_config",
+                FunctionName="echo",
+                DestinationConfig={"OnSuccess": {"Destination": await queue.arn(queue.url)}},
+            )
+
+            async def active() -> bool:
+                state = (await call("get_function_configuration", FunctionName="echo"))["State"]
+                return bool(state == "Active")
+
+            await until(active, "the function is active")
+            await node.submit("echo", {"number": 1})
+
+            async def received() -> Any:
+                found = await queue.received()
+                return json.loads(found[0]["Body"]) if found else None
+
+            record = await until(received, "the record is in the queue")
+            assert (record["requestPayload"], record["requestContext"]["condition"]) == ({"number": 1}, "Success")
+            await call(
+                "put_function_event_invoke_config",
+                FunctionName="echo",
+                DestinationConfig={"OnSuccess": {"Destination": bus}},
+            )
+            await node.submit("echo", {"number": 2})
+
+            async def on_the_bus() -> Any:
+                status = await node.json("GET", "/queues")
+                names = [each["name"] for each in status]
+                return await node.messages("bus.default") if "bus.default" in names else None
+
+            (message,) = await until(on_the_bus, "the record is on the bus")
+            assert json.loads(message["body"])["requestPayload"] == {"number": 2}
