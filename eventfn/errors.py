@@ -88,6 +88,17 @@ class FunctionNotReady(Refused):
         )
 
 
+class RecursiveInvocation(Refused):
+    """A function has invoked itself too often in one chain, and must not: 400."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped "
+            "your function's invocation."
+        )
+
+
 class Throttled(Refused):
     """No capacity now: 429. `reason` is Lambda's, `retry_after` is in seconds."""
 

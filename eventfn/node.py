@@ -149,8 +149,10 @@ class Node:
             stream=stream,
         )
 
-    async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
-        return await self._bus.submit(name, payload, request_id=request_id, dedupe_key=dedupe_key)
+    async def submit(
+        self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None, trace_id: str | None
+    ) -> str:
+        return await self._bus.submit(name, payload, request_id=request_id, dedupe_key=dedupe_key, trace_id=trace_id)
 
     # --- queues ------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from eventfn.errors import (
     FunctionNotFound,
     FunctionNotReady,
     PayloadTooLarge,
+    RecursiveInvocation,
     Refused,
     ShuttingDown,
     Throttled,
@@ -155,6 +156,8 @@ def api_error(error: Exception) -> ApiError:
             return not_found(str(error))
         case FunctionNotReady():
             return conflict(str(error))
+        case RecursiveInvocation():
+            return lambda_error("RecursiveInvocationException", str(error))
         case Throttled():
             return too_many(error.reason, error.retry_after)
         case PayloadTooLarge():

@@ -151,7 +151,9 @@ class Node(Protocol):
         """The version that runs it. What the function streams goes to `stream`, and `done` comes last."""
         ...
 
-    async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
+    async def submit(
+        self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None, trace_id: str | None
+    ) -> str:
         """The id of the event that is on disk: with a `dedupe_key` seen before, of that earlier event."""
         ...
 

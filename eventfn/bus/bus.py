@@ -15,7 +15,7 @@ from eventfn.bus import names
 from eventfn.bus.admission import Admission
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
-from eventfn.errors import PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import PayloadTooLarge, RecursiveInvocation, ShuttingDown, Throttled
 from eventfn.event import (
     MAX_ASYNC_REQUEST,
     MAX_SYNC_REQUEST,
@@ -27,8 +27,9 @@ from eventfn.event import (
     ResponseStream,
 )
 from eventfn.functions.model import Limits
-from eventfn.functions.registry import Registry
+from eventfn.functions.registry import Registry, Target
 from eventfn.observe.metrics import Metrics
+from eventfn.rules import recursion
 from eventfn.workers.contract import Pool
 
 QUEUE_LIMIT_REACHED = "FunctionInvocationRateLimitExceeded"
@@ -37,7 +38,8 @@ QUEUE_LIMIT_REACHED = "FunctionInvocationRateLimitExceeded"
 class Bus:
     """A function is named by a reference: "name", or "name:qualifier" with a version's number or an alias.
 
-    Raises FunctionNotFound, FunctionNotReady, PayloadTooLarge and ShuttingDown before anything has happened."""
+    Raises FunctionNotFound, FunctionNotReady, RecursiveInvocation, PayloadTooLarge and ShuttingDown before anything
+    has happened."""
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Bus:
             raise PayloadTooLarge(size, MAX_SYNC_REQUEST)
         if self._closed:
             raise ShuttingDown("the node is stopping")
+        trace_id = target.trace if trace_id is None else chained(target, trace_id)
         name = target.function.name
         counters = self._metrics.function(name)
         share = self._admission.enter(name)
@@ -140,6 +143,7 @@ class Bus:
         request_id: str | None = None,
         dedupe_key: str | None = None,
         position: Position | None = None,
+        trace_id: str | None = None,
     ) -> str:
         """The request id, once the event is on disk; with a `dedupe_key` seen within the idempotency window, the id
         of the event accepted then. `position` is kept in the same transaction.
@@ -156,6 +160,7 @@ class Bus:
             queue=names.EVENTS + reference,
             id=request_id or str(uuid.uuid4()),
             body=payload,
+            attributes={} if trace_id is None else {recursion.TRACE_HEADER: trace_id},
             dedupe_key=dedupe_key,
             dedupe_until_ms=now + round(self._limits.idempotency_window * 1000) if dedupe_key else 0,
             limit=self._limits.queued_events,
@@ -172,6 +177,14 @@ class Bus:
         assert accepted is not None, "a Send always has an id"
         counters.events_received += 1
         return accepted
+
+
+def chained(target: Target, trace_id: str) -> str:
+    """The trace header that the function gets for the one that its caller has sent. Raises RecursiveInvocation."""
+    trace, count = recursion.stepped(trace_id, target.mark)
+    if target.terminates and count > recursion.MOST:
+        raise RecursiveInvocation(target.name)
+    return trace
 
 
 def throttled(request_id: str, reason: str) -> Outcome:

@@ -18,17 +18,18 @@ import msgspec
 
 from eventfn.bus import names
 from eventfn.bus.admission import Admission
+from eventfn.bus.bus import chained
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
 from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
 from eventfn.engine.contract import Claim, Complete, Engine, Message, Operation, Release, Send
-from eventfn.errors import EngineError, Fenced
+from eventfn.errors import EngineError, Fenced, RecursiveInvocation
 from eventfn.event import Invocation, Outcome
 from eventfn.functions.managed import LATEST
 from eventfn.functions.registry import Registry, Target
 from eventfn.observe.metrics import Metrics
-from eventfn.rules import lifecycle, records
+from eventfn.rules import lifecycle, records, recursion
 from eventfn.workers.contract import Pool
 
 CLAIM_AT_ONCE = 64  # larger claims save nothing: the engine's cost is per commit, and group commit has it already
@@ -141,8 +142,14 @@ class Dispatcher:
         target = self._functions.get(lane.name)
         now = self._clock.now_ms()
         verdict: lifecycle.Verdict | None = None
+        trace_id: str | None = None
         if target is not None or lane.name not in self._functions:
             verdict = lifecycle.before_running(event, target.function if target else None, now)
+        if target is not None and verdict is None:
+            try:
+                trace_id = _trace(target, message)
+            except RecursiveInvocation:
+                verdict = lifecycle.recursive()
         if verdict is not None:
             self._settle(lane, message, event, verdict, None, target)
             return
@@ -170,7 +177,8 @@ class Dispatcher:
             ran = msgspec.structs.replace(current, version=target.version)
             self._settle(lane, message, event, verdict, outcome, ran)
 
-        self._pool.invoke(Invocation(event.request_id, target.key, event.payload, target.arn), done)
+        invocation = Invocation(event.request_id, target.key, event.payload, target.arn, trace_id=trace_id)
+        self._pool.invoke(invocation, done)
 
     # --- one row of the table, one transaction ------------------------------------------------------------------------
 
@@ -241,3 +249,9 @@ class Dispatcher:
             self._heartbeat.claims.discard(each.claim)
         if not self._heartbeat.claims:
             self._idle.set()
+
+
+def _trace(target: Target, message: Message) -> str:
+    """Raises RecursiveInvocation."""
+    came_with = message.attributes.get(recursion.TRACE_HEADER)
+    return target.trace if came_with is None else chained(target, came_with)

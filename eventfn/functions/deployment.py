@@ -26,7 +26,7 @@ from eventfn.functions import archives, bytecode, deriving, kept
 from eventfn.functions.managed import LATEST, Code, ManagedFunction, Version
 from eventfn.functions.model import Function, Project
 from eventfn.functions.packages import prepare
-from eventfn.functions.registry import Leads, NotReady, Registry, Split, Target
+from eventfn.functions.registry import Leads, NotReady, Registry, Split, Target, target
 from eventfn.functions.store import Store
 from eventfn.workers.contract import Pool, Prepared
 from eventfn.workers.runtimes import family, python
@@ -181,7 +181,7 @@ class Deployments:
         prepared = ready.prepared
         aws = self._project().aws
         invoked = deriving.invoked_as(prepared.function, function, version, qualifier, aws)
-        return Target(invoked, arn, prepared, prepared.key, number)
+        return target(invoked, arn, prepared, terminates=function.recursive_loop == "Terminate")
 
     # --- as a task ---------------------------------------------------------------------------------------------------
 

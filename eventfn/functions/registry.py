@@ -18,6 +18,7 @@ import msgspec
 from eventfn.errors import FunctionNotFound, FunctionNotReady
 from eventfn.functions.managed import LATEST
 from eventfn.functions.model import Function
+from eventfn.rules import recursion
 from eventfn.workers.contract import Prepared
 
 
@@ -37,6 +38,9 @@ class Target(msgspec.Struct, frozen=True):
     prepared: Prepared
     key: str  # the pool's: prepared.key, made once
     version: str  # Lambda's: "$LATEST" or "3"
+    mark: str  # what it is called in a chain of invocations (rules/recursion.py)
+    trace: str  # its trace header where it is the first of a chain, made once
+    terminates: bool = False  # a chain in which it runs too often
 
     @property
     def name(self) -> str:
@@ -171,8 +175,9 @@ class Registry:
             self._leads.pop(reference, None)
 
 
-def target(function: Function, arn: str, prepared: Prepared) -> Target:
-    return Target(function, arn, prepared, prepared.key, prepared.number)
+def target(function: Function, arn: str, prepared: Prepared, *, terminates: bool = False) -> Target:
+    mark, trace = recursion.mark(prepared.arn), recursion.beginning(prepared.arn)
+    return Target(function, arn, prepared, prepared.key, prepared.number, mark, trace, terminates)
 
 
 def reference(name: str, qualifier: str | None = None) -> str:

@@ -46,6 +46,7 @@ class On(enum.Enum):
     TOO_OLD = "too old"
     BLOCKED = "reserved concurrency is 0"
     UNKNOWN = "no such function"
+    RECURSIVE = "it has come back to its function too often"
     INTERRUPTED = "its node died too often"
     HELD_BACK = "no capacity, or a fault of ours"
     LAPSED = "lease expired: the node died"
@@ -65,6 +66,7 @@ TABLE: dict[tuple[State, On], Row] = {
     (State.RUNNING, On.TOO_OLD): Row(State.SETTLED, "EventAgeExceeded"),
     (State.RUNNING, On.BLOCKED): Row(State.SETTLED, "ZeroReservedConcurrency"),
     (State.RUNNING, On.UNKNOWN): Row(State.SETTLED, "FunctionNotFound"),
+    (State.RUNNING, On.RECURSIVE): Row(State.SETTLED, "RecursiveInvocation"),
     (State.RUNNING, On.INTERRUPTED): Row(State.SETTLED, "RetriesExhausted"),
     (State.RUNNING, On.HELD_BACK): Row(State.QUEUED, counted=False),
     # The engine does this one by itself: the lease is the message's own visibility, the next claim raises the fence.
@@ -120,6 +122,11 @@ def after_running(event: Accepted, outcome: Outcome, function: Function, now: in
         return _again(On.FAILED, event, function, now, delay)
     held_back = max(event.claims - event.attempts, 0)
     return _again(On.HELD_BACK, event, function, now, backoff_ms(held_back))
+
+
+def recursive() -> Verdict:
+    """Its chain of invocations ends here."""
+    return _settle(On.RECURSIVE)
 
 
 def handed_back(now: int) -> Verdict:

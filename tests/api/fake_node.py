@@ -93,7 +93,9 @@ class FakeNode:
         done(self.outcome)
         return "$LATEST"
 
-    async def submit(self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None) -> str:
+    async def submit(
+        self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None, trace_id: str | None
+    ) -> str:
         self.registry.require(name)
         self._note(name=name, payload=payload, request_id=request_id, dedupe_key=dedupe_key)
         return "earlier" if dedupe_key == "seen" else request_id

@@ -14,6 +14,22 @@ from tests.support import RunningNode, running_node, until, write_project
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+AGAIN = code("""
+import os, urllib.request
+def handler(event, context):
+    request = urllib.request.Request(
+        os.environ["AWS_ENDPOINT_URL_LAMBDA"] + "/2015-03-31/functions/" + context.function_name + "/invocations",
+        data=b'"again"',
+        headers={
+            "X-Amz-Invocation-Type": "Event",
+            "X-Amzn-Trace-Id": os.environ["_X_AMZN_TRACE_ID"],
+            "X-Amz-Date": "20260101T000000Z",
+            "Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/lambda/aws4_request, "
+            "SignedHeaders=host;x-amz-date, Signature=" + "0" * 64,
+        },
+    )
+    urllib.request.urlopen(request).close()
+""")
 FAILS = code("def handler(event, context): raise ValueError(context.invoked_function_arn)\n")
 
 
@@ -121,3 +137,16 @@ async def test_an_event_that_came_back_goes_to_its_qualifier_again(client: Clien
         return not any(body.get("requestPayload") == "again" for body in bodies)
 
     await until(gone, "the event has run on the version that its alias leads to now")
+
+
+async def test_a_function_that_invokes_itself_is_stopped(client: Client, node: RunningNode) -> None:
+    await client.create("loop", AGAIN)
+    await client("invoke", FunctionName="loop", InvocationType="Event", Payload=b'"first"')
+
+    async def stopped() -> dict[str, Any] | None:
+        bodies = [json.loads(message["body"]) for message in await node.messages("dead-letters")]
+        return next((body for body in bodies if body["requestContext"]["functionArn"] == f"{ARN}loop:$LATEST"), None)
+
+    found = await until(stopped, "the chain ends")
+    assert found["requestContext"]["condition"] == "RecursiveInvocation", found.get("responsePayload")
+    assert (await node.function("loop"))["counts"]["invocations"] == 16

@@ -15,11 +15,19 @@ from eventfn.bus.bus import Bus
 from eventfn.bus.dispatch import Dispatcher
 from eventfn.engine.contract import Put, Send
 from eventfn.engine.memory import MemoryEngine
-from eventfn.errors import EngineFull, FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import (
+    EngineFull,
+    FunctionNotFound,
+    PayloadTooLarge,
+    RecursiveInvocation,
+    ShuttingDown,
+    Throttled,
+)
 from eventfn.event import Invocation, Outcome, OutcomeKind, Position, ResponseStream
 from eventfn.functions.model import Function, Limits
-from eventfn.functions.registry import Registry
+from eventfn.functions.registry import Registry, target
 from eventfn.observe.metrics import Metrics
+from eventfn.rules.recursion import MOST
 from eventfn.testing import FakeClock
 from eventfn.workers.contract import Done, PoolStats, Prepared
 
@@ -284,3 +292,48 @@ async def test_the_front_door_says_no_at_once() -> None:
             await node.bus.submit("f", b"1")
         node.pool.in_flight.popitem()[1](Outcome(OutcomeKind.SUCCESS, b"7"))
         assert (await first).payload == b"7"
+
+
+# --- chains of invocations --------------------------------------------------------------------------------------------
+
+
+def terminating(node: Running) -> None:
+    """`f` as a function made through the API has it."""
+    prepared = declared("f")
+    node.functions.declare({})
+    node.functions.manage("f", {"f": target(prepared.function, prepared.arn, prepared, terminates=True)})
+
+
+async def test_a_function_that_invokes_itself_is_stopped() -> None:
+    async with running(succeed, declared("f")) as node:
+        terminating(node)
+        await node.bus.call("f", b"1")
+        for _ in range(MOST - 1):
+            assert node.pool.ran[-1].trace_id is not None
+            await node.bus.call("f", b"1", trace_id=node.pool.ran[-1].trace_id)
+        with pytest.raises(RecursiveInvocation, match="recursive loop"):
+            await node.bus.call("f", b"1", trace_id=node.pool.ran[-1].trace_id)
+        assert len(node.pool.ran) == MOST
+        assert (await node.bus.call("f", b"1")).ok  # another chain
+
+
+async def test_one_that_is_allowed_to_goes_on() -> None:
+    async with running(succeed, declared("f")) as node:
+        await node.bus.call("f", b"1")
+        for _ in range(2 * MOST):
+            assert (await node.bus.call("f", b"1", trace_id=node.pool.ran[-1].trace_id)).ok
+
+
+async def test_an_event_that_has_come_back_too_often_is_given_up() -> None:
+    async with running(succeed, declared("f")) as node:
+        terminating(node)
+        await node.bus.submit("f", b"1")
+        await node.clock.advance(1)
+        for _ in range(MOST):
+            await node.bus.submit("f", b"1", trace_id=node.pool.ran[-1].trace_id)
+            await node.clock.advance(1)
+        assert len(node.pool.ran) == MOST
+        (record,) = await node.outbox("queue:dead-letters")
+        assert record["requestContext"]["condition"] == "RecursiveInvocation"
+        assert record["requestContext"]["approximateInvokeCount"] == 0
+        assert await node.waiting() == {}
