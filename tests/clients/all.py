@@ -7,6 +7,5 @@ from tests.clients.build import Build
 from tests.lambda_life import aws_cli, packages
 
 CLIENTS = {"python": python.BUILD, "node": node.BUILD, "go": go.BUILD, "rust": rust.BUILD, "java": java.BUILD}
-BUILDS: dict[str, Build] = {
-    build.name: build for build in (*CLIENTS.values(), packages.PYTHON_PACKAGES, packages.NODE_PACKAGES, aws_cli.BUILD)
-}
+_ALL = (*CLIENTS.values(), go.EXTENSION, packages.PYTHON_PACKAGES, packages.NODE_PACKAGES, aws_cli.BUILD)
+BUILDS: dict[str, Build] = {build.name: build for build in _ALL}

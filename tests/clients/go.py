@@ -1,4 +1,4 @@
-"""aws-lambda-go: the function is one program that Go builds."""
+"""aws-lambda-go: the function is one program that Go builds. An extension is another."""
 
 from __future__ import annotations
 
@@ -19,4 +19,15 @@ def _make(folder: Path) -> None:
     run(["go", "build", "-tags", "lambda.norpc", "-o", str(folder / "bootstrap")], work, CGO_ENABLED="0")
 
 
-BUILD = Build("aws-lambda-go", VERSION, _make, {"go": "apt-get install golang-go"}, [SOURCES / "go"])
+def _extension(folder: Path) -> None:
+    """A layer with one extension, without a library of anybody's."""
+    run(
+        ["go", "build", "-o", str(folder / "extensions" / "listener"), "main.go"],
+        SOURCES / "extension",
+        CGO_ENABLED="0",
+    )
+
+
+_GO = {"go": "apt-get install golang-go"}
+BUILD = Build("aws-lambda-go", VERSION, _make, _GO, [SOURCES / "go"])
+EXTENSION = Build("go-extension", "1", _extension, _GO, [SOURCES / "extension"])

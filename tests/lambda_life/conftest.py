@@ -77,7 +77,7 @@ class Team:
     def deploy(self, name: str, handler: str, runtime: str = PYTHON, *beside: Path, **more: Any) -> str:
         """The name of the function, active; `beside` are folders whose content goes into the zip too."""
         variables = more.pop("variables", {})
-        archive = zipped(HANDLERS / name, *beside)
+        archive = zipped(more.pop("folder", HANDLERS / name), *beside)
         given = {"Role": ROLE, "Runtime": runtime, "Handler": handler, "MemorySize": 512, "Timeout": 30} | more
         code, environment = {"ZipFile": archive}, {"Variables": variables}
         self.lab("create_function", FunctionName=name, Code=code, Environment=environment, **given)
