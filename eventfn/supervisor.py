@@ -47,8 +47,8 @@ from eventfn.destination import Destination, DestinationContext
 from eventfn.durable.running import DurableExecutions
 from eventfn.engine.sqlite import SqliteEngine
 from eventfn.errors import ConfigError, ConnectorError, EventfnError, Problem
-from eventfn.functions import kept, s3_code
 from eventfn.function_urls import FunctionUrls
+from eventfn.functions import kept, s3_code
 from eventfn.functions.control import Control
 from eventfn.functions.deployment import Deployments
 from eventfn.functions.model import Project, Queue
@@ -166,8 +166,8 @@ class Supervisor:
         self._sources = Sources(plugins, self._bus, self._queues, self._engine, clock, reporter)
         self._durable = DurableExecutions(self._store, self._registry, self._bus.call, clock)
         self._mappings = Mappings(self._store, self._sources, self._registry, plugins, lambda: self._project, clock)
-        self._node = Node(
         self._urls = FunctionUrls(self._control, self._sources, self._identities_of_urls, clock)
+        self._node = Node(
             project,
             self._registry,
             self._control,
@@ -222,10 +222,10 @@ class Supervisor:
                 await self._sources.declare(self._project, tasks)
                 # What starts and stops sources and invocations by itself; at a drain, which there are must be certain.
                 changing = [tasks.create_task(self._mappings.run()), tasks.create_task(self._durable.run())]
-                closing.push_async_callback(admin.close)  # no request comes in while the sources close
                 changing.append(tasks.create_task(self._urls.run()))
                 self._node.urls = self._urls
                 await self._urls.changed()
+                closing.push_async_callback(admin.close)  # no request comes in while the sources close
                 self._reporter.listening("admin", self._node.admin_address)
                 self._announce(token)
                 closing.callback(node_file.remove, Path(self._project.data), os.getpid())
@@ -239,7 +239,6 @@ class Supervisor:
                 await asyncio.wait(changing)
                 await self._drain()
 
-    def _announce(self, token: str) -> None:
     def _identities_of_urls(self) -> Identities:
         return Identities(
             secrets.token_urlsafe(32),  # nobody's: who may use the admin listener is not thereby a caller of URLs
@@ -249,6 +248,7 @@ class Supervisor:
             loopback=is_loopback((self._sources.address(URLS) or "").rpartition(":")[0].strip("[]")),
         )
 
+    def _announce(self, token: str) -> None:
         """Lets the commands find this node."""
         facts = node_file.NodeFile(
             pid=os.getpid(),
@@ -335,8 +335,8 @@ class Supervisor:
             changed = await self._declare(project)
             await self._sources.declare(project, tasks)
             self._mappings.look_again()
-        except ConfigError as error:
             await self._urls.changed()
+        except ConfigError as error:
             self._reporter.problems(error.problems)
         except EventfnError as error:
             log.error("the new declaration is not, or only half, in force: %s", error)
