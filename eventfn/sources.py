@@ -25,7 +25,7 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
-from eventfn.engine.contract import Engine, Send
+from eventfn.engine.contract import Engine, Put, Send
 from eventfn.errors import ConnectorError, Refused
 from eventfn.event import Apart, Outcome, Record, ResponseStream
 from eventfn.functions.model import Function, Project, TriggerBinding
@@ -111,6 +111,12 @@ class Sources:
     def caller(self, reference: str, arn: str) -> Caller:
         """A function as a listener sees it, a version or an alias by its qualifier."""
         return _Caller(self._bus, reference, arn)
+
+    async def forget(self, source: str) -> None:
+        """What was kept of how far a source is done, once it does not run any more and never will again."""
+        for prefix in (f"position/{source}/", f"stream/{source}/"):
+            kept = await self._engine.scan(prefix)
+            await self._engine.commit([Put(key, None) for key in kept], self._clock.now_ms())
 
     async def set_enabled(self, source: str, enabled: bool) -> None:
         """Turns a trigger on or off, whatever its declaration says, until it is turned again: also over a restart.

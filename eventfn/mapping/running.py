@@ -74,6 +74,9 @@ class Mappings:
             done = dict(self._changing)
             try:
                 await self._sources.map(self._bound())
+                for uuid, state in done.items():
+                    if state == "Deleting":
+                        await self._sources.forget(self._going[uuid].source)
             except EventfnError as error:
                 log.error("the event source mappings are not all as they should be, trying again: %s", error)
                 await self._clock.sleep(_AFTER_A_FAULT)

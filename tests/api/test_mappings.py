@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.api.boto import Api
+from tests.api.lab import ROLE, zipped
 from tests.servers.aws import REGION, Servers, client
 from tests.servers.sqs import VISIBILITY, Queue
 from tests.support import RunningNode, command, running_node, until, write_project
@@ -187,6 +188,69 @@ async def test_what_is_refused_of_a_queue(queue: Queue, tmp_path: Path) -> None:
             invalid,
             "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10",
         )
+
+
+async def test_a_mapping_follows_its_alias_and_outlives_its_function(queue: Queue, tmp_path: Path) -> None:
+    folder = write_project(
+        tmp_path / "project",
+        f"""
+        [aws]
+        region = "{REGION}"
+        endpoints = {{ sqs = "{queue.settings.endpoint_url}" }}
+        """,
+    )
+    async with running_node(folder, tmp_path / "data") as node:
+        call = api(node)
+
+        async def make(says: str) -> None:
+            code = f"def handler(event, context):\n    print('{says}', event['Records'][0]['body'])\n"
+            given: Any = {"Role": ROLE, "Runtime": "python3.11", "Handler": "app.handler", "Timeout": 2}
+            await call(
+                "create_function", FunctionName="jobs", Code={"ZipFile": zipped(app=code)}, Publish=True, **given
+            )
+            await ready()
+
+        async def ready() -> None:
+            async def is_ready() -> bool:
+                now = await call("get_function_configuration", FunctionName="jobs")
+                return bool(now["State"] == "Active" and now["LastUpdateStatus"] == "Successful")
+
+            await until(is_ready, "the function is ready")
+
+        async def said(line: str) -> None:
+            def shown() -> bool:
+                return line in command("logs", "jobs", "--data", str(tmp_path / "data")).stdout
+
+            await until(shown, line)
+
+        await make("first")
+        await call("create_alias", FunctionName="jobs", Name="live", FunctionVersion="1")
+        created = await call(
+            "create_event_source_mapping", EventSourceArn=await queue.arn(queue.url), FunctionName="jobs:live"
+        )
+        assert created["FunctionArn"].endswith(":function:jobs:live")
+        await settled(call, created["UUID"])
+        await queue.send("one")
+        await said("first one")
+
+        code = zipped(app="def handler(event, context):\n    print('second', event['Records'][0]['body'])\n")
+        await call("update_function_code", FunctionName="jobs", ZipFile=code, Publish=True)
+        await ready()
+        await call("update_alias", FunctionName="jobs", Name="live", FunctionVersion="2")
+        await queue.send("two")
+        await said("second two")
+
+        await call("delete_function", FunctionName="jobs")
+
+        async def lost() -> bool:
+            found = await call("get_event_source_mapping", UUID=created["UUID"])
+            return bool(found.get("LastProcessingResult", "").startswith("PROBLEM: Function not found"))
+
+        await until(lost, "the mapping says that its function is gone")
+        await queue.send("three")
+        await make("third")
+        await call("create_alias", FunctionName="jobs", Name="live", FunctionVersion="1")
+        await said("third three")
 
 
 STREAM_CODE = """
