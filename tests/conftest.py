@@ -27,13 +27,17 @@ def no_cgroups_of_killed_nodes_are_left() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`pytest -n 2`: file after file goes to whichever process has time, and all of a connector to the same one,
-    because its files share a server that takes seconds to start."""
+    """`pytest -n 2`: file after file goes to whichever process has time. The files of some folders stay together, in
+    their order: they share a server that takes seconds to start, or a supervisor under attack that knows what is its
+    own by who was there before."""
     scheduler = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
-    scheduler._split_scope = _shares_its_servers_with
+    scheduler._split_scope = _stays_together_as
     return scheduler
 
 
-def _shares_its_servers_with(nodeid: str) -> str:
+_TOGETHER = ("tests/connectors/", "tests/aws/", "tests/sandbox/attacks/")
+
+
+def _stays_together_as(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    return file.rpartition("/")[0] if file.startswith(("tests/connectors/", "tests/aws/")) else file
+    return file.rpartition("/")[0] if file.startswith(_TOGETHER) else file

@@ -14,9 +14,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 STAGES = list(itertools.product(("full", "landlock"), ("root", "ordinary user")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def orphans_come_here() -> Iterator[None]:
-    """What loses its parent, since a supervisor died or a daemon left it, becomes a child of this process."""
+    """What loses its parent, since a supervisor died or a daemon left it, becomes a child of this process. Not for
+    longer than a test: those of other folders that run in it have orphans too, and nobody who waits for them."""
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield
@@ -43,7 +44,7 @@ class Stages:
 
 
 @pytest.fixture(scope="session")
-def stages(orphans_come_here: None) -> Iterator[Stages]:
+def stages() -> Iterator[Stages]:
     ready = Stages()
     yield ready
     ready.close()
@@ -56,7 +57,7 @@ def place(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.fixture
-def stage(place: tuple[str, str], stages: Stages) -> Iterator[Stage]:
+def stage(place: tuple[str, str], stages: Stages, orphans_come_here: None) -> Iterator[Stage]:
     ready = stages.get(place)
     ready.unharmed = False
     yield ready
