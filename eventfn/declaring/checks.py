@@ -16,6 +16,7 @@ from typing import Any
 
 from eventfn.declaring import file_system_checks
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_table, nearest, shown
+from eventfn.functions import runs
 from eventfn.functions.model import Function, LoggingConfig, Network, Project
 from eventfn.plugins import Plugins, PluginUnusable
 from eventfn.sandbox import allow_list
@@ -146,12 +147,14 @@ class Checks:
         if function.role is not None and not _ROLE.fullmatch(function.role):
             example = f'"arn:aws:iam::{self._project.aws.account}:role/NAME"'
             self._find((*path, "role"), f"expected an ARN such as {example}, got {shown(function.role)}")
-        if (runtime := function.runtime) is None:
-            return
-        if family(runtime) is None:
-            self._find((*path, "runtime"), f"expected a runtime such as {finding.EXPECTED}, got {shown(runtime)}")
-        elif (why_not := finding.why_not_installed(runtime)) is not None:
-            self._find((*path, "runtime"), why_not)
+        if (runtime := function.runtime) is not None:
+            if family(runtime) is None:
+                self._find((*path, "runtime"), f"expected a runtime such as {finding.EXPECTED}, got {shown(runtime)}")
+                return
+            if (why_not := finding.why_not_installed(runtime)) is not None:
+                self._find((*path, "runtime"), why_not)
+        for key, message in runs.mistakes(function):
+            self._find((*path, *key.split(".")), message)
 
     def _code(self, function: Function, path: KeyPath) -> None:
         code = Path(function.code)

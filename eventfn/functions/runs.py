@@ -6,6 +6,7 @@ Belongs here: what can be seen of the files. Does not: what a program says once 
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from eventfn.errors import ConfigError, Problem
@@ -13,6 +14,7 @@ from eventfn.functions.model import Function
 from eventfn.workers.runtimes import family
 
 MOST_EXTENSIONS = 10  # Lambda's
+_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 _BOOTSTRAP = "bootstrap"
 
 
@@ -27,15 +29,25 @@ def check(function: Function, runtime: str, task_root: str, opt_root: str | None
             "into the code or a layer"
         )
         raise _problem(function, "runtime", message)
-    if kind != "python":
-        for key, wanted in (("requirements", None), ("snap_start", False), ("concurrency_per_environment", 1)):
-            if getattr(function, key) != wanted:
-                raise _problem(function, key, f"is of Python functions, and the runtime is {runtime}")
+    if (mistake := next(mistakes(function), None)) is not None:
+        raise _problem(function, *mistake)
     extensions = _extensions(opt_root)
+    if extensions and function.snap_start:
+        raise _problem(function, "snap_start", f"copies have no extensions, and /opt has {', '.join(extensions)}")
     if len(extensions) > MOST_EXTENSIONS:
         message = f"expected at most {MOST_EXTENSIONS} extensions in /opt/extensions, got {len(extensions)}"
         raise _problem(function, "layers", message)
     return extensions
+
+
+def mistakes(function: Function) -> Iterator[tuple[str, str]]:
+    """Keys that its runtime has no use for, and why: seen without a look at its files."""
+    if family(function.runtime) != "python":
+        for key, unset in (("requirements", None), ("snap_start", False), ("concurrency_per_environment", 1)):
+            if getattr(function, key) != unset:
+                yield key, f"is for Python functions, and the runtime is {function.runtime}"
+    elif _WRAPPER in function.environment:
+        yield f"environment.{_WRAPPER}", "wraps runtimes that are started by exec, which Python's is not: leave it out"
 
 
 def _extensions(opt_root: str | None) -> tuple[str, ...]:

@@ -51,8 +51,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def speaks_runtime_api(self) -> bool:
         """Whether it runs by exec, or has company: over HTTP then, instead of the frames of a Python zygote."""
-        wrapped = "AWS_LAMBDA_EXEC_WRAPPER" in self.function.environment
-        return not self.runtime.startswith("python") or bool(self.extensions) or wrapped
+        return not self.runtime.startswith("python") or bool(self.extensions)
 
 
 class Surroundings(Protocol):

@@ -42,7 +42,7 @@ class Sandboxes:
     ) -> launching.Launch:
         """A sandbox that waits for this function, and what is to be mounted in it. Raises ZygoteDied, OSError."""
         network, tier = prepared.function.network, self._sandbox.tier
-        if (why := allow_list.unenforceable(network, tier)) is not None:
+        if (why := allow_list.unenforceable(network, tier) or _unreachable(prepared, tier)) is not None:
             raise OSError(errno.ENOTSUP, why)
         source = await self._source(prepared.interpreter)
         shared = bool(prepared.function.file_system_configs) and os.geteuid() == 0
@@ -50,7 +50,8 @@ class Sandboxes:
         if tier == "full":
             trees = await source.zygote.trees([await self._tree(place) for place in telling.places(prepared, tier)])
         try:
-            blank = await source.blanks.take(Kind(network == "egress", shared))
+            on_machines_network = network == "egress" or (tier == "none" and not isinstance(network, str))
+            blank = await source.blanks.take(Kind(on_machines_network, shared))
         except BaseException:
             for descriptor in trees:
                 os.close(descriptor)
@@ -97,3 +98,13 @@ class Sandboxes:
         await self._owners.close()
         for zygote in self._zygotes:
             zygote.close()
+
+
+def _unreachable(prepared: Prepared, tier: str) -> str | None:
+    """Why its processes could not speak with the supervisor; None: they can."""
+    if tier != "landlock" or not prepared.speaks_runtime_api or prepared.function.network == "egress":
+        return None
+    return (
+        "runtime: the Runtime API needs sockets, which a function has in the sandbox tier "
+        '"landlock" only with the machine\'s network: allow user namespaces on this machine, or set network = "egress"'
+    )

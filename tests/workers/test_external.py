@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from eventfn.clock import SystemClock
+from eventfn.event import OutcomeKind
+from eventfn.sandbox.probe import Sandbox
+from eventfn.sandbox.walls import Tier
 from eventfn.workers.runtimes import nodejs
 
-from .conftest import Workbench
+from .conftest import ARN, Workbench, error_of, workbench
 from .external import deploy
 
 SHELL = r"""#!/bin/bash
@@ -81,3 +86,172 @@ async def test_the_runtime_api_leaves_its_port_to_a_host_that_the_function_reach
     host, _, port = (await bench.result("fn"))["AWS_LAMBDA_RUNTIME_API"].partition(":")
     assert host == "127.0.0.1"
     assert port != "9001"
+
+
+@pytest.mark.parametrize("mode", [None, 0o644])
+async def test_a_bootstrap_that_is_none_is_said_to_be_missing(
+    bench: Workbench, tmp_path: Path, mode: int | None
+) -> None:
+    (tmp_path / "fn-code").mkdir()
+    if mode is not None:
+        (tmp_path / "fn-code/bootstrap").write_text("#!/bin/sh\n")
+        (tmp_path / "fn-code/bootstrap").chmod(mode)
+    deploy(bench, "fn", tmp_path, None)
+    outcome = await bench.invoke("fn")
+    assert error_of(outcome) == {
+        "errorType": "Runtime.InvalidEntrypoint",
+        "errorMessage": f"RequestId: {outcome.request_id} Error: Couldn't find valid bootstrap(s): "
+        "[/var/task/bootstrap /opt/bootstrap]",
+    }
+    assert "Status: error\tError Type: Runtime.InvalidEntrypoint" in await bench.sink.saw("INIT_REPORT")
+
+
+async def test_a_bootstrap_may_come_with_a_layer(bench: Workbench, tmp_path: Path) -> None:
+    deploy(bench, "layer", tmp_path, "serve(lambda event, headers: os.environ['LAMBDA_TASK_ROOT'])")
+    (tmp_path / "fn-code").mkdir()
+    deploy(bench, "fn", tmp_path, None, opt_root=str(tmp_path / "layer-code"))
+    assert await bench.result("fn") == "/var/task"
+
+
+async def test_a_file_that_is_no_program_is_no_bootstrap(bench: Workbench, tmp_path: Path) -> None:
+    deploy(bench, "fn", tmp_path, "#!/no/such/interpreter\n")
+    outcome = await bench.invoke("fn")
+    assert outcome.error_type == "Runtime.InvalidEntrypoint"
+    assert str(outcome.error_message).endswith("fork/exec /var/task/bootstrap: no such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("bootstrap", "error_type", "message"),
+    [
+        ("sys.exit(0)", "Runtime.ExitError", "Runtime exited without providing a reason"),
+        ("sys.exit(3)", "Runtime.ExitError", "Runtime exited with error: exit status 3"),
+        ("os.kill(os.getpid(), 9)", "Runtime.ExitError", "Runtime exited with error: signal: killed"),
+        ("serve(lambda event, headers: sys.exit(4))", "Runtime.ExitError", "Runtime exited with error: exit status 4"),
+        (
+            "call('GET', 'invocation/next'); sys.exit(5)",
+            "Runtime.ExitError",
+            "Runtime exited with error: exit status 5",
+        ),
+        ("serve(lambda event, headers: time.sleep(60))", "Sandbox.Timedout", "Task timed out after 1.00 seconds"),
+    ],
+)
+async def test_a_runtime_that_fails_is_answered_for(
+    bench: Workbench, tmp_path: Path, bootstrap: str, error_type: str, message: str
+) -> None:
+    deploy(bench, "fn", tmp_path, bootstrap, timeout=1)
+    outcome = await bench.invoke("fn")
+    assert (outcome.error_type, outcome.error_message) == (
+        error_type, f"RequestId: {outcome.request_id} Error: {message}",
+    )  # fmt: skip
+    assert error_of(outcome)["errorType"] == error_type
+
+
+async def test_what_it_posts_before_it_ends_is_its_answer(bench: Workbench, tmp_path: Path) -> None:
+    bootstrap = """
+        _, headers, _ = call("GET", "invocation/next")
+        id = headers["Lambda-Runtime-Aws-Request-Id"]
+        api.request("POST", f"/2018-06-01/runtime/invocation/{id}/response", b'"' + 1000000 * b"x" + b'"')
+        os._exit(1)
+    """
+    deploy(bench, "fn", tmp_path, bootstrap)
+    outcome = await bench.invoke("fn")
+    assert outcome.ok, outcome.error_message
+    assert len(outcome.payload) == 1_000_002
+
+
+async def test_errors_are_in_the_runtimes_own_words(bench: Workbench, tmp_path: Path) -> None:
+    bootstrap = """
+        while True:
+            _, headers, body = call("GET", "invocation/next")
+            id = headers["Lambda-Runtime-Aws-Request-Id"]
+            call("POST", f"invocation/{id}/error", body, {"Lambda-Runtime-Function-Error-Type": "Function.Odd"})
+    """
+    deploy(bench, "fn", tmp_path, bootstrap)
+    error = {"errorType": "Mine", "errorMessage": "broke", "trace": ["here"]}
+    outcome = await bench.invoke("fn", error)
+    assert (error_of(outcome), outcome.error_type, outcome.error_message) == (error, "Mine", "broke")
+    outcome = await bench.invoke("fn", [])
+    assert (outcome.payload, outcome.error_type) == (b"[]", "Function.Odd")
+
+
+async def test_an_init_error_fails_whoever_waits_and_the_next_one_tries_again(bench: Workbench, tmp_path: Path) -> None:
+    bootstrap = """
+        error = json.dumps({"errorType": "NoSettings", "errorMessage": "set SIZE", "stackTrace": []})
+        print(call("POST", "init/error", error, {"Lambda-Runtime-Function-Error-Type": "Function.Init"})[0], flush=True)
+        sys.exit(1)
+    """
+    deploy(bench, "fn", tmp_path, bootstrap)
+    for _ in range(2):
+        outcome = await bench.invoke("fn")
+        assert error_of(outcome) == {"errorType": "NoSettings", "errorMessage": "set SIZE", "stackTrace": []}
+    assert "Error Type: NoSettings" in await bench.sink.saw("INIT_REPORT")
+    assert sum(message.startswith("INIT_START") for message in bench.sink.messages()) == 2
+
+
+async def test_variables_are_lambdas_and_the_functions_and_nobody_elses(bench: Workbench, tmp_path: Path) -> None:
+    deploy(bench, "fn", tmp_path, "serve(lambda event, headers: dict(os.environ))", environment={"SIZE": "256"})
+    variables = await bench.result("fn")
+    assert variables.pop("AWS_LAMBDA_LOG_STREAM_NAME") == bench.sink.lines[0][1]
+    variables.pop("LC_CTYPE", None)  # Python's own, where the machine has not the locale
+    assert variables == {
+        "SIZE": "256",
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LD_LIBRARY_PATH": "/var/task:/var/task/lib",
+        "PWD": "/var/task",
+        "_HANDLER": "main.handler",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": "fn",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/fn",
+        "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    }
+
+
+async def test_an_event_has_its_facts_in_headers(bench: Workbench, tmp_path: Path) -> None:
+    deploy(bench, "fn", tmp_path, "serve(lambda event, headers: [dict(headers), time.time() * 1000])", timeout=7)
+    context = '{"custom": {\n"a": "\\u00fc"}}'
+    outcome = await bench.invoke("fn", trace_id="Root=1-a", client_context=context)
+    headers, now = msgspec.json.decode(outcome.payload)
+    assert 6000 < int(headers["Lambda-Runtime-Deadline-Ms"]) - now <= 7000
+    assert headers["Lambda-Runtime-Aws-Request-Id"] == outcome.request_id
+    assert headers["Lambda-Runtime-Invoked-Function-Arn"] == ARN + "fn"
+    assert headers["Lambda-Runtime-Trace-Id"] == "Root=1-a"
+    assert headers["Content-Type"] == "application/json"
+    assert msgspec.json.decode(headers["Lambda-Runtime-Client-Context"]) == msgspec.json.decode(context)
+    assert "Lambda-Runtime-Cognito-Identity" not in headers
+
+
+async def test_a_wrapper_starts_a_managed_runtime(bench: Workbench, tmp_path: Path) -> None:
+    bootstrap = "serve(lambda event, headers: os.environ.get('WRAPPED'))"
+    wrapper = tmp_path / "opt/wrap"
+    wrapper.parent.mkdir()
+    wrapper.write_text('#!/bin/sh\nexport WRAPPED=yes\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    settings = {"opt_root": str(tmp_path / "opt"), "environment": {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrap"}}
+    deploy(bench, "managed", tmp_path, bootstrap, "ruby3.3", **settings)
+    deploy(bench, "custom", tmp_path, bootstrap, "provided.al2023", **settings)
+    assert await bench.result("managed") == "yes"
+    assert await bench.result("custom") is None, "Lambda wraps none of these"
+
+
+@pytest.mark.parametrize("tier", ["full", "landlock", "none"])
+async def test_it_speaks_on_the_machines_network_too(tmp_path: Path, sandbox: Sandbox, tier: Tier) -> None:
+    async with workbench(tmp_path, SystemClock(), sandbox.lowered(tier)) as bench:
+        deploy(bench, "fn", tmp_path, "serve(lambda event, headers: event)", network="egress")
+        assert await bench.result("fn", 1) == 1
+
+
+async def test_without_any_network_there_is_no_runtime_api(tmp_path: Path, sandbox: Sandbox) -> None:
+    async with workbench(tmp_path, SystemClock(), sandbox.lowered("landlock")) as bench:
+        deploy(bench, "fn", tmp_path, "serve(lambda event, headers: event)")
+        outcome = await bench.invoke("fn")
+        assert outcome.kind is OutcomeKind.SYSTEM_ERROR
+        assert 'set network = "egress"' in str(outcome.error_message)
