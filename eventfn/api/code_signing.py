@@ -100,12 +100,7 @@ class CodeSigning:
         refuse_qualified(target)
         self._control.require(target, region=call.region)
         arn = call.input["CodeSigningConfigArn"]
-        if self._at(arn) is None:
-            raise Refusal(
-                "CodeSigningConfigNotFoundException",
-                "The code signing configuration cannot be found. "
-                f"Check that the provided configuration is not deleted: {arn}.",
-            )
+        check_attached(self._control, arn)
         await self._control.change(target.name, lambda function: _with(function, arn))
         return Answer({"CodeSigningConfigArn": arn, "FunctionName": target.name})
 
@@ -126,16 +121,27 @@ class CodeSigning:
         found = (self._control.store.get(name) for name in self._control.store.names())
         return [each.arn for each in found if each is not None and each.code_signing_config_arn == arn]
 
-    def _at(self, arn: str) -> CodeSigningConfig | None:
-        config = self._control.store.document(SIGNING + arn.rpartition(":")[2], CodeSigningConfig)
-        return config if config is not None and config.arn == arn else None
-
     def _found(self, call: Call) -> CodeSigningConfig:
         arn = call.input["CodeSigningConfigArn"]
-        config = self._at(arn)
+        config = _at(self._control, arn)
         if config is None:
             raise _none(arn)
         return config
+
+
+def check_attached(control: Control, arn: str) -> None:
+    """Raises Refusal: a function cannot have what is not there."""
+    if _at(control, arn) is None:
+        raise Refusal(
+            "CodeSigningConfigNotFoundException",
+            "The code signing configuration cannot be found. "
+            f"Check that the provided configuration is not deleted: {arn}.",
+        )
+
+
+def _at(control: Control, arn: str) -> CodeSigningConfig | None:
+    config = control.store.document(SIGNING + arn.rpartition(":")[2], CodeSigningConfig)
+    return config if config is not None and config.arn == arn else None
 
 
 def _none(arn: str) -> Refusal:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from eventfn.api import shapes
+from eventfn.api.code_signing import check_attached
 from eventfn.api.code_sources import CodeSources
 from eventfn.api.common import named, page, paged
 from eventfn.api.locations import Locations
@@ -55,6 +56,8 @@ class Functions:
             raise versioning.already_there(name)
         await self._code.check_runtime(name, made.runtime)
         await control.check_role(made.role, name)
+        if (signing := given.get("CodeSigningConfigArn")) is not None:
+            check_attached(control, signing)
         code = await self._code.of(given["Code"], call, update=False)
         configuring.check_size(code, layers)
         latest = versioning.pending(LATEST, made, code, control.clock.now_ms(), control.new_id)
@@ -64,7 +67,7 @@ class Functions:
             account=control.account,
             latest=latest,
             tags=given.get("Tags") or {},
-            code_signing_config_arn=given.get("CodeSigningConfigArn"),
+            code_signing_config_arn=signing,
         )
         shown = latest
         if given.get("Publish"):

@@ -341,6 +341,39 @@ async def test_everything_is_there_after_a_restart(client: Client, node: Running
         assert [await client.invoke(name) for name in ("f", "f:1", "f:live")] == ["two", "one", "one"]
 
 
+async def test_lists_come_in_pages(client: Client) -> None:
+    for name in ("c", "a", "b"):
+        await client.create(name, says(name), Publish=name == "b")
+    await client.wait("published_version_active", FunctionName="b", Qualifier="1")
+
+    async def pages(operation: str, key: str, name: str, **given: Any) -> list[list[str]]:
+        found: list[list[str]] = []
+        marker: dict[str, str] = {}
+        while True:
+            answer = await client(operation, MaxItems=2, **marker, **given)
+            found.append([each[name] for each in answer[key]])
+            if "NextMarker" not in answer:
+                return found
+            marker = {"Marker": answer["NextMarker"]}
+
+    assert await pages("list_functions", "Functions", "FunctionName") == [["a", "b"], ["c", "declared"]]
+    assert await pages("list_functions", "Functions", "FunctionArn", FunctionVersion="ALL") == [
+        [f"{ARN}a:$LATEST", f"{ARN}b:$LATEST"],
+        [f"{ARN}b:1", f"{ARN}c:$LATEST"],
+        [f"{ARN}declared:$LATEST"],
+    ]
+    for number in range(2, 12):
+        await client("update_function_configuration", FunctionName="b", Description=str(number))
+        await client.wait("function_updated_v2", FunctionName="b")
+        await client("publish_version", FunctionName="b")
+    versions = await pages("list_versions_by_function", "Versions", "Version", FunctionName="b")
+    assert [number for page in versions for number in page] == ["$LATEST", *map(str, range(1, 12))]
+    for alias, version in (("x", "1"), ("y", "2"), ("z", "1")):
+        await client("create_alias", FunctionName="b", Name=alias, FunctionVersion=version)
+    assert await pages("list_aliases", "Aliases", "Name", FunctionName="b") == [["x", "y"], ["z"]]
+    assert await pages("list_aliases", "Aliases", "Name", FunctionName="b", FunctionVersion="1") == [["x", "z"]]
+
+
 async def test_a_name_that_is_made_and_declared_is_an_error_at_the_start(client: Client, node: RunningNode) -> None:
     await client.create("both")
     assert await node.stop() == 0

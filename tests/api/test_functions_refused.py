@@ -20,6 +20,7 @@ from tests.support import RunningNode, running_node, write_project
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LINK = (stat.S_IFLNK | 0o777) << 16
+SIGNING = "arn:aws:lambda:us-east-1:000000000000:code-signing-config:"
 INVALID = "InvalidParameterValueException"
 UNZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
 TOO_LARGE = "Unzipped size must be smaller than 262144000 bytes"
@@ -241,6 +242,16 @@ CREATE: list[tuple[str, dict[str, Any], tuple[int, str, str | None]]] = [
         "snapshots",
         {"SnapStart": {"ApplyOn": "PublishedVersions"}, "Runtime": "python3.11"},
         (400, INVALID, "python3.11 is not supported for SnapStart enabled functions."),
+    ),
+    (
+        "a code signing config that is not there",
+        {"CodeSigningConfigArn": f"{SIGNING}csc-{'0' * 17}"},
+        (
+            404,
+            "CodeSigningConfigNotFoundException",
+            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
+            f"{SIGNING}csc-{'0' * 17}.",
+        ),
     ),
     (
         "too many tags",
