@@ -21,6 +21,8 @@ from types import ModuleType
 from typing import Any
 
 from eventfn.event import Invocation, Outcome, OutcomeKind, ResponseStream
+from eventfn.testing import iterating
+from eventfn.testing.iterating import Exited
 from eventfn.workers import failures
 from eventfn.workers.child import frames, loading, results
 from eventfn.workers.child.context import Facts, LambdaContext
@@ -31,13 +33,6 @@ from eventfn.workers.runtimes import telling
 
 _STREAM = "1970/01/01/[$LATEST]" + "0" * 32
 _HOSTS_OWN = ("AWS_", "LAMBDA_", "_")  # of the variables that eventfn sets: PATH and TZ stay this process's
-
-
-class _Exited(Exception):
-    """The handler called sys.exit."""
-
-    def __init__(self, error: SystemExit) -> None:
-        self.code = error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 class InProcessPool:
@@ -64,7 +59,7 @@ class InProcessPool:
     def invoke(
         self, invocation: Invocation, done: Done, *, log_tail: bool = False, stream: ResponseStream | None = None
     ) -> None:
-        running = asyncio.get_running_loop().create_task(self._invoke(invocation, done))
+        running = asyncio.get_running_loop().create_task(self._invoke(invocation, done, stream))
         self._running[running] = invocation.function
         running.add_done_callback(self._running.pop)
 
@@ -85,15 +80,15 @@ class InProcessPool:
             self.retire(key)
         self._surroundings.restore()
 
-    async def _invoke(self, invocation: Invocation, done: Done) -> None:
+    async def _invoke(self, invocation: Invocation, done: Done, stream: ResponseStream | None) -> None:
         try:
-            outcome = await self._outcome(invocation)
+            outcome = await self._outcome(invocation, stream)
         except asyncio.CancelledError:
             done(Outcome(OutcomeKind.SYSTEM_ERROR, b"", invocation.request_id, error_message="the pool was closed"))
             raise
         done(outcome)
 
-    async def _outcome(self, invocation: Invocation) -> Outcome:
+    async def _outcome(self, invocation: Invocation, stream: ResponseStream | None) -> Outcome:
         loop = asyncio.get_running_loop()
         prepared, request_id = self._prepared[invocation.function], invocation.request_id
         seconds = float(prepared.function.timeout)
@@ -107,16 +102,20 @@ class InProcessPool:
             left = self._surroundings.enter(loaded.variables, prepared.task_root)
             working = _start(loaded.handler, event, context)
             working.add_done_callback(lambda _: left())
-            try:
-                await asyncio.wait({working}, timeout=seconds)
-            finally:
-                working.cancel()  # what has ended cannot be cancelled any more
-            if working.cancelled() or not working.done():
+            if not await _ended(working, seconds):
                 return _failed(failures.timed_out(seconds), request_id)
-            answer = loaded.encoder.encode(working.result())
+            try:
+                answer = loaded.encoder.encode(working.result())
+            except results.Iterates as found:
+                left = self._surroundings.enter(loaded.variables, prepared.task_root)
+                iterated = asyncio.ensure_future(iterating.answer(found.pieces, loaded.encoder.encode, stream))
+                iterated.add_done_callback(lambda _: left())
+                if not await _ended(iterated, seconds - (loop.time() - began)):
+                    return _failed(failures.timed_out(seconds), request_id)
+                answer = iterated.result()
             if len(answer) > frames.MAX_PAYLOAD:
                 return _failed(failures.response_too_large(), request_id)
-        except _Exited as exited:
+        except Exited as exited:
             return _failed(failures.exited(exited.code), request_id)
         except Exception as error:
             # The first frames are this file's: what follows is the function's own, as in an environment.
@@ -134,6 +133,15 @@ class InProcessPool:
                 other.make_way(prepared.task_root)
             self._loaded[key] = _Loaded(prepared, self._surroundings)
         return self._loaded[key]
+
+
+async def _ended(working: asyncio.Future[Any], seconds: float) -> bool:
+    """Whether it came to its own end in time."""
+    try:
+        await asyncio.wait({working}, timeout=seconds)
+    finally:
+        working.cancel()  # what has ended cannot be cancelled any more
+    return working.done() and not working.cancelled()
 
 
 def _event(invocation: Invocation) -> Any:
@@ -204,7 +212,7 @@ def _start(handler: loading.Handler, event: Any, context: LambdaContext) -> asyn
         try:
             value = handler(event, context)
         except SystemExit as error:
-            failure = _Exited(error)
+            failure = Exited(error)
         except Exception as error:
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop was closed: a handler that ran out of time came too late
@@ -219,7 +227,7 @@ async def _awaited(answer: Awaitable[Any]) -> Any:
     try:
         return await answer
     except SystemExit as error:  # which would end the loop
-        raise _Exited(error) from None
+        raise Exited(error) from None
 
 
 def _failed(failure: Failure, request_id: str) -> Outcome:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind
 from eventfn.functions.model import Function
 from eventfn.testing import InProcessPool
 from eventfn.units import Duration
@@ -163,3 +163,99 @@ async def test_drain_waits_and_close_answers_what_is_left(pool: Pool, deploy: De
     await pool.close()
     assert (await waiting).kind is OutcomeKind.SYSTEM_ERROR
     assert pool.stats("waits").in_flight == 0
+
+
+class Taker:
+    """Takes what is streamed: `most` bytes at once, and after `leaves_after` nothing more."""
+
+    def __init__(self, *, most: int = 1_000_000, leaves_after: int = 1_000_000) -> None:
+        self.begun: list[str | None] = []
+        self.chunks: list[bytes] = []
+        self.held_back = 0
+        self._most = most
+        self._leaves_after = leaves_after
+        self._waiting = 0
+        self._resume: Callable[[], None] = lambda: None
+
+    def begin(self, content_type: str | None) -> None:
+        self.begun.append(content_type)
+
+    def write(self, chunk: Buffer) -> None:
+        self.chunks.append(bytes(chunk))
+        self._waiting += len(chunk)
+        if self.full:
+            self.held_back += 1
+            asyncio.get_running_loop().call_soon(self._take)
+
+    def _take(self) -> None:
+        self._waiting = 0
+        self._resume()
+
+    @property
+    def full(self) -> bool:
+        return self._waiting >= self._most
+
+    @property
+    def gone(self) -> bool:
+        return sum(map(len, self.chunks)) >= self._leaves_after
+
+    def on_room(self, resume: Callable[[], None]) -> None:
+        self._resume = resume
+
+
+async def streamed(pool: Pool, name: str, taker: Taker, event: Any = None) -> Outcome:
+    done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    arn = f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
+    pool.invoke(Invocation("r-1", name, msgspec.json.encode(event), arn), done.set_result, stream=taker)
+    return await done
+
+
+YIELDS = "def handler(event, context):\n    try:\n        for each in event: yield each\n    finally: print('closed')\n"
+both = pytest.mark.parametrize("code", [YIELDS, f"async {YIELDS}"], ids=["def", "async def"])
+
+
+@both
+async def test_generators_stream_as_they_do_in_an_environment(pool: Pool, deploy: Deploy, code: str) -> None:
+    deploy("f", code)
+    taker = Taker(most=1)
+    outcome = await streamed(pool, "f", taker, [{"statusCode": 201}, "one", "zwölf"])
+    assert (outcome.kind, outcome.payload) == (OutcomeKind.SUCCESS, b"")
+    assert taker.begun == ["application/vnd.awslambda.http-integration-response"]
+    assert taker.chunks == [b'{"statusCode": 201}' + bytes(8), b"one", "zwölf".encode()]
+    assert taker.held_back == 3
+    assert msgspec.json.decode((await invoke(pool, "f", ["a", "b"])).payload) == "ab"
+
+
+@both
+async def test_generators_fail_and_are_closed_as_they_are_in_an_environment(
+    pool: Pool, deploy: Deploy, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy("f", code)
+    taker = Taker()
+    outcome = await streamed(pool, "f", taker, ["one", 7])
+    assert (outcome.error_type, taker.chunks) == ("Runtime.MarshalError", [b"one"])
+    assert capsys.readouterr().out == "closed\n"
+    taker = Taker(leaves_after=3)
+    outcome = await streamed(pool, "f", taker, ["one", "two", "three"])
+    assert (outcome.kind, taker.chunks) == (OutcomeKind.SUCCESS, [b"one"])
+    assert capsys.readouterr().out == "closed\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time\ndef handler(event, context):\n    yield 'a'\n    time.sleep(1)\n",
+        "import asyncio\nasync def handler(event, context):\n    yield 'a'\n    await asyncio.Event().wait()\n",
+    ],
+    ids=["def", "async def"],
+)
+async def test_time_runs_out_between_two_pieces(pool: Pool, deploy: Deploy, code: str) -> None:
+    deploy("f", code, timeout=Duration(0.2))
+    taker = Taker()
+    outcome = await streamed(pool, "f", taker)
+    assert (outcome.error_type, taker.chunks) == ("Sandbox.Timedout", [b"a"])
+
+
+async def test_exiting_between_two_pieces_is_an_error(pool: Pool, deploy: Deploy) -> None:
+    deploy("f", "import sys\ndef handler(event, context):\n    yield 'a'\n    sys.exit(3)\n")
+    assert (await streamed(pool, "f", Taker())).error_type == "Runtime.ExitError"

@@ -34,7 +34,13 @@ class Flow:
         self._room = frames.WINDOW
         self._sent = 0
         self._begun = False
+        self._first = True
         self._content_type = b""
+
+    @property
+    def content_type(self) -> str | None:
+        """Known once the first piece was taken."""
+        return self._content_type.decode() or None
 
     @property
     def full(self) -> bool:
@@ -52,9 +58,10 @@ class Flow:
 
     def take(self, piece: object) -> memoryview:
         """What there is to send of it: nothing is sent of an empty one, unless it is the first. Raises Fault."""
-        if not self._begun and isinstance(piece, dict):
+        if self._first and isinstance(piece, dict):
             self._content_type = _PRELUDE
             piece = self._encode(cast("object", piece)) + _BEHIND_PRELUDE
+        self._first = False
         data = memoryview(_bytes(piece))
         self._sent += len(data)
         if self._sent > frames.MAX_STREAMED:
