@@ -65,7 +65,8 @@ def in_blank(
 ) -> Launch:
     """`trees` are the mounts that its settings name, `control` the snapshot's end of its socket; both are closed."""
     function = prepared.function
-    plan = None if isinstance(function.network, str) else allow_list.plan(function.network)
+    # Without a network of its own there is nothing to shut it in, and its doors and hosts would be the machine's.
+    plan = None if isinstance(function.network, str) or tier != "full" else allow_list.plan(function.network)
 
     def launch(stream: str, log_pipe: int) -> Launched:
         process, channel = blank

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from eventfn.clock import SystemClock
 from eventfn.functions.model import FileSystem
 from eventfn.sandbox.probe import Sandbox
 from eventfn.units import Duration, Megabytes
 from tests.processes import alive, descendants_of, handlers, parent_of
 
-from .conftest import Workbench, error_of, until
+from .conftest import Workbench, error_of, until, workbench
 
 
 async def test_children_run_out_of_memory_together(bench: Workbench, sandbox: Sandbox) -> None:
@@ -156,6 +157,20 @@ async def test_the_machines_network_is_for_those_who_ask_for_it(bench: Workbench
         bench.deploy("none", CLIENT)
         assert await bench.result("egress", ["127.0.0.1", port]) == "HELLO"
         assert await bench.result("none", ["127.0.0.1", port]) == "ConnectionRefusedError"
+
+
+async def test_without_walls_a_list_is_the_machines_network_and_changes_nothing_of_it(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    hosts = Path("/etc/hosts").read_text()
+    async with (
+        workbench(tmp_path, SystemClock(), sandbox.lowered("none")) as bench,
+        await asyncio.start_server(shout, "127.0.0.1", 0) as server,
+    ):
+        port = server.sockets[0].getsockname()[1]
+        bench.deploy("fn", CLIENT, network=(f"127.0.0.1:{port}", "db.internal:5432"))
+        assert await bench.result("fn", ["127.0.0.1", port]) == "HELLO"
+        assert Path("/etc/hosts").read_text() == hosts
 
 
 FILES = """
