@@ -19,7 +19,7 @@ def json_event(body: bytes) -> bytes:
     try:
         body.decode()
         msgspec.json.decode(body, type=msgspec.Raw)
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise invalid_content(
             f"Could not parse request body into json: Could not parse payload into json: {error}"
         ) from error
@@ -35,7 +35,7 @@ def client_context(given: str | None) -> str | None:
     try:
         text = base64.b64decode(given, validate=True).decode()
         msgspec.json.decode(text, type=msgspec.Raw)
-    except ValueError as error:  # not base64, not UTF-8, not JSON
+    except (ValueError, RecursionError) as error:  # not base64, not UTF-8, not JSON, or nested without end
         raise invalid_content(f"Client context must be a valid Base64-encoded JSON object: {error}") from error
     return text
 
