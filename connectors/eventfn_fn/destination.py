@@ -13,7 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
-from eventfn.errors import EngineError, FunctionNotFound, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import EngineError, FunctionNotFound, FunctionNotReady, PayloadTooLarge, ShuttingDown, Throttled
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # Lambda's FunctionName without account, region and version
 
@@ -53,6 +53,6 @@ class FunctionDestination:
             return Rejected(str(error))
         except Throttled as error:
             return RetryAfter(f"{self._function} is throttled: {error.reason}", after=error.retry_after)
-        except (ShuttingDown, EngineError) as error:
+        except (FunctionNotReady, ShuttingDown, EngineError) as error:
             return RetryAfter(str(error) or type(error).__name__)
         return WRITTEN

@@ -22,6 +22,9 @@ from eventfn.rules import recursion
 from eventfn.workers.contract import Prepared
 
 
+_MOST_COMPARED = 100
+
+
 class Changes(msgspec.Struct, frozen=True):
     """What a reload did, as names in the order of the declaration."""
 
@@ -93,8 +96,13 @@ class Registry:
             return found.pick(self._chance())
         if type(found) is NotReady:
             raise FunctionNotReady(reference, found.state)
-        near = difflib.get_close_matches(reference, self.names(), n=1)
-        raise FunctionNotFound(reference, f"did you mean '{near[0]}'?" if near and near[0] != reference else None)
+        raise FunctionNotFound(reference, self._hint(reference))
+
+    def _hint(self, reference: str) -> str | None:
+        """Not among a thousand: comparing with each takes milliseconds, and a caller may ask again and again."""
+        names = self.names()
+        near = difflib.get_close_matches(reference, names, n=1) if len(names) <= _MOST_COMPARED else []
+        return f"did you mean '{near[0]}'?" if near and near[0] != reference else None
 
     def get(self, reference: str) -> Target | None:
         """None also for one that is not ready."""

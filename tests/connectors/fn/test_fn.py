@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from eventfn.destination import Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
-from eventfn.errors import EngineFull, PayloadTooLarge, ShuttingDown, Throttled
+from eventfn.errors import EngineFull, FunctionNotReady, PayloadTooLarge, ShuttingDown, Throttled
 from eventfn.testing import DestinationSuite, Submissions, destination_context
 from eventfn_fn import FunctionDestination
 from eventfn_fn.destination import FunctionSettings
@@ -42,6 +42,7 @@ class TestFunctionDestination(DestinationSuite):
         (Throttled("its queue is full", retry_after=7), RetryAfter("complain is throttled: its queue is full", 7)),
         (EngineFull("no space left"), RetryAfter("no space left")),
         (ShuttingDown(), RetryAfter("ShuttingDown")),
+        (FunctionNotReady("complain", "Pending"), RetryAfter(str(FunctionNotReady("complain", "Pending")))),
         (
             PayloadTooLarge(2_000_000, 1_048_576),
             Rejected("Request must be smaller than 1048576 bytes for the InvokeFunction operation"),
