@@ -170,14 +170,25 @@ class Connection:
             return
         self._unaccounted += size
         try:
-            self._parser.feed_data(_chunk[:size])
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._parse(_chunk[:size])
+        except httptools.HttpParserError:
             self._refuse(400, "InvalidRequestFormat", "not a request of HTTP/1.1")
             return
         if self._unaccounted > _HEAD and not self._has_leave():
             self._refuse(431, "RequestHeaderFieldsTooLarge", "the head is too large")
             return
         self._watch()
+
+    def _parse(self, data: memoryview) -> None:
+        """Who offers HTTP/2 with a request, as Java does, is answered in HTTP/1.1, and what follows is that."""
+        while len(data):
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._parser = httptools.HttpRequestParser(self)
+                data = data[upgrade.args[0] :]
+            else:
+                return
 
     def _has_leave(self) -> bool:
         if self._server.large is None:
