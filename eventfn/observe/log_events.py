@@ -169,7 +169,7 @@ def _lines(which: int, tail: Tail, after: Position | None) -> Iterator[_Found]:
 
 
 def _event(position: Position, line: Line) -> Event:
-    number = f"{line.timestamp:016d}{position.file % 10**20:020d}{position.offset:020d}"
+    number = f"{line.timestamp:016d}{position.file:020d}{position.offset:020d}"
     return Event(number, line.timestamp, line.stream, line.message)
 
 

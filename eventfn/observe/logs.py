@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import heapq
 import logging
 import os
@@ -271,7 +272,7 @@ class Follower:
 
 
 class Position(NamedTuple):
-    """Where a line begins: its file's inode, which stays when the file is set aside, and the offset."""
+    """Where a line begins: a number that its file keeps when it is set aside, and the offset."""
 
     file: int
     offset: int
@@ -301,11 +302,11 @@ class Tail:
             self._go_behind(after)
         while self._files:
             file = self._files[0]
-            inode = os.fstat(file.fileno()).st_ino
+            number = _number(file)
             if self._since_ms and not file.tell():
                 self._skip_older(file)
             for offset, line in self._new_lines(file):
-                yield Position(inode, offset), line
+                yield Position(number, offset), line
             if len(self._files) == 1:
                 return
             self._files.pop(0).close()
@@ -327,10 +328,10 @@ class Tail:
             file.readline()
 
     def _go_behind(self, position: Position) -> None:
-        inodes = [os.fstat(file.fileno()).st_ino for file in self._files]
-        if position.file not in inodes:
+        numbers = [_number(file) for file in self._files]
+        if position.file not in numbers:
             return
-        for _ in range(inodes.index(position.file)):
+        for _ in range(numbers.index(position.file)):
             self._files.pop(0).close()
         self._files[0].seek(position.offset)
         self._files[0].readline()
@@ -381,6 +382,15 @@ class Tail:
             if line.timestamp >= self._since_ms:
                 line.function = self._function
                 yield start, line
+
+
+def _number(file: BinaryIO) -> int:
+    """Of its inode and its first line: the inode alone is soon another file's, once this one is gone."""
+    at = file.tell()
+    file.seek(0)
+    first = file.readline() + str(os.fstat(file.fileno()).st_ino).encode()
+    file.seek(at)
+    return int.from_bytes(hashlib.blake2b(first, digest_size=8).digest())
 
 
 def _timestamp(line: Line) -> int:
