@@ -130,7 +130,7 @@ def handler(event, context):
 async def test_stopped_while_it_forks_it_still_answers(tmp_path: Path, sandbox: Sandbox, tier: Tier) -> None:
     """Stopped and continued on purpose, at every moment of forks that go on behind the answer."""
     async with workbench(tmp_path, SystemClock(), sandbox.lowered(tier)) as bench:
-        bench.deploy("fn", FORKS, timeout=Duration(30), memory_size=Megabytes(3538))  # two CPUs
+        bench.deploy("fn", FORKS, timeout=Duration(50), memory_size=Megabytes(3538))  # two CPUs
         await bench.result("fn", 0)
         (environment,) = bench.pool._environments
         for number in range(150):
