@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from eventfn.api.common import named, page
 from eventfn.api.operations import Answer, Call, Handler
@@ -176,9 +176,12 @@ _DATA = frozenset({"Input", "Result", "Error"})
 
 def _without_data(event: dict[str, Any]) -> dict[str, Any]:
     """What was kept of payloads and errors is left out, and that it was is said."""
-    return {
-        key: {name: {"Truncated": True} if name in _DATA else value for name, value in inner.items()}
-        if isinstance(inner, dict)
-        else inner
-        for key, inner in event.items()
-    }
+    return {key: _details(value) if _is_object(value) else value for key, value in event.items()}
+
+
+def _details(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: {"Truncated": True} if name in _DATA else value for name, value in details.items()}
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)

@@ -11,10 +11,10 @@ import functools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 
+from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
 from eventfn.errors import EventfnError, FunctionNotFound, Refused
 from eventfn.event import Outcome, OutcomeKind
@@ -192,7 +192,7 @@ class DurableExecutions:
                 return
             self._call_others(execution)
             if asked and execution.changes == execution.seen:
-                await self._until(key, durable.next_due(execution) - now)
+                await wait_for(self._changed[key], self._clock, max(0, durable.next_due(execution) - now) / 1000)
                 continue
             asked = True
             failure = await self._once(key)
@@ -204,23 +204,10 @@ class DurableExecutions:
                 await self.change(key, functools.partial(self._failed, failure.error))
                 return
             asked = False
-            await self._until(key, int(1000 * min(2.0**failures, _LONGEST_PAUSE)), whatever_changes=False)
+            await self._clock.sleep(min(2.0**failures, _LONGEST_PAUSE))
 
     def _failed(self, error: JsonObject, execution: Execution) -> Execution:
         return execution if execution.is_over else durable.over(execution, FAILED, self._clock.now_ms(), error=error)
-
-    async def _until(self, key: str, milliseconds: int, *, whatever_changes: bool = True) -> None:
-        """Returns when the time is over, or something has changed."""
-        sleeping = asyncio.ensure_future(self._clock.sleep(max(0, milliseconds) / 1000))
-        waiting: set[asyncio.Future[Any]] = {sleeping}
-        if whatever_changes:
-            waiting.add(asyncio.ensure_future(self._changed[key].wait()))
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _once(self, key: str) -> _Failure | None:
         """One invocation. What it failed with when it gave no answer of a durable function; else None."""

@@ -154,7 +154,8 @@ def _updated(execution: Execution, update: Mapping[str, Any], now: int) -> Execu
     kind, action, name = update["Type"], update["Action"], update["Id"]
     if action not in _ACTIONS[kind]:
         raise invalid(f"Invalid action {action} for an operation of type {kind}")
-    payload, error = update.get("Payload"), update.get("Error")
+    payload: str | None = update.get("Payload")
+    error: JsonObject | None = update.get("Error")
     if kind == "EXECUTION":
         if execution.is_over:
             raise invalid("The execution has ended already")
