@@ -39,6 +39,7 @@ _ACTIONS = {
     "EXECUTION": ("SUCCEED", "FAIL"),
 }
 _DAY_MS = 86_400_000
+_MOST_OPERATIONS = 4 * 1024 * 1024  # bytes in the event of an invocation, which takes 6 MB
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -346,13 +347,25 @@ def invoked(execution: Execution, request_id: str, start_ms: int, now: int, erro
 
 
 def envelope(execution: Execution) -> bytes:
-    """The event that the function is invoked with. Times within are milliseconds, unlike those of the API."""
+    """The event that the function is invoked with. Times within are milliseconds, unlike those of the API. Operations
+    that are too many for it are asked for, from the marker on: GetDurableExecutionState."""
     operations = [_shown_execution(execution, 1), *(shown(each, 1) for each in execution.operations.values())]
+    taken: list[msgspec.Raw] = []
+    room = _MOST_OPERATIONS
+    for operation in operations:
+        encoded = msgspec.json.encode(operation)
+        room -= len(encoded)
+        if taken and room < 0:
+            break
+        taken.append(msgspec.Raw(encoded))
     return msgspec.json.encode(
         {
             "DurableExecutionArn": execution.arn,
             "CheckpointToken": token_of(execution),
-            "InitialExecutionState": {"Operations": operations, "NextMarker": ""},
+            "InitialExecutionState": {
+                "Operations": taken,
+                "NextMarker": str(len(taken)) if len(taken) < len(operations) else "",
+            },
         }
     )
 

@@ -56,6 +56,19 @@ def test_the_function_is_told_its_operations_in_milliseconds() -> None:
     assert event["CheckpointToken"] == durable.token_of(one)
 
 
+def test_what_is_too_much_for_an_event_is_asked_for() -> None:
+    one = execution()
+    for number in range(6):
+        one = told(one, {"Id": str(number), "Type": "STEP", "Action": "SUCCEED", "Payload": "x" * 1_000_000})
+    event = durable.envelope(one)
+    assert len(event) < 6_000_000
+    told_at_first = json.loads(event)["InitialExecutionState"]
+    marker = int(told_at_first["NextMarker"])
+    rest = durable.state(one)[marker:]
+    together = [each["Id"] for each in (*told_at_first["Operations"], *rest)]
+    assert together == ["i", *"012345"]
+
+
 def test_a_token_is_worth_one_checkpoint() -> None:
     one = execution()
     first = durable.token_of(one)
