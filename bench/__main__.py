@@ -14,6 +14,7 @@ from bench import (
     cold_start,
     conditions,
     durable,
+    exec_start,
     handover,
     heavy_imports,
     idle_memory,
@@ -36,6 +37,7 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "warm_http": warm_http.measure,
     "payload": payload.measure,
     "cold_start": cold_start.measure,
+    "exec_start": exec_start.measure,
     "heavy_imports": heavy_imports.measure,
     "many_functions": many_functions.measure,
     "durable": durable.measure,
@@ -48,7 +50,17 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
 }
-_WITHOUT_WRK = {"cold_start", "handover", "heavy_imports", "kafka", "mappings", "queue", "sqs", "start_up"}
+_WITHOUT_WRK = {
+    "cold_start",
+    "exec_start",
+    "handover",
+    "heavy_imports",
+    "kafka",
+    "mappings",
+    "queue",
+    "sqs",
+    "start_up",
+}
 
 
 def main(arguments: list[str]) -> int:
