@@ -27,6 +27,7 @@ from bench import (
     sqs,
     start_up,
     warm_http,
+    streaming,
     wrk,
 )
 from bench.rounds import Plan
@@ -51,6 +52,7 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "start_up": start_up.measure,
 }
 _WITHOUT_WRK = {
+    "streaming": streaming.measure,
     "cold_start",
     "exec_start",
     "handover",
@@ -62,6 +64,7 @@ _WITHOUT_WRK = {
     "start_up",
 }
 
+    "streaming",
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench", description="What eventfn costs, beside what is possible.")

@@ -132,7 +132,7 @@ class Reader:
     def __init__(self) -> None:
         self.rest: memoryview | None = None
         self._large = bytearray()
-        self._kept = bytearray()
+        self._kept = b""
 
     def feed(self, data: bytes) -> list[Answer]:
         """The answers that are complete now. Raises ProtocolError, ResponseTooLarge."""
@@ -151,23 +151,26 @@ class Reader:
             self.rest[:count] = data[:count]
             answers += self.filled(count)
             data = data[count:]
-        self._kept += data
+        if self._kept:
+            data, self._kept = self._kept + data, b""
         at = 0
-        while len(self._kept) - at >= _SIZE:
-            _, _, _, _, header_size, payload_size, body_size = prefix = _PREFIX.unpack_from(self._kept, at)
-            _check(prefix[0], header_size, payload_size + body_size)
-            size = _SIZE + header_size + payload_size + body_size
-            missing = at + size - len(self._kept)
-            if missing >= frames.LARGE:
-                self._large = bytearray(size)
-                self._large[: size - missing] = self._kept[at:]
-                self._kept, at = bytearray(), 0
+        while len(data) - at >= _SIZE:
+            kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(data, at)
+            _check(kind, header_size, payload_size + body_size)
+            middle = at + _SIZE + header_size
+            end = middle + payload_size
+            missing = end + body_size - len(data)
+            if missing >= frames.LARGE or (missing > 0 and len(data) - at >= frames.LARGE):
+                self._large = bytearray(len(data) - at + missing)
+                self._large[:-missing] = data[at:]
                 self.rest = memoryview(self._large)[-missing:]
+                return answers
             if missing > 0:
-                break
-            answers.append(_cut(self._kept[at : at + size]))
-            at += size
-        del self._kept[:at]
+                break  # less than LARGE is kept: whoever sends byte after byte has no more copied each time
+            header = _text(data[at + _SIZE : middle]) if header_size else ""
+            at = end + body_size
+            answers.append(Answer(kind, logged, number, peak_kb, header, data[middle:end], data[end:at]))
+        self._kept = data[at:]
         return answers
 
     def filled(self, count: int) -> list[Answer]:

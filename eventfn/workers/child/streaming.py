@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 import select
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ Pieces = Iterator[object] | AsyncIterator[object]
 
 _PRELUDE = b"application/vnd.awslambda.http-integration-response"
 _BEHIND_PRELUDE = bytes(8)
+_A_LOOK = 0.002  # seconds
 _END = object()
 
 
@@ -90,6 +92,7 @@ class Inbox:
         self._data = bytearray()
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
+        self._looked = 0.0
 
     def next_request(self, _: int) -> frames.Frame | None:
         """In the place of frames.read. What still comes of an answer that has ended is nobody's."""
@@ -111,7 +114,14 @@ class Inbox:
             self._data += more
 
     def has_more(self) -> bool:
-        return bool(self._data) or bool(self._poll.poll(0))
+        """At most every few milliseconds it is looked for: many small pieces are not worth a system call each."""
+        if self._data:
+            return True
+        now = time.monotonic()
+        if now - self._looked < _A_LOOK:
+            return False
+        self._looked = now
+        return bool(self._poll.poll(0))
 
 
 def send(pieces: Pieces, flow: Flow, inbox: Inbox) -> None:
