@@ -45,9 +45,8 @@ class Roles:
         Raises RoleNotAssumable, and ConnectorError when STS cannot be reached.
         """
         if role is None or "sts" not in self._aws.endpoints:
-            name = (role or function).rpartition("/")[2]
-            principal = f"arn:aws:sts::{self._aws.account}:assumed-role/{name}/{function}"
-            return self._sessions.mint(principal, self._aws.account, self._clock.now_ms() / 1000 + OWN_SECONDS)
+            expires = self._clock.now_ms() / 1000 + OWN_SECONDS
+            return self._sessions.mint(self._principal(role, function), self._aws.account, expires)
         key = (role, function)
         kept = self._kept.get(key)
         if kept is not None and kept.expires - self._clock.now_ms() / 1000 > ROLE_SECONDS / 2:
@@ -82,8 +81,14 @@ class Roles:
             session_token=found["SessionToken"],
             expires=expires.timestamp(),
         )
+        self._sessions.remember(credentials, self._principal(role, function))
         self._kept.pop((role, function), None)
         self._kept[role, function] = credentials
         if len(self._kept) > _ROLES:
             del self._kept[next(iter(self._kept))]
         return credentials
+
+    def _principal(self, role: str | None, function: str) -> str:
+        """Who a function is to the node's own API."""
+        name = (role or function).rpartition("/")[2]
+        return f"arn:aws:sts::{self._aws.account}:assumed-role/{name}/{function}"

@@ -1,7 +1,8 @@
 """Session credentials that the node itself gives to functions, and knows again when one signs a request with them.
 
-Nothing is kept: who they are for and how long stands in the session token, sealed with a key of this process, and the
-secret follows from the token. A node's environments end with it, so after a restart the old ones are nobody's.
+Nothing is kept of its own: who they are for and how long stands in the session token, sealed with a key of this
+process, and the secret follows from the token. Those that STS has given are remembered. A node's environments end with
+it, so after a restart the old ones are nobody's.
 
 The access key id is written as AWS writes its own (ASIA..., the account in its first bits), so that servers that read
 the account from it find the right one.
@@ -18,6 +19,7 @@ import secrets
 import msgspec
 
 _ACCOUNT_BITS = 40
+_MOST_REMEMBERED = 10_000
 _SEAL = hashlib.sha256().digest_size
 
 
@@ -46,10 +48,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sessions:
-    """One for a node: what `mint` has given, `recognise` knows."""
+    """One for a node: what `mint` has given, and what `remember` was told of, `recognise` knows."""
 
-    def __init__(self, key: bytes | None = None) -> None:
-        self._key = key or secrets.token_bytes(32)
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._remembered: dict[str, tuple[str, Session]] = {}  # token -> access key id, whose it is
 
     def mint(self, principal: str, account: str, expires: float) -> Credentials:
         access_key_id = _access_key_id(account)
@@ -62,8 +65,20 @@ class Sessions:
             expires=expires,
         )
 
+    def remember(self, credentials: Credentials, principal: str) -> None:
+        """Somebody else has given them, to one of this node's functions."""
+        session = Session(
+            principal=principal, secret_access_key=credentials.secret_access_key, expires=credentials.expires
+        )
+        self._remembered[credentials.session_token] = credentials.access_key_id, session
+        if len(self._remembered) > _MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
     def recognise(self, access_key_id: str, session_token: str) -> Session | None:
-        """None: they were not given by this node, since it was started."""
+        """None: no function of this node has them, since it was started."""
+        known = self._remembered.get(session_token)
+        if known is not None:
+            return known[1] if known[0] == access_key_id else None
         try:
             token = base64.b64decode(session_token, validate=True)
         except (binascii.Error, ValueError):

@@ -43,10 +43,16 @@ async def test_a_role_is_assumed_and_kept(servers: Servers, server: str) -> None
     aws = Aws(endpoints={"sts": servers.get(server).url})
     clients, clock = Clients(aws), SystemClock()
     try:
-        roles = Roles(aws, Sessions(), clients, clock)
+        sessions = Sessions()
+        roles = Roles(aws, sessions, clients, clock)
         first, second = await asyncio.gather(roles.credentials(ROLE, "f"), roles.credentials(ROLE, "f"))
         assert first == second == await roles.credentials(ROLE, "f")
         assert first.access_key_id.startswith("ASIA")
+        session = sessions.recognise(first.access_key_id, first.session_token)
+        assert session is not None, "whoever signs with them is known"
+        assert session.principal == "arn:aws:sts::000000000000:assumed-role/worker/f"
+        assert session.secret_access_key == first.secret_access_key
+        assert sessions.recognise("ASIAANOTHER", first.session_token) is None
         assert ROLE_SECONDS - 60 < first.expires - clock.now_ms() / 1000 < ROLE_SECONDS + 60
         assert await roles.credentials(ROLE, "another") != first
     finally:
