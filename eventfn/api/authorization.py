@@ -7,7 +7,7 @@ policy may do everything in his own account. Not here: what a statement means (f
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from eventfn.api.errors import ApiError, access_denied
@@ -37,18 +37,20 @@ _KEYS = {
 }
 
 
-def authorize(call: Call, control: Control, now: Callable[[], float], source_ip: str) -> None:
-    """Raises ApiError (AccessDeniedException)."""
+def may_everything(caller: Principal, account: str) -> bool:
+    return caller.policy is None and caller.account == account
+
+
+def authorize(call: Call, control: Control, now: float, source_ip: str) -> None:
+    """`now`: seconds since the epoch. Raises ApiError (AccessDeniedException)."""
     caller, own = call.principal, call.principal.account == control.account
-    if own and caller.policy is None:
-        return
     function = _function(call, control)
     asked = Asked(
         action=f"lambda:{_ACTIONS.get(call.operation, call.operation)}",
         resource=_resource(call, control, function),
         principal=caller.arn,
         account=caller.account,
-        context=_context(call, control, function, now(), source_ip),
+        context=_context(call, control, function, now, source_ip),
     )
     everything: Statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     by_identity = evaluate((everything,) if caller.policy is None else caller.policy, asked)

@@ -42,7 +42,6 @@ def parse(
     Lambda does. Raises ApiError for what is no JSON or not of the member's type."""
     shape = model.shapes[operation.input]
     given: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
     if shape.payload is not None:
         kind = model.shapes[shape.members[shape.payload].shape]
         if kind.type == "blob":
@@ -51,28 +50,28 @@ def parse(
             given[shape.payload] = _from_json(model, kind, _object(body))
     elif body and any(member.location is None for member in shape.members.values()):
         fields = _object(body)
+        for name, member in shape.members.items():
+            if member.location is None and fields.get(name) is not None:
+                given[name] = _from_json(model, model.shapes[member.shape], fields[name])
     for name, member in shape.members.items():
-        kind, key = model.shapes[member.shape], member.location_name or name
-        found: Any = None
+        key = member.location_name or name
         match member.location:
             case "uri":
-                found = _from_text(kind, labels[key])
-            case "querystring" if key in query:
-                texts = query[key]
-                if kind.type == "list":
-                    assert kind.member is not None
-                    found = [_from_text(model.shapes[kind.member.shape], text) for text in texts]
-                else:
-                    found = _from_text(kind, texts[-1])
-            case "header" if key in headers:
-                found = _from_text(kind, headers[key])
-            case None if shape.payload is None and fields.get(name) is not None:
-                found = _from_json(model, kind, fields[name])
+                given[name] = _from_text(model.shapes[member.shape], labels[key])
+            case "querystring" if query and key in query:
+                given[name] = _from_query(model, model.shapes[member.shape], query[key])
+            case "header" if (text := headers.get(key)) is not None:
+                given[name] = _from_text(model.shapes[member.shape], text)
             case _:
                 pass
-        if found is not None:
-            given[name] = found
     return given
+
+
+def _from_query(model: ServiceModel, shape: Shape, texts: Sequence[str]) -> Any:
+    if shape.type != "list":
+        return _from_text(shape, texts[-1])
+    assert shape.member is not None
+    return [_from_text(model.shapes[shape.member.shape], text) for text in texts]
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -24,6 +24,7 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 _UNRESERVED = "-_.~"
 _TIME = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _FIELD = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^,\s]*)\s*")
+_USUAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([^,\s]+), ?SignedHeaders=([^,\s]+), ?Signature=([^,\s]+)")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -52,7 +53,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key.lower() == name), None)
+        """The first of this name, which is in lower case."""
+        for key, value in self.headers:
+            if len(key) == len(name) and key.lower() == name:
+                return value
+        return None
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +90,12 @@ def read(request: Request) -> Signed | None:
 
 
 def _in_header(request: Request, header: str) -> Signed:
+    usual, time = _USUAL.fullmatch(header), request.header("x-amz-date") or ""
+    if usual is not None and _TIME.fullmatch(time):
+        return _signed(usual[1], usual[2], usual[3], time, None, request.header("x-amz-security-token"))
     parts = map(_FIELD.fullmatch, header[len(ALGORITHM) :].split(","))
     fields = {str(part[1]): str(part[2]) for part in parts if part is not None}
     missing = [name for name in ("Credential", "Signature", "SignedHeaders") if not fields.get(name)]
-    time = request.header("x-amz-date") or ""
     said = [f"Authorization header requires '{name}' parameter." for name in missing]
     if not _TIME.fullmatch(time):
         said.append("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")

@@ -29,11 +29,16 @@ _SEPARATORS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 def validate(model: ServiceModel, operation: Operation, given: Mapping[str, Any]) -> None:
     """Raises ApiError (ValidationException) with everything that is wrong, what stands in the query first."""
     shape = model.shapes[operation.input]
-    found = {name: list(_member(model, operation.input, shape, name, given, "")) for name in shape.members}
-    query = [name for name, member in shape.members.items() if member.location == "querystring"]
-    in_order = [*query, *(name for name in found if name not in query)]
-    if violations := [violation for name in in_order for violation in found[name]]:
-        raise validation(violations)
+    found = {
+        name: broken
+        for name in shape.members
+        if (name in given or name in shape.required)
+        and (broken := list(_member(model, operation.input, shape, name, given, "")))
+    }
+    if found:
+        query = [name for name in found if shape.members[name].location == "querystring"]
+        in_order = [*query, *(name for name in found if name not in query)]
+        raise validation([violation for name in in_order for violation in found[name]])
 
 
 def _member(
@@ -51,27 +56,26 @@ def _member(
 
 def _value(model: ServiceModel, kind: str, value: Any, path: str) -> Iterator[str]:
     shape = model.shapes[kind]
-    told = f"'{_shown(value)}'"
     for broken in _broken(kind, shape, value):
-        yield _violation("" if shape.sensitive else told, path, broken)
+        yield _violation("" if shape.sensitive else _quoted(value), path, broken)
     match shape.type:
         case "structure":
             for name in shape.members:
                 yield from _member(model, kind, shape, name, value, f"{path}.")
         case "list":
             assert shape.member is not None
-            yield from _items(model, shape.member, value, path, told, "Member")
+            yield from _items(model, shape.member, value, path, value, "Member")
         case "map":
             assert shape.key is not None
             assert shape.value is not None
-            yield from _items(model, shape.key, list(value), path, told, "Map keys")
-            yield from _items(model, shape.value, list(value.values()), path, told, "Map value")
+            yield from _items(model, shape.key, list(value), path, value, "Map keys")
+            yield from _items(model, shape.value, list(value.values()), path, value, "Map value")
         case _:
             pass
 
 
 def _items(
-    model: ServiceModel, member: Member, values: Sequence[Any], path: str, told: str, subject: str
+    model: ServiceModel, member: Member, values: Sequence[Any], path: str, whole: Any, subject: str
 ) -> Iterator[str]:
     """A scalar among others is refused with all of its constraints and the whole collection; a structure by its own
     members."""
@@ -84,7 +88,8 @@ def _items(
                 yield from _value(model, member.shape, value, f"{path}.{place}.member")
     elif any(value is None or any(_broken(member.shape, shape, value)) for value in values):
         constraints = ", ".join([*_constraints(member.shape, shape), _NOT_NULL])
-        yield _violation("" if shape.sensitive else told, path, f"{subject} must satisfy constraint: [{constraints}]")
+        told = "" if shape.sensitive else _quoted(whole)
+        yield _violation(told, path, f"{subject} must satisfy constraint: [{constraints}]")
 
 
 def _broken(kind: str, shape: Shape, value: Any) -> Iterator[str]:
@@ -138,6 +143,10 @@ def _one_of(kind: str, shape: Shape) -> str:
 
 def _violation(told: str, path: str, constraint: str) -> str:
     return f"Value {told}{' ' if told else ''}at '{path}' failed to satisfy constraint: {constraint}"
+
+
+def _quoted(value: Any) -> str:
+    return f"'{_shown(value)}'"
 
 
 def _shown(value: Any) -> str:
