@@ -103,7 +103,7 @@ class Functions:
                 continue  # declared, and not ready yet
             for version in function.all_versions() if every else (function.latest,):
                 place = "" if version.number == LATEST else version.number.zfill(12)
-                found.append((f"{name}:{place}", function, version))
+                found.append((f"{name}!{place}", function, version))  # "!" is before all that a name can go on with
         found.sort(key=lambda each: each[0])
         versions, marker = paged(found, call, lambda each: each[0])
         shown = [
