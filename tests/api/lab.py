@@ -114,19 +114,19 @@ class Lab:
             time.sleep(0.02)
 
 
-@contextmanager
-def running_lab(folder: Path, **environment: str) -> Iterator[Lab]:
-    project = write_project(
-        folder / "project",
-        """
-        [http]
-        listen = "127.0.0.1:0"
+DECLARATION = """
+    [http]
+    listen = "127.0.0.1:0"
 
-        [functions.declared]
-        handler = "work.handler"
-        """,
-        work="def handler(event, context):\n    return event\n",
-    )
+    [functions.declared]
+    handler = "work.handler"
+"""
+
+
+@contextmanager
+def running_lab(folder: Path, declaration: str = DECLARATION, **environment: str) -> Iterator[Lab]:
+    work = "def handler(event, context):\n    return event\n"
+    project = write_project(folder / "project", declaration, work=work)
     node = RunningNode(project, folder / "data", environment=environment)
     node.spawn()
     try:

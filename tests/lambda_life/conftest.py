@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import signal
 import subprocess
 import time
 import zipfile
@@ -16,11 +15,11 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.api.lab import REGION, ROLE, Lab
+from tests.api.lab import REGION, ROLE, Lab, running_lab
 from tests.lambda_life import packages
 from tests.servers import elasticmq, moto
 from tests.servers.needed import need
-from tests.support import PATIENCE, RunningNode, write_project
+from tests.support import PATIENCE
 
 HANDLERS = Path(__file__).parent / "handlers"
 PYTHON = f"python{packages.PYTHON}"
@@ -127,30 +126,16 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     need(elasticmq.missing())
     folder = tmp_path_factory.mktemp("life")
     with moto.server(folder) as aws, elasticmq.server(folder) as queues:
-        project = write_project(
-            folder / "project",
-            f"""
+        declaration = f"""
             [http]
             listen = "127.0.0.1:0"
 
             [aws]
             endpoint = "{aws.url}"
             endpoints = {{ sqs = "{queues.url}" }}
-            """,
-        )
-        node = RunningNode(project, folder / "data")
-        node.spawn()
-        try:
-            facts = folder / "data" / "node.json"
-            deadline = time.monotonic() + PATIENCE
-            while not facts.exists():
-                assert node.process.poll() is None, node.output()
-                assert time.monotonic() < deadline, node.output()
-                time.sleep(0.02)
-            yield Team(Lab(f"http://{json.loads(facts.read_text())['admin']}"), aws.url, queues.url)
-        finally:
-            node.process.send_signal(signal.SIGTERM)
-            assert node.process.wait(PATIENCE) == 0, node.output()
+        """
+        with running_lab(folder, declaration) as lab:
+            yield Team(lab, aws.url, queues.url)
 
 
 @pytest.fixture(autouse=True)
