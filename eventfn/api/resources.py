@@ -13,7 +13,6 @@ from eventfn.api.code_sources import CodeSources
 from eventfn.api.concurrency import Concurrency
 from eventfn.api.durable import Durable
 from eventfn.api.event_invoke import EventInvokeConfigs
-from eventfn.api.function_settings import FunctionSettings
 from eventfn.api.functions import Functions
 from eventfn.api.invocations import Invocations
 from eventfn.api.layers import Layers
@@ -22,6 +21,9 @@ from eventfn.api.mappings import EventSourceMappings
 from eventfn.api.operations import Resource
 from eventfn.api.policies import Policies
 from eventfn.api.ports import Node
+from eventfn.api.recursion import Recursion
+from eventfn.api.runtime_management import RuntimeManagement
+from eventfn.api.scaling import Scaling
 from eventfn.api.streaming import Streaming
 from eventfn.api.tags import TagsOfResources
 from eventfn.api.urls import Urls
@@ -41,11 +43,13 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
         Durable(control, node.durable),
         EventInvokeConfigs(control),
         EventSourceMappings(control, node.mappings),
-        FunctionSettings(control),
         Functions(control, code, locations),
         Invocations(node),
         Layers(control, code, locations),
         Policies(control),
+        Recursion(control),
+        RuntimeManagement(control),
+        Scaling(control),
         Streaming(node),
         TagsOfResources(control, node.mappings),
         Urls(control, node.function_url, node.urls_changed),
