@@ -246,6 +246,7 @@ class Node:
         name, made = function.name, function.latest.configuration
         declared = self.project.functions.get(name)
         counters = self.metrics.function(name)
+        found = self._registry.get(name)
         pools = [self._pool.stats(key) for key in self._registry.keys(name)]
         return FunctionStatus(
             name=name,
@@ -255,7 +256,7 @@ class Node:
             aliases=sorted(function.aliases),
             arn=function.arn,
             handler=made.handler or "",
-            runtime=made.runtime or "",
+            runtime=made.runtime or "" if found is None else found.prepared.shown_runtime,
             memory_size=made.memory_size,
             timeout=made.timeout if declared is None else float(declared.timeout),
             triggers=await self._sources.status(declared or Function(name=name, handler="", code="")),

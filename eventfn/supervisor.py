@@ -429,7 +429,7 @@ def _refuse_what_cannot_be_kept(project: Project, sandbox: Sandbox) -> None:
 def _loaded(prepared: Prepared) -> Loaded:
     function = prepared.function
     triggers = tuple((binding.type, summary(binding.settings)) for binding in function.triggers)
-    return Loaded(function.name, function.handler, prepared.runtime, triggers)
+    return Loaded(function.name, function.handler, prepared.shown_runtime, triggers)
 
 
 def _first_signal() -> asyncio.Event:

@@ -49,6 +49,11 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
     @property
+    def shown_runtime(self) -> str:
+        """With the version that was found on the machine, where it is a program of the machine's."""
+        return self.runtime if self.executable is None else f"{self.runtime} ({self.runtime_version})"
+
+    @property
     def speaks_runtime_api(self) -> bool:
         """Whether it runs by exec, or has company: over HTTP then, instead of the frames of a Python zygote."""
         return not self.runtime.startswith("python") or bool(self.extensions)

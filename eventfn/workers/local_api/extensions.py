@@ -10,7 +10,7 @@ runtime's process. Source: contract/execution-environment.md, section 2; texts: 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -115,7 +115,7 @@ class Extensions:
         self._give("SHUTDOWN", {"eventType": "SHUTDOWN", "shutdownReason": reason, "deadlineMs": deadline_ms}, told)
         return told
 
-    def _give(self, kind: str, body: dict[str, object], to: Iterable[Extension]) -> None:
+    def _give(self, kind: str, body: Mapping[str, object], to: Iterable[Extension]) -> None:
         encoded = msgspec.json.encode(body)
         for extension in to:
             if kind in extension.events:
