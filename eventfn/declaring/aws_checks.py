@@ -14,8 +14,10 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from eventfn.aws import services
+from eventfn.aws.endpoints import entry
 from eventfn.declaring.settings import KeyPath, SettingsReader, did_you_mean, is_list, is_table, shown
 from eventfn.functions.model import AccessKey, Aws
+from eventfn.sandbox import allow_list
 
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
@@ -64,6 +66,11 @@ class AwsChecks:
             self._find(path, "a name and a password are no part of an endpoint", "requests are signed with keys")
         elif url.query or url.fragment:
             self._find(path, f"expected a URL that ends with its host, port or path, got {shown(text)}")
+        else:
+            try:
+                allow_list.target(entry(text))  # functions reach it by their network
+            except allow_list.NotAnEntry as wrong:
+                self._find(path, f"{wrong}: functions could not reach it", wrong.hint)
 
     def _keys(self) -> tuple[AccessKey, ...]:
         keys: list[AccessKey] = []

@@ -117,6 +117,14 @@ def key(text: str, secret: str = f'secret_access_key = "{SECRET}"') -> str:
             'eventfn.toml:2: aws.endpoint: expected a URL that ends with its host, port or path, got "http://h/?x=1"',
         ),
         (
+            "[aws]\nendpoint = 'http://0.0.0.0:80'",
+            'eventfn.toml:2: aws.endpoint: "0.0.0.0:80" is not the address of one host: functions could not reach it',
+        ),
+        (
+            "[aws]\nendpoint = 'http://0x7f.1'",
+            'eventfn.toml:2: aws.endpoint: "0x7f.1" is not an IP address, and no host is called so: functions could not reach it',
+        ),
+        (
             "[aws.endpoints]\nsqss = 'http://h'",
             "eventfn.toml:2: aws.endpoints.sqss: no service of AWS is called so (did you mean 'sqs'?)",
         ),
