@@ -18,6 +18,7 @@ from bench import (
     handover,
     heavy_imports,
     idle_memory,
+    invoke_api,
     kafka,
     many_functions,
     mappings,
@@ -26,8 +27,8 @@ from bench import (
     queue,
     sqs,
     start_up,
-    warm_http,
     streaming,
+    warm_http,
     wrk,
 )
 from bench.rounds import Plan
@@ -36,6 +37,7 @@ from bench.targets import TARGETS
 
 QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "warm_http": warm_http.measure,
+    "invoke_api": invoke_api.measure,
     "payload": payload.measure,
     "cold_start": cold_start.measure,
     "exec_start": exec_start.measure,
@@ -50,9 +52,9 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "overload": overload.measure,
     "idle_memory": idle_memory.measure,
     "start_up": start_up.measure,
+    "streaming": streaming.measure,
 }
 _WITHOUT_WRK = {
-    "streaming": streaming.measure,
     "cold_start",
     "exec_start",
     "handover",
@@ -62,9 +64,9 @@ _WITHOUT_WRK = {
     "queue",
     "sqs",
     "start_up",
+    "streaming",
 }
 
-    "streaming",
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench", description="What eventfn costs, beside what is possible.")

@@ -51,6 +51,7 @@ class Node:
         self.pid = facts.pid
         self.ready_ms = ready_ms  # from the start of the process until its commands find it
         self.http = facts.http or ""
+        self.admin = facts.admin
         self._admin = f"http://{facts.admin}"
         self._session = session
 

@@ -35,6 +35,7 @@ TARGETS = {
     ("warm HTTP, 32 connections", "two forked workers"): Target("ratio", ">=", 0.7),
     ("warm HTTP, 1 connection, p50", "aiohttp echo"): Target("ratio", "<=", 1.5),
     ("warm HTTP, 1 connection, p99", "aiohttp echo"): Target("ratio", "<=", 2),
+    ("Invoke by the API, 32 connections", "its HTTP trigger"): Target("ratio", ">=", 0.5),
     ("1 MB JSON both ways, 2 connections", "aiohttp echo"): Target("ratio", ">=", 1),
     ("cold start, p50", "bare fork"): Target("figure", "<=", 3),
     ("what eventfn adds to the start of python", "python alone"): Target("figure", "<=", 10),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -51,6 +52,12 @@ async def load(url: str, connections: int, seconds: int, body_bytes: int = 100) 
     return _good(await _run("post.lua", url, connections, seconds, body_bytes), url)
 
 
+async def invoke(url: str, headers: Mapping[str, str], connections: int, seconds: int) -> Load:
+    """A POST of 100 bytes of JSON with these headers."""
+    pairs = [text for pair in headers.items() for text in pair]
+    return _good(await _run("post.lua", url, connections, seconds, 100, 0, *pairs), url)
+
+
 async def in_turn(url: str, paths: int, connections: int, seconds: int) -> Load:
     """A POST of 100 bytes of JSON to URL/0, URL/1 ... and again."""
     return _good(await _run("post.lua", url, connections, seconds, 100, paths), url)
@@ -68,7 +75,7 @@ def _good(result: bytes, url: str) -> Load:
     return found
 
 
-async def _run(script: str, url: str, connections: int, seconds: int, *arguments: int) -> bytes:
+async def _run(script: str, url: str, connections: int, seconds: int, *arguments: int | str) -> bytes:
     process = await asyncio.create_subprocess_exec(
         *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"),
         *("-s", str(_HERE / script), url, "--", *map(str, arguments)),
