@@ -7,8 +7,11 @@ import json
 import shutil
 import subprocess
 import time
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,25 @@ def zipped(*folders: Path) -> bytes:
                 if file.is_file() and "__pycache__" not in file.parts:
                     archive.write(file, file.relative_to(folder))
     return buffer.getvalue()
+
+
+class Url:
+    """A name below localhost, which not every resolver knows: the address is told apart from the Host."""
+
+    def __init__(self, url: str) -> None:
+        host = url.removeprefix("http://").rstrip("/")
+        self._host = host
+        self._base = f"http://127.0.0.1:{host.rpartition(':')[2]}"
+
+    def fetch(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()} | {"Host": self._host}
+        request = urllib.request.Request(self._base + path, body, named, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.headers, refused.read()
 
 
 class Team:
@@ -107,6 +129,19 @@ class Team:
                 return line
             assert time.monotonic() < deadline, f"{name} never logged {text!r}"
             time.sleep(0.02)
+
+    def url(self, name: str, mode: str = "BUFFERED") -> Url:
+        """A function URL that anybody may call."""
+        self.lab(
+            "add_permission",
+            FunctionName=name,
+            StatementId="anybody",
+            Action="lambda:InvokeFunctionUrl",
+            Principal="*",
+            FunctionUrlAuthType="NONE",
+        )
+        made = self.lab("create_function_url_config", FunctionName=name, AuthType="NONE", InvokeMode=mode)
+        return Url(made["FunctionUrl"])
 
     def service_of_node(self, name: str) -> Any:
         """A service that the node itself answers."""

@@ -89,6 +89,12 @@ def test_an_api_with_a_router(team: Team) -> None:
     assert (made["statusCode"], made["headers"]["Location"]) == (201, "/orders/2")
     listed = team.invoke("orders", http("GET", "/orders?status=new"))
     assert [order["item"] for order in json.loads(listed["body"])["orders"]] == ["lamp"]
+    url = team.url("orders")
+    status, _, body = url.fetch("GET", "/orders/1")
+    assert (status, json.loads(body)) == (200, {"number": "1", "status": "paid"})
+    status, headers, _ = url.fetch("POST", "/orders", b'{"item": "chair"}', content_type="application/json")
+    assert (status, headers["Location"]) == (201, "/orders/2")
+    assert url.fetch("GET", "/orders/9")[0] == 404
     line = json.loads(team.logged("orders", "correlation_id"))
     assert (line["message"], line["service"], line["order"]) == ("created", "orders", "2")
     assert (line["correlation_id"], line["function_name"], line["cold_start"]) == ("request-1", "orders", False)
@@ -294,6 +300,9 @@ def test_a_page_that_is_streamed(team: Team) -> None:
     prelude, _, page = body.partition(b"\0" * 8)
     assert json.loads(prelude)["cookies"] == ["seen=1"]
     assert page == b"<ul>" + b"".join(b"<li>%d</li>" % row for row in range(2000)) + b"</ul>"
+    status, headers, page = team.url("page", "RESPONSE_STREAM").fetch("GET", "/")
+    assert (status, headers["content-type"], headers["set-cookie"]) == (200, "text/html", "seen=1")
+    assert page == b"<ul><li>0</li><li>1</li><li>2</li></ul>"
 
 
 def test_a_shell_script_with_a_layer_of_tools(team: Team, tmp_path: Path) -> None:
