@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 
+from tests.api.lab import Lab
 from tests.clients.all import CLIENTS
 from tests.servers.needed import need
 from tests.support import RunningNode, running_node, write_project
@@ -63,7 +65,7 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runnin
         handler = "{handler}"
         code = "{code}"
         memory_size = "512 MB"
-        timeout = "20s"
+        timeout = "8s"
         """
         for name, handler, code in functions
     )
@@ -94,7 +96,7 @@ async def test_a_handler_has_its_event_and_context(node: RunningNode, client: st
         assert answer["event"] == event
         assert answer["requestId"] == called.request_id
         assert answer["arn"] == f"arn:aws:lambda:us-east-1:000000000000:function:{client}"
-        assert 0 < answer["left"] <= 20_000
+        assert 0 < answer["left"] <= 8_000
         assert answer["name"] == client
         assert answer["trace"].startswith("Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")
 
@@ -124,9 +126,33 @@ async def test_a_runtime_that_exits_fails_its_request_only(node: RunningNode, cl
     assert (await invoke(node, client, {"do": "echo"})).error is None
 
 
+async def test_a_handler_that_hangs_is_ended_and_the_next_request_served(node: RunningNode) -> None:
+    """All of them at once: each takes its whole timeout."""
+    names = [name for name, build in CLIENTS.items() if build.missing() is None]
+    for called in await asyncio.gather(*(invoke(node, name, {"do": "sleep"}) for name in names)):
+        assert called.value == {
+            "errorType": "Sandbox.Timedout",
+            "errorMessage": f"RequestId: {called.request_id} Error: Task timed out after 8.00 seconds",
+        }
+    for called in await asyncio.gather(*(invoke(node, name, {"do": "echo"}) for name in names)):
+        assert called.error is None, called.log
+
+
 async def test_a_large_event_and_its_response_pass(node: RunningNode, client: str) -> None:
     event = {"do": "echo", "text": uuid.uuid4().hex * 100_000}
     assert (await invoke(node, client, event)).value["event"] == event
+
+
+@pytest.mark.parametrize("client", STREAMS, indirect=True)
+async def test_a_response_is_streamed(node: RunningNode, client: str) -> None:
+    def parts() -> list[bytes]:
+        answer = Lab(node.admin).client.invoke_with_response_stream(FunctionName=f"{client}-stream")
+        *chunks, last = answer["EventStream"]
+        assert last == {"InvokeComplete": {}}
+        return [chunk["PayloadChunk"]["Payload"] for chunk in chunks]
+
+    found = await asyncio.to_thread(parts)
+    assert b"".join(found).endswith(b"part 0\npart 1\npart 2\n")
 
 
 @pytest.mark.parametrize("client", STREAMS, indirect=True)
