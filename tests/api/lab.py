@@ -12,7 +12,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,10 @@ def arn(name: str, qualifier: str | None = None) -> str:
 
 
 class Lab:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, node: RunningNode | None = None) -> None:
         made: Any = boto3
         self.url = url
+        self._node = node
         self.client: Any = made.client(
             "lambda",
             endpoint_url=url,
@@ -103,6 +104,12 @@ class Lab:
     def invoke(self, name: str, event: Any = None, **more: Any) -> Any:
         return json.loads(self.client.invoke(FunctionName=name, Payload=json.dumps(event), **more)["Payload"].read())
 
+    def kill(self) -> None:
+        """kill -9: nothing is told, nothing is flushed."""
+        assert self._node is not None, "it runs in a process of its own"
+        self._node.process.kill()
+        self._node.process.wait(PATIENCE)
+
     def until(self, operation: str, key: str, wanted: Any, **given: Any) -> dict[str, Any]:
         """Asks until the answer's `key` is `wanted`."""
         deadline = time.monotonic() + PATIENCE
@@ -131,12 +138,15 @@ def running_lab(folder: Path, declaration: str = DECLARATION, **environment: str
     node.spawn()
     try:
         deadline = time.monotonic() + PATIENCE
-        while not (folder / "data" / "node.json").exists():
+        facts: dict[str, Any] = {}
+        while facts.get("pid") != node.process.pid:  # one that was killed has left its own
             assert node.process.poll() is None, node.output()
             assert time.monotonic() < deadline, node.output()
             time.sleep(0.02)
-        facts = json.loads((folder / "data" / "node.json").read_text())
-        yield Lab(f"http://{facts['admin']}")
+            with suppress(FileNotFoundError, json.JSONDecodeError):
+                facts = json.loads((folder / "data" / "node.json").read_text())
+        yield Lab(f"http://{facts['admin']}", node)
     finally:
-        node.process.send_signal(signal.SIGTERM)
-        assert node.process.wait(PATIENCE) == 0, node.output()
+        if node.process.poll() is None:
+            node.process.send_signal(signal.SIGTERM)
+            assert node.process.wait(PATIENCE) == 0, node.output()

@@ -253,11 +253,14 @@ def test_who_has_no_token_checkpoints_nothing(lab: Lab) -> None:
     assert lab.refused("get_durable_execution", DurableExecutionArn=unknown)[0] == "ResourceNotFoundException"
 
 
-def test_a_restart_goes_on_with_what_was_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_restart_goes_on_with_what_was_running(tmp_path: Path, killed: bool) -> None:
     with running_lab(tmp_path) as lab:
         name = make(lab, ORDER)
         execution = begin(lab, name, {"order": 2})
         given = callback(lab, execution)
+        if killed:
+            lab.kill()
     with running_lab(tmp_path) as lab:
         lab("send_durable_execution_callback_success", CallbackId=given, Result=b"late")
         ended = lab.until("get_durable_execution", "Status", "SUCCEEDED", DurableExecutionArn=execution)
