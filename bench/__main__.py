@@ -13,6 +13,7 @@ import msgspec
 from bench import (
     cold_start,
     conditions,
+    control_plane,
     durable,
     exec_start,
     handover,
@@ -38,6 +39,7 @@ from bench.targets import TARGETS
 QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "warm_http": warm_http.measure,
     "invoke_api": invoke_api.measure,
+    "control_plane": control_plane.measure,
     "payload": payload.measure,
     "cold_start": cold_start.measure,
     "exec_start": exec_start.measure,
@@ -56,6 +58,7 @@ QUESTIONS: Mapping[str, Callable[[Plan], Awaitable[list[Row]]]] = {
 }
 _WITHOUT_WRK = {
     "cold_start",
+    "control_plane",
     "exec_start",
     "handover",
     "heavy_imports",
