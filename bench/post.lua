@@ -1,10 +1,11 @@
 -- A POST of so many bytes of JSON, or with a second number N above 0 to the paths /0 to /N-1 below the URL in turn; what
--- follows are names and values of headers. Prints one RESULT line that the harness reads.
+-- follows are names and values of headers. Called without HTTP around it, the echo reads "body" of this very JSON. Prints
+-- one RESULT line that the harness reads.
 function init(args)
   local size, paths = tonumber(args[1]) or 100, tonumber(args[2])
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
-  wrk.body = '{"text":"' .. string.rep("x", size - 11) .. '"}'
+  wrk.body = '{"body":"' .. string.rep("x", size - 11) .. '"}'
   for number = 3, #args, 2 do
     wrk.headers[args[number]] = args[number + 1]
   end
