@@ -12,6 +12,7 @@ import pytest
 
 from eventfn.event import MAX_SYNC_RESPONSE, OutcomeKind
 from eventfn.units import Duration, Megabytes
+from eventfn.workers.child import frames
 from tests.processes import alive, children_of, descendants_of, parent_of, zygote
 
 from .conftest import Workbench, error_of, until
@@ -28,9 +29,13 @@ BAD = {
     "os.abort()": "Runtime exited with error: signal: aborted",
     "os.close(3)": "Runtime sent what is not a response: it closed its channel",
     "os.write(3, b'x' * 100)": "Runtime sent what is not a response: a header of 2021161080 bytes",
-    "os.write(3, bytes([9] + 12*[0] + [1] + 8*[0] + [255]))": "Runtime sent what is not a response: a header that is",
-    "os.write(3, bytes([8] + 20 * [0] + [3]) + b'abc')": "Runtime sent what is not a response: an answer to request 0",
-    "os.write(3, bytes([8,0,0,0,0] + [2] + 15 * [0] + [3]) + b'abc')": "Runtime sent what is not a response: a body",
+    f"os.write(3, bytes([{frames.ERROR}] + 12*[0] + [1] + 8*[0] + [255]))": "Runtime sent what is not a response: a header that is",
+    f"os.write(3, bytes([{frames.RESULT}] + 20 * [0] + [3]) + b'abc')": (
+        "Runtime sent what is not a response: an answer to request 0"
+    ),
+    f"os.write(3, bytes([{frames.RESULT},0,0,0,0] + [2] + 15 * [0] + [3]) + b'abc')": (
+        "Runtime sent what is not a response: a body"
+    ),
 }
 
 
