@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from eventfn.clock import SystemClock
+from eventfn.sandbox.probe import Sandbox
+from eventfn.sandbox.walls import Tier
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
 from tests.processes import handlers
 
-from .conftest import Workbench, until
+from .conftest import Workbench, until, workbench
 from .external import CLIENT, deploy
 
 EXTENSION = (
@@ -186,3 +189,22 @@ async def test_a_part_of_the_runtime_can_be_an_extension(
     await timeless.sink.saw("END")
     await fake_clock.advance(301)
     assert await timeless.sink.saw("put away")
+
+
+@pytest.mark.parametrize("tier", ["landlock", "none"])
+async def test_extensions_run_with_fewer_walls_too(tmp_path: Path, sandbox: Sandbox, tier: Tier) -> None:
+    async with workbench(tmp_path, SystemClock(), sandbox.lowered(tier)) as bench:
+        settings = layer(bench, tmp_path, listener=LISTENS)
+        python(bench, tmp_path, "def handler(event, context): return event", network="egress", **settings)
+        assert await bench.result("fn", 1) == 1
+        await bench.sink.saw('"eventType": "INVOKE"')
+    assert '"shutdownReason": "spindown"' in await bench.sink.saw("shutdownReason")
+
+
+async def test_all_that_an_environment_runs_is_held_to_its_memory(bench: Workbench, tmp_path: Path) -> None:
+    greedy = "for event in events(register()):\n    held = bytearray(200 << 20)\n    time.sleep(60)"
+    source = "import time\ndef handler(event, context): time.sleep(30)"
+    settings = layer(bench, tmp_path, greedy=greedy)
+    python(bench, tmp_path, source, timeout=Duration(40), memory_size=128, **settings)
+    outcome = await bench.invoke("fn")
+    assert outcome.error_type == "Runtime.OutOfMemory"

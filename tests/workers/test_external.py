@@ -255,3 +255,38 @@ async def test_without_any_network_there_is_no_runtime_api(tmp_path: Path, sandb
         outcome = await bench.invoke("fn")
         assert outcome.kind is OutcomeKind.SYSTEM_ERROR
         assert 'set network = "egress"' in str(outcome.error_message)
+
+
+async def test_a_program_is_held_to_its_memory(bench: Workbench, tmp_path: Path) -> None:
+    bootstrap = "serve(lambda event, headers: (bytearray(200 << 20), time.sleep(30))[1])"
+    deploy(bench, "fn", tmp_path, bootstrap, timeout=40, memory_size=128)
+    assert (await bench.invoke("fn")).error_type == "Runtime.OutOfMemory"
+
+
+async def test_a_program_that_floods_the_api_takes_nobody_elses_time(bench: Workbench, tmp_path: Path) -> None:
+    flood = """
+        import socket, threading
+        host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+        def flood():
+            while True:
+                try:
+                    with socket.create_connection((host, int(port))) as link:
+                        while True:
+                            link.sendall(b"GET /x HTTP/1.1\\r\\n\\r\\n" * 1000)
+                            link.recv(65536)
+                except OSError:
+                    pass
+        call("GET", "invocation/next")
+        print("floods", flush=True)
+        for _ in range(40): threading.Thread(target=flood, daemon=True).start()
+        time.sleep(60)
+    """
+    deploy(bench, "flood", tmp_path, flood, timeout=15)
+    bench.deploy("calm", "def handler(event, context): return event")
+    flooding = bench.begin("flood")
+    await bench.sink.saw("floods")
+    for number in range(50):
+        assert await bench.result("calm", number) == number
+    assert not flooding.done(), "all of that happened meanwhile"
+    bench.pool.retire("flood")
+    assert (await flooding).error_type == "Sandbox.Timedout"

@@ -25,6 +25,9 @@ PLACES = 32  # connections at a time: a runtime takes one or a few, and so does 
 _HEAD = 65_536  # bytes without a body in them: a head, trailers
 _LARGE_HEAD = 1_179_648  # the one request at a time that has leave for more: an X-Ray cause has up to 1 MB
 _CHUNK = 65_536
+# Bytes of one read where a request may begin, and where pieces of a body may: a large read could hold thousands of
+# small ones, and each of them costs as much as the whole of a large one.
+_BEGINNING, _PIECES = 1024, 8192
 _chunk = memoryview(bytearray(_CHUNK))  # one for all: what is in it is parsed before anybody else reads
 _OUT_OF_SOMETHING = 1.0  # seconds to wait when the machine has no descriptor for another connection
 
@@ -140,6 +143,7 @@ class Connection:
         self._url = b""
         self._headers: dict[str, str] = {}
         self._unaccounted = 0  # bytes in the parser's hands that may be a head or trailers
+        self._missing = 0  # bytes of a body whose length is known
         self._out: deque[memoryview] = deque()
         self._paused = False
         self._reading = False
@@ -159,7 +163,7 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            size = self._socket.recv_into(_chunk)
+            size = self._socket.recv_into(_chunk, self._most())
         except BlockingIOError:
             return
         except OSError:
@@ -178,6 +182,12 @@ class Connection:
             self._refuse(431, "RequestHeaderFieldsTooLarge", "the head is too large")
             return
         self._watch()
+
+    def _most(self) -> int:
+        """Bytes of the next read."""
+        if self._missing:
+            return min(self._missing + _BEGINNING, _CHUNK)
+        return _PIECES if self._arriving is not None or self._unaccounted >= _BEGINNING else _BEGINNING
 
     def _parse(self, data: memoryview) -> None:
         """Who offers HTTP/2 with a request, as Java does, is answered in HTTP/1.1, and what follows is that."""
@@ -224,12 +234,15 @@ class Connection:
         path = self._url.partition(b"?")[0].decode("latin-1")
         exchange = Exchange(self, self._parser.get_method().decode("latin-1"), path, self._headers)
         self._arriving = exchange
+        length = self._headers.get("content-length", "0")  # the parser has made sure that it is a number
+        self._missing = int(length) if length.isdecimal() else 0
         self._server.handler.begins(exchange)
         if self._headers.get("expect", "").lower() == "100-continue" and not self._waiting:
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         self._unaccounted = 0
+        self._missing = max(self._missing - len(body), 0)
         exchange = self._arriving
         if exchange is None:
             return
