@@ -7,12 +7,14 @@ import gzip
 import hashlib
 import hmac
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.lambda_life import packages
 from tests.lambda_life.conftest import Team
+from tests.servers.needed import need
 from tests.support import PATIENCE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -306,6 +308,7 @@ def test_a_page_that_is_streamed(team: Team) -> None:
 
 
 def test_a_shell_script_with_a_layer_of_tools(team: Team, tmp_path: Path) -> None:
+    need(None if shutil.which("curl") else "apt-get install curl")
     tool = tmp_path / "layer" / "bin" / "count-words"
     tool.parent.mkdir(parents=True)
     tool.write_text('#!/bin/sh\nwords=$(wc -w)\n[ "$words" -lt 4 ] && printf \'%d\' "$words"\n')

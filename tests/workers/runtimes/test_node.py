@@ -152,7 +152,7 @@ def test_layers_are_found_through_node_path(
 
 
 def hooks() -> bool:
-    ask = ["node", "-p", "!!(module.registerHooks || module.register)"]
+    ask = ["node", "-p", "const {register, registerHooks} = require('node:module'); !!(register || registerHooks)"]
     return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip() == "true"
 
 
