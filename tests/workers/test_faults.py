@@ -29,7 +29,9 @@ BAD = {
     "os.abort()": "Runtime exited with error: signal: aborted",
     "os.close(3)": "Runtime sent what is not a response: it closed its channel",
     "os.write(3, b'x' * 100)": "Runtime sent what is not a response: a header of 2021161080 bytes",
-    f"os.write(3, bytes([{frames.ERROR}] + 12*[0] + [1] + 8*[0] + [255]))": "Runtime sent what is not a response: a header that is",
+    f"os.write(3, bytes([{frames.ERROR}] + 12*[0] + [1] + 8*[0] + [255]))": (
+        "Runtime sent what is not a response: a header that is"
+    ),
     f"os.write(3, bytes([{frames.RESULT}] + 20 * [0] + [3]) + b'abc')": (
         "Runtime sent what is not a response: an answer to request 0"
     ),
