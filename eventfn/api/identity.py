@@ -6,6 +6,7 @@ shows that it is a client. Not here: what the one who asks may do (authorization
 
 from __future__ import annotations
 
+import functools
 import hmac
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from eventfn.api.errors import ApiError, lambda_error
-from eventfn.api.signatures import BadSignature, Request, Signed, read, verify
+from eventfn.api.signatures import BadSignature, Request, Signed, read, region_of, verify
 from eventfn.aws.sessions import Session
 from eventfn.functions.model import Aws
 
@@ -58,6 +59,7 @@ class Claim(msgspec.Struct, frozen=True):
         return f"Claim({self.caller!r})"
 
 
+@functools.lru_cache(maxsize=8)
 def root(account: str) -> Principal:
     """Who may everything in `account`."""
     return Principal(arn=f"arn:aws:iam::{account}:root", account=account)
@@ -89,8 +91,12 @@ class Identities:
     def claim(self, request: Request, service: str = "lambda") -> Claim:
         """Who the request says it is from, before its body is read. Raises ApiError, in AWS's words."""
         aws = self._aws()
-        if self.has_token(request.header("authorization")):
+        authorization = request.header("authorization") or ""
+        if self.has_token(authorization):
             return Claim(Caller(root(aws.account), aws.region))
+        unchecked = not aws.keys and self._loopback and request.header("x-amz-security-token") is None
+        if unchecked and (region := region_of(authorization)) is not None:
+            return Claim(Caller(root(aws.account), region))
         try:
             signed = read(request)
         except BadSignature as bad:

@@ -30,16 +30,24 @@ _A_TYPE = {
 }
 
 
-def parse(
-    model: ServiceModel,
-    operation: Operation,
-    labels: Mapping[str, str],
-    query: Mapping[str, Sequence[str]],
-    headers: Mapping[str, str],
-    body: bytes,
+def of_target(
+    model: ServiceModel, operation: Operation, labels: Mapping[str, str], query: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """The input: a member that was not sent, or sent as null, is not in it. What the model does not have is dropped, as
-    Lambda does. Raises ApiError for what is no JSON or not of the member's type."""
+    """What the path and the query say of the input. What the model does not have is dropped, here and below, as Lambda
+    does. Raises ApiError for what is not of the member's type."""
+    given: dict[str, Any] = {}
+    for name, member in model.shapes[operation.input].members.items():
+        kind, key = model.shapes[member.shape], member.location_name or name
+        if member.location == "uri":
+            given[name] = _from_text(kind, labels[key])
+        elif member.location == "querystring" and key in query:
+            given[name] = _from_query(model, kind, query[key])
+    return given
+
+
+def of_message(model: ServiceModel, operation: Operation, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """What the headers and the body say. A member that was not sent, or sent as null, is not in it. Raises ApiError for
+    what is no JSON or not of the member's type."""
     shape = model.shapes[operation.input]
     given: dict[str, Any] = {}
     if shape.payload is not None:
@@ -54,16 +62,8 @@ def parse(
             if member.location is None and fields.get(name) is not None:
                 given[name] = _from_json(model, model.shapes[member.shape], fields[name])
     for name, member in shape.members.items():
-        key = member.location_name or name
-        match member.location:
-            case "uri":
-                given[name] = _from_text(model.shapes[member.shape], labels[key])
-            case "querystring" if query and key in query:
-                given[name] = _from_query(model, model.shapes[member.shape], query[key])
-            case "header" if (text := headers.get(key)) is not None:
-                given[name] = _from_text(model.shapes[member.shape], text)
-            case _:
-                pass
+        if member.location == "header" and (text := headers.get(member.location_name or name)) is not None:
+            given[name] = _from_text(model.shapes[member.shape], text)
     return given
 
 

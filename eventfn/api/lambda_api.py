@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -18,11 +19,11 @@ from eventfn.api.authorization import authorize, may_everything
 from eventfn.api.errors import api_error, told, unknown_operation
 from eventfn.api.hosts import require_loopback
 from eventfn.api.identity import Identities
-from eventfn.api.inputs import parse
+from eventfn.api.inputs import of_message, of_target
 from eventfn.api.operations import Answer, Call, Handler, Resource
 from eventfn.api.ports import Node
 from eventfn.api.router import Router
-from eventfn.api.service_model import service_model
+from eventfn.api.service_model import Operation, service_model
 from eventfn.api.signatures import Request
 from eventfn.api.validation import validate
 from eventfn.errors import EventfnBug, PayloadTooLarge
@@ -42,6 +43,20 @@ def is_api(path: str) -> bool:
     return _IS_API.match(path) is not None
 
 
+_MOST_KNOWN = 4096  # targets of requests
+_LONGEST_KNOWN = 512
+
+
+class _Target(msgspec.Struct, frozen=True):
+    """What a method, a path and a query mean. `known`: what they say of the input was found right before."""
+
+    operation: Operation
+    labels: dict[str, str]
+    query: dict[str, list[str]]
+    said: dict[str, Any] = {}
+    known: bool = False
+
+
 class LambdaApi:
     """`respond` is the whole of it: who asks, whether he may, what he is answered."""
 
@@ -51,17 +66,13 @@ class LambdaApi:
         self._loopback = loopback
         self._model = service_model()
         self._router = Router(self._model.operations.values())
+        self._known: dict[tuple[str, str], _Target] = {}
         self._handlers: dict[str, Handler] = {}
         for resource in resources:
             for name, handler in resource.operations().items():
                 if name not in self._model.operations or name in self._handlers:
                     raise EventfnBug(f"{type(resource).__name__} handles {name}: it is unknown, or another one does")
                 self._handlers[name] = handler
-
-    @property
-    def handled(self) -> frozenset[str]:
-        """The operations that somebody handles."""
-        return frozenset(self._handlers)
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = str(uuid.uuid4())
@@ -78,20 +89,19 @@ class LambdaApi:
             require_loopback(host)
         asked = sent(request)
         claim = self._identities.claim(asked)
-        query = {key: request.query.getall(key) for key in request.query} if asked.query else {}
-        match = self._router.find(request.method, asked.path, query)
-        if match is None:
-            raise unknown_operation(f"{request.method} {request.path} is no operation of Lambda's API")
-        name = match.operation.name
-        body = await _body(request, name)
+        target = self._known.get((request.method, request.raw_path)) or self._look_up(request, asked)
+        operation = target.operation
+        body = await _body(request, operation.name)
         caller = self._identities.prove(claim, msgspec.structs.replace(asked, body=body) if claim.signed else asked)
-        handler = self._handlers.get(name)
+        handler = self._handlers.get(operation.name)
         if handler is None:
-            raise unknown_operation(f"{name} is not supported: docs/lambda-api.md says what is")
-        given = parse(self._model, match.operation, match.labels, query, request.headers, body)
-        validate(self._model, match.operation, given)
+            raise unknown_operation(f"{operation.name} is not supported: docs/lambda-api.md says what is")
+        said = target.said if target.known else of_target(self._model, operation, target.labels, target.query)
+        given = {**said, **of_message(self._model, operation, request.headers, body)}
+        validate(self._model, operation, given, target.said)
+        self._remember(request, target, said)
         call = Call(
-            operation=name,
+            operation=operation.name,
             input=given,
             principal=caller.principal,
             region=caller.region,
@@ -102,7 +112,24 @@ class LambdaApi:
         if not may_everything(call.principal, self._node.aws.account):
             control = self._node.control
             authorize(call, control, control.clock.now_ms() / 1000, request.remote or "")
-        return await _sent(request, call, await handler(call), match.operation.status)
+        return await _sent(request, call, await handler(call), operation.status)
+
+    def _look_up(self, request: web.BaseRequest, asked: Request) -> _Target:
+        query = {key: request.query.getall(key) for key in request.query}
+        match = self._router.find(request.method, asked.path, query)
+        if match is None:
+            raise unknown_operation(f"{request.method} {request.path} is no operation of Lambda's API")
+        return _Target(match.operation, match.labels, query)
+
+    def _remember(self, request: web.BaseRequest, target: _Target, said: dict[str, Any]) -> None:
+        """Path and query of a target whose input was right: the hot path is a look-up."""
+        if target.known or len(request.raw_path) > _LONGEST_KNOWN:
+            return
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[request.method, request.raw_path] = _Target(
+            target.operation, target.labels, target.query, said, known=True
+        )
 
 
 def sent(request: web.BaseRequest) -> Request:

@@ -12,9 +12,6 @@ import msgspec
 
 from eventfn.api.service_model import Operation
 
-_MOST = 4096  # paths that are known, and how long they are
-_LONG = 256
-
 
 class Match(msgspec.Struct, frozen=True):
     operation: Operation
@@ -41,7 +38,6 @@ class Router:
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         self._templates: dict[tuple[str, int], list[_Template]] = {}
-        self._known: dict[tuple[str, str], Match] = {}  # paths that were asked for: the hot path is a look-up
         for operation in operations:
             path, _, query = operation.path.partition("?")
             segments = tuple(path.strip("/").split("/"))
@@ -53,16 +49,6 @@ class Router:
     def find(self, method: str, raw_path: str, query: Mapping[str, Sequence[str]]) -> Match | None:
         """`raw_path` is as it came, percent-encoded, so that an encoded "/" divides nothing; one "/" at its end is
         neither here nor there."""
-        if not query and (known := self._known.get((method, raw_path))) is not None:
-            return known
-        match = self._find(method, raw_path, query)
-        if match is not None and not query and len(raw_path) < _LONG:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            self._known[method, raw_path] = match
-        return match
-
-    def _find(self, method: str, raw_path: str, query: Mapping[str, Sequence[str]]) -> Match | None:
         segments = [unquote(segment) for segment in raw_path.removeprefix("/").removesuffix("/").split("/")]
         for template in self._templates.get((method, len(segments)), ()):
             labels = template.match(segments, query)

@@ -25,6 +25,10 @@ _UNRESERVED = "-_.~"
 _TIME = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _FIELD = re.compile(r"\s*(Credential|SignedHeaders|Signature)=([^,\s]*)\s*")
 _USUAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([^,\s]+), ?SignedHeaders=([^,\s]+), ?Signature=([^,\s]+)")
+_UNCHECKED = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=[^/,\s]+/[0-9]{8}/([a-z0-9-]{1,40})/[a-z0-9-]+/aws4_request, ?"
+    r"SignedHeaders=[^,\s]+, ?Signature=[^,\s]+"
+)
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -76,6 +80,12 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def scope(self) -> str:
         return f"{self.day}/{self.region}/{self.service}/aws4_request"
+
+
+def region_of(header: str) -> str | None:
+    """Of a whole signature in an Authorization header, in its usual form, that nobody is going to check."""
+    found = _UNCHECKED.fullmatch(header)
+    return None if found is None else found[1]
 
 
 def read(request: Request) -> Signed | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from eventfn.api.errors import validation
@@ -26,13 +26,15 @@ _NOT_NULL = "Member must not be null"
 _SEPARATORS = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
-def validate(model: ServiceModel, operation: Operation, given: Mapping[str, Any]) -> None:
-    """Raises ApiError (ValidationException) with everything that is wrong, what stands in the query first."""
+def validate(model: ServiceModel, operation: Operation, given: Mapping[str, Any], right: Container[str] = ()) -> None:
+    """Raises ApiError (ValidationException) with everything that is wrong, what stands in the query first. Members in
+    `right` are known to be."""
     shape = model.shapes[operation.input]
     found = {
         name: broken
         for name in shape.members
         if (name in given or name in shape.required)
+        and name not in right
         and (broken := list(_member(model, operation.input, shape, name, given, "")))
     }
     if found:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventfn.api.errors import ApiError
-from eventfn.api.inputs import parse
+from eventfn.api.inputs import of_message, of_target
 from eventfn.api.service_model import service_model
 
 MODEL = service_model()
@@ -23,7 +23,8 @@ def parsed(
 ) -> dict[str, Any]:
     found = MODEL.operations[operation]
     known = {label: "x" for label in ("FunctionName", "Name", "Resource", "LayerName") if f"{{{label}}}" in found.path}
-    return parse(MODEL, found, {**known, **(labels or {})}, query or {}, headers or {}, body)
+    target = of_target(MODEL, found, {**known, **(labels or {})}, query or {})
+    return {**target, **of_message(MODEL, found, headers or {}, body)}
 
 
 def test_each_place_is_read_in_its_type() -> None:
