@@ -206,3 +206,26 @@ async def test_every_error_has_its_answer(
     assert answer.headers.get("Retry-After") == retry_after
     assert "x-amzn-RequestId" in answer.headers
     assert "secret" not in await answer.text()
+
+
+async def test_the_older_operation_accepts_events(client: Client, node: FakeNode) -> None:
+    path = "/2014-11-13/functions/hello/invoke-async/"
+    answer = await client.post(path, data=b'{"a": 1}')
+    assert (answer.status, await answer.json()) == (202, {"Status": 202})
+    assert node.calls[0]["payload"] == b'{"a": 1}'
+    assert node.calls[0]["request_id"] == answer.headers["x-amzn-RequestId"]
+    assert (await client.post(path, data=b"{")).headers["x-amzn-ErrorType"] == "InvalidRequestContentException"
+    assert (await client.post(path.replace("hello", "nobody"))).status == 404
+
+
+async def test_a_function_of_elsewhere_is_not_invoked(client: Client, node: FakeNode) -> None:
+    region = "arn:aws:lambda:eu-west-1:000000000000:function:hello"
+    answer = await client.post(PATH.replace("hello", region))
+    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (404, "ResourceNotFoundException")
+    said = "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"
+    assert await answer.json() == {"Type": "User", "Message": said}
+    account = "arn:aws:lambda:us-east-1:111111111111:function:hello"
+    answer = await client.post(PATH.replace("hello", account))
+    assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, "AccessDeniedException")
+    assert await answer.json() == {"Message": None}
+    assert node.calls == []

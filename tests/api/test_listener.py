@@ -53,6 +53,31 @@ async def test_closed_before_it_serves_it_leaves_nothing_behind(node: FakeNode) 
     await again.close()
 
 
+@pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
+async def test_lambdas_api_is_answered_with_and_without_a_detour(node: FakeNode, expect: dict[str, str]) -> None:
+    """Its requests go past the application, but for those that expect a 100 first."""
+    admin = AdminListener(node, "127.0.0.1:0", TOKEN)
+    address = await admin.bind()
+    await admin.serve()
+    try:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://{address}/2015-03-31/functions/hello/invocations"
+            headers = {"Authorization": f"Bearer {TOKEN}", **expect}
+            async with session.post(url, data=b"{}", headers=headers) as answer:
+                assert (answer.status, await answer.read()) == (200, node.outcome.payload)
+                assert answer.headers["x-amzn-RequestId"] == node.calls[0]["request_id"]
+            async with session.post(url, data=b"{}", headers=expect) as answer:
+                assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (
+                    403,
+                    "MissingAuthenticationTokenException",
+                )
+            async with session.post(url, data=b"{", headers={**headers, "Host": "evil.example"}) as answer:
+                assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (403, "AccessDeniedException")
+        assert len(node.calls) == 1
+    finally:
+        await admin.close()
+
+
 async def test_an_address_in_use_is_told_with_a_way_out(node: FakeNode) -> None:
     first = AdminListener(node, "127.0.0.1:0", TOKEN)
     address = await first.bind()
