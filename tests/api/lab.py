@@ -53,13 +53,18 @@ class Lab:
         made: Any = boto3
         self.url = url
         self._node = node
-        self.client: Any = made.client(
-            "lambda",
-            endpoint_url=url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="secret",
-            config=Config(retries={"total_max_attempts": 1}),
+        self.client: Any
+        self._logs: Any
+        self.client, self._logs = (
+            made.client(
+                service,
+                endpoint_url=url,
+                region_name=REGION,
+                aws_access_key_id="test",
+                aws_secret_access_key="secret",
+                config=Config(retries={"total_max_attempts": 1}),
+            )
+            for service in ("lambda", "logs")
         )
 
     def __call__(self, operation: str, **given: Any) -> dict[str, Any]:
@@ -109,6 +114,14 @@ class Lab:
         assert self._node is not None, "it runs in a process of its own"
         self._node.process.kill()
         self._node.process.wait(PATIENCE)
+
+    def logs(self, name: str) -> str:
+        """All that a function has logged, of any of its environments; nothing before its first invocation."""
+        try:
+            found = self._logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")
+        except ClientError:
+            return ""
+        return "".join(event["message"] for event in found["events"])
 
     def until(self, operation: str, key: str, wanted: Any, **given: Any) -> dict[str, Any]:
         """Asks until the answer's `key` is `wanted`."""

@@ -28,7 +28,7 @@ INVALID = "InvalidParameterValueException"
 
 
 def test_reserved_is_a_ceiling(lab: Lab) -> None:
-    name = lab.function(HOW, Timeout=10)
+    name = lab.function(HOW, Timeout=60)
     assert lab("get_function_concurrency", FunctionName=name) == {}
     assert lab("put_function_concurrency", FunctionName=name, ReservedConcurrentExecutions=1) == {
         "ReservedConcurrentExecutions": 1
@@ -38,7 +38,7 @@ def test_reserved_is_a_ceiling(lab: Lab) -> None:
 
     def reason(_: int) -> str | None:
         try:
-            lab.client.invoke(FunctionName=name, Payload=b"2")
+            lab.client.invoke(FunctionName=name, Payload=b"5")
         except ClientError as error:
             response: Any = error.response
             assert response["Error"]["Code"] == "TooManyRequestsException"
