@@ -12,7 +12,6 @@ import pytest
 
 from eventfn.event import MAX_SYNC_RESPONSE, OutcomeKind
 from eventfn.units import Duration, Megabytes
-from eventfn.workers.child.frames import RESULT
 from eventfn.workers.child import frames
 from tests.processes import alive, children_of, descendants_of, parent_of, zygote
 
