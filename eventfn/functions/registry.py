@@ -21,7 +21,6 @@ from eventfn.functions.model import Function
 from eventfn.rules import recursion
 from eventfn.workers.contract import Prepared
 
-
 _MOST_COMPARED = 100
 
 

@@ -44,7 +44,7 @@ def refused(**asked: Any) -> str:
     with pytest.raises(Refusal) as told:
         create(**asked)
     assert told.value.code == "InvalidParameterValueException"
-    return told.value.message
+    return str(told.value)
 
 
 def test_a_queue_is_shown_with_its_defaults() -> None:
