@@ -96,8 +96,8 @@ class Checks:
         elif not _is_loopback(host) and not self._project.aws.keys:
             self._find(
                 ("admin", "listen"),
-                f"expected a loopback address, got {shown(listen)}: elsewhere requests must be signed, as whoever reads "
-                "the token of this listener off the network could run any function",
+                f"expected a loopback address, got {shown(listen)}: elsewhere requests must be signed, as whoever "
+                "reads the token of this listener off the network could run any function",
                 'declare [[aws.keys]], or use "127.0.0.1:PORT" and an ssh tunnel to reach it from elsewhere',
             )
 
