@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,7 @@ from eventfn.event import OutcomeKind
 from eventfn.sandbox.probe import Sandbox
 from eventfn.sandbox.walls import Tier
 from eventfn.workers.runtimes import nodejs
+from tests.servers.needed import need
 
 from .conftest import ARN, Workbench, error_of, workbench
 from .external import deploy
@@ -57,15 +60,17 @@ async def test_a_shell_serves_events(bench: Workbench, tmp_path: Path) -> None:
 
 
 async def test_node_runs_on_the_least_memory(bench: Workbench, tmp_path: Path) -> None:
-    node = nodejs.find("nodejs20.x")
+    found = shutil.which("node")
+    need(None if found else "apt-get install nodejs")
+    said = subprocess.run([str(found), "--version"], capture_output=True, text=True, check=True).stdout
+    runtime = f"nodejs{said.removeprefix('v').partition('.')[0]}.x"
+    node = nodejs.find(runtime)
     (tmp_path / "fn-code").mkdir()
     (tmp_path / "fn-code" / "main.js").write_text(
         "exports.handler = async (event, context) => "
         "({ event, version: process.version, cwd: process.cwd(), id: context.awsRequestId, env: process.env })"
     )
-    deploy(
-        bench, "fn", tmp_path, None, "nodejs20.x", executable=node.path, runtime_version=node.version, memory_size=128
-    )
+    deploy(bench, "fn", tmp_path, None, runtime, executable=node.path, runtime_version=node.version, memory_size=128)
     outcome = await bench.invoke("fn", {"a": 1})
     assert outcome.ok, outcome
     answer = msgspec.json.decode(outcome.payload)
@@ -73,7 +78,7 @@ async def test_node_runs_on_the_least_memory(bench: Workbench, tmp_path: Path) -
     assert answer["event"] == {"a": 1}
     assert answer["id"] == outcome.request_id
     assert answer["cwd"] == "/var/task"
-    assert answer["env"]["AWS_EXECUTION_ENV"] == "AWS_Lambda_nodejs20.x"
+    assert answer["env"]["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{runtime}"
     assert answer["env"]["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001"
     assert (await bench.sink.saw("INIT_START")).startswith(f"INIT_START Runtime Version: nodejs:{node.version}\t")
     assert outcome.max_memory_mb < 128
