@@ -47,7 +47,6 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         name = self.function.name
         return name if self.number == "$LATEST" else f"{name}:{self.number}"
 
-
     @property
     def shown_runtime(self) -> str:
         """With the version that was found on the machine, where it is a program of the machine's."""
