@@ -100,9 +100,11 @@ def _fail(error: Exception) -> NoReturn:
 def _open_doors(settings: dict[str, Any], supervisor: int) -> None:
     """Sockets that listen here, where everything is still allowed, and that the supervisor answers: of the Runtime API,
     and of the allow-list."""
-    plan, doors = settings["network"], []
+    plan = settings["network"]
+    doors: list[tuple[str, int]] = []
     if settings["api"] is not None:
-        doors.append(tuple(settings["api"]))
+        host, port = settings["api"]
+        doors.append((host, port))
     if plan is not None:
         network.add_addresses(plan["addresses"])
         doors += [(address, port) for address, port in plan["listen"]]
