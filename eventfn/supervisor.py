@@ -30,6 +30,7 @@ import msgspec
 
 from eventfn import config
 from eventfn.api.identity import Identities
+from eventfn.api.inward import Inward
 from eventfn.api.listener import AdminListener, is_loopback
 from eventfn.aws.clients import Clients
 from eventfn.aws.log_writer import LogWriter
@@ -140,7 +141,8 @@ class Supervisor:
         if "logs" in project.aws.endpoints:
             self._log_writer = LogWriter(self._logs, self._clients, self._registry.log_group, self._metrics, clock)
         sink = self._log_writer or self._logs
-        self._pool = WorkerPool(project.workers, clock, sink, surroundings=self._surroundings)
+        self._inward = Inward()
+        self._pool = WorkerPool(project.workers, clock, sink, surroundings=self._surroundings, own_api=self._inward)
         self._bus = Bus(self._registry, self._pool, self._engine, self._admission, self._metrics, clock, limits)
         self._queues = NamedQueues(self._engine, self._queue_facts, clock)
         self._dispatcher = Dispatcher(
@@ -200,7 +202,7 @@ class Supervisor:
             if self._log_writer is not None:
                 closing.push_async_callback(self._log_writer.close, LAST_WORDS)
             token = secrets.token_urlsafe(32)
-            admin = AdminListener(self._node, self._project.admin.listen, token)
+            admin = AdminListener(self._node, self._project.admin.listen, token, self._inward)
             closing.push_async_callback(admin.close)
             # Before anything is deployed: environments are told the address, and whoever connects waits for an answer.
             self._node.admin_address = self._surroundings.api = await admin.bind()

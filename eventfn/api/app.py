@@ -6,6 +6,7 @@ Lambda's API may carry an AWS signature instead.
 
 from __future__ import annotations
 
+import functools
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,7 +20,7 @@ from eventfn.api.authorization import authorize_identity
 from eventfn.api.cloudwatch_logs import CloudWatchLogs, is_logs
 from eventfn.api.errors import access_denied, errors
 from eventfn.api.hosts import require_loopback
-from eventfn.api.identity import Identities
+from eventfn.api.identity import Callers, FunctionIdentities, Identities
 from eventfn.api.lambda_api import API_ROUTE, LambdaApi, is_api, sent
 from eventfn.api.locations import PREFIX, Locations
 from eventfn.api.operations import Resource
@@ -32,6 +33,7 @@ from eventfn.event import MAX_SYNC_REQUEST
 
 PUBLIC = frozenset({"/healthz", "/metrics"})
 LOGS = "logs"  # CloudWatch Logs' name in signatures and permissions
+_Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 CLOSE_SECONDS = 1.0  # the node has drained by then: what is left is an answer on its way
 
 
@@ -52,14 +54,31 @@ def _parts(
     if resources is None:
         resources = every_resource(node, locations, loopback=loopback)
     lambda_api = LambdaApi(node, resources, identities, loopback=loopback)
-    app = web.Application(
-        client_max_size=MAX_SYNC_REQUEST,
-        middlewares=[_name_the_request, errors, _check_host(loopback), _check_identity(node, identities)],
-    )
+    app = _chain(lambda_api, _check_host(loopback), _check_identity(node, identities))
     for part in (Queues(node), StatusPages(node), Triggers(node), CloudWatchLogs(node), locations):
         app.add_routes(part.routes())
-    app.add_routes([web.route("*", API_ROUTE, lambda_api.respond)])
     return app, lambda_api
+
+
+def for_functions(
+    node: Node, *, loopback: bool, resources: Iterable[Resource] | None = None
+) -> tuple[web.Application, Callable[[_Respond], _Respond]]:
+    """What functions are answered, on connections that are theirs alone: Lambda's API and the reading of logs, for who
+    signs with what the function was given. None of the node's own pages. And the shortcut through it."""
+    clock = node.control.clock
+    identities = FunctionIdentities(lambda: node.aws, node.session, lambda: clock.now_ms() / 1000)
+    if resources is None:
+        resources = every_resource(node, Locations(node.control), loopback=loopback)
+    lambda_api = LambdaApi(node, resources, identities, loopback=loopback)
+    app = _chain(lambda_api, _check_host(loopback), _check_function(node, identities))
+    app.add_routes(CloudWatchLogs(node).routes())
+    return app, functools.partial(_shortcut, lambda_api)
+
+
+def _chain(lambda_api: LambdaApi, *checks: Middleware) -> web.Application:
+    app = web.Application(client_max_size=MAX_SYNC_REQUEST, middlewares=[_name_the_request, errors, *checks])
+    app.add_routes([web.route("*", API_ROUTE, lambda_api.respond)])
+    return app
 
 
 async def serving(node: Node, token: str, sockets: Iterable[socket.socket], *, loopback: bool) -> web.AppRunner:
@@ -74,9 +93,7 @@ async def serving(node: Node, token: str, sockets: Iterable[socket.socket], *, l
     return runner
 
 
-def _shortcut(
-    lambda_api: LambdaApi, application: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def _shortcut(lambda_api: LambdaApi, application: _Respond) -> _Respond:
     """Invoke is Lambda's API, and a hot path: it goes past the application's routes and middlewares, which do nothing
     for it that it does not do itself. With `Expect` the application answers 100 first."""
 
@@ -120,15 +137,32 @@ def _check_identity(node: Node, identities: Identities) -> Middleware:
         if is_public(request.path) or is_api(request.path):  # Lambda's API asks who it is itself
             return await handler(request)
         if is_logs(request):
-            asked = sent(request)
-            claim = identities.claim(asked, LOGS)
-            caller = identities.prove(claim, msgspec.structs.replace(asked, body=await request.read()))
-            action = request.headers["X-Amz-Target"].rpartition(".")[2]
-            resource = f"arn:aws:logs:{caller.region}:{node.aws.account}:*"
-            authorize_identity(caller.principal, node.aws.account, f"{LOGS}:{action}", resource)
+            await _check_reader(node, identities, request)
         elif not identities.has_token(request.headers.get("Authorization")):
             message = "this needs the header 'Authorization: Bearer <token>', with the token in <data>/node.json"
             raise access_denied(message)
         return await handler(request)
 
     return check
+
+
+def _check_function(node: Node, identities: FunctionIdentities) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_logs(request):
+            await _check_reader(node, identities, request)
+        elif not is_api(request.path):
+            raise access_denied("functions reach Lambda's API here, and nothing else")
+        return await handler(request)
+
+    return check
+
+
+async def _check_reader(node: Node, identities: Callers, request: web.Request) -> None:
+    """Of logs. Raises ApiError."""
+    asked = sent(request)
+    claim = identities.claim(asked, LOGS)
+    caller = identities.prove(claim, msgspec.structs.replace(asked, body=await request.read()))
+    action = request.headers["X-Amz-Target"].rpartition(".")[2]
+    resource = f"arn:aws:logs:{caller.region}:{node.aws.account}:*"
+    authorize_identity(caller.principal, node.aws.account, f"{LOGS}:{action}", resource)

@@ -18,7 +18,7 @@ from eventfn.api.answers import REQUEST_ID
 from eventfn.api.authorization import authorize, may_everything
 from eventfn.api.errors import api_error, told, unknown_operation
 from eventfn.api.hosts import require_loopback
-from eventfn.api.identity import Identities
+from eventfn.api.identity import Callers
 from eventfn.api.inputs import of_message, of_target
 from eventfn.api.operations import Answer, Call, Handler, Resource
 from eventfn.api.ports import Node
@@ -43,6 +43,7 @@ def is_api(path: str) -> bool:
     return _IS_API.match(path) is not None
 
 
+_NO_NETWORK = "127.0.0.1"  # the address of who has come through none: a function
 _MOST_KNOWN = 4096  # targets of requests
 _LONGEST_KNOWN = 512
 
@@ -60,7 +61,7 @@ class _Target(msgspec.Struct, frozen=True):
 class LambdaApi:
     """`respond` is the whole of it: who asks, whether he may, what he is answered."""
 
-    def __init__(self, node: Node, resources: Iterable[Resource], identities: Identities, *, loopback: bool) -> None:
+    def __init__(self, node: Node, resources: Iterable[Resource], identities: Callers, *, loopback: bool) -> None:
         self._node = node
         self._identities = identities
         self._loopback = loopback
@@ -111,7 +112,7 @@ class LambdaApi:
         )
         if not may_everything(call.principal, self._node.aws.account):
             control = self._node.control
-            authorize(call, control, control.clock.now_ms() / 1000, request.remote or "")
+            authorize(call, control, control.clock.now_ms() / 1000, request.remote or _NO_NETWORK)
         return await _sent(request, call, await handler(call), operation.status)
 
     def _look_up(self, request: web.BaseRequest, asked: Request) -> _Target:

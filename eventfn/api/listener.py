@@ -14,11 +14,14 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
+from eventfn.api.inward import Inward
 from eventfn.api.ports import Node
 from eventfn.errors import ConnectorError
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from eventfn.api.function_connections import FunctionConnections
 
 _BACKLOG = 128  # who may wait for the import
 
@@ -26,15 +29,18 @@ _BACKLOG = 128  # who may wait for the import
 class AdminListener:
     """`bind`, then `serve`; `close` at any time."""
 
-    def __init__(self, node: Node, listen: str, token: str) -> None:
-        """`listen` is "host:port", as the configuration has checked it; port 0 takes any free one."""
+    def __init__(self, node: Node, listen: str, token: str, inward: Inward) -> None:
+        """`listen` is "host:port", as the configuration has checked it; port 0 takes any free one. What functions
+        connect to it comes by `inward`."""
         host, _, port = listen.rpartition(":")
         self._node = node
         self._token = token
+        self._inward = inward
         self._host = host.strip("[]")
         self._port = int(port)
         self._sockets: list[socket.socket] = []
         self._runner: web.AppRunner | None = None
+        self._functions: FunctionConnections | None = None
 
     async def bind(self) -> str:
         """The address with the real port: whoever connects from now on is answered. Raises ConnectorError (in use)."""
@@ -48,19 +54,28 @@ class AdminListener:
                 f"admin.listen: cannot listen on {self._host}:{self._port}: {error.strerror or error}; "
                 "choose another with --admin (port 0: any free one)"
             ) from error
+        self._inward.opened(self._sockets)
         host, port = self._sockets[0].getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def serve(self) -> None:
         """Returns when answers are given."""
-        await asyncio.to_thread(importlib.import_module, "eventfn.api.app")
+        await asyncio.to_thread(importlib.import_module, "eventfn.api.function_connections")
         from eventfn.api.app import serving  # imported by now
+        from eventfn.api.function_connections import FunctionConnections
 
         loopback = is_loopback(self._host)
         self._runner = await serving(self._node, self._token, self._sockets, loopback=loopback)
+        self._functions = FunctionConnections(self._node, loopback=loopback)
+        await self._functions.serve()
+        self._inward.serve(self._functions.take)
 
     async def close(self) -> None:
         """Takes no new request and gives those under way a second. Works without a start, and twice."""
+        self._inward.close()
+        functions, self._functions = self._functions, None
+        if functions is not None:
+            await functions.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

@@ -33,7 +33,7 @@ from eventfn.workers.launching import Launch, Launched, Living
 from eventfn.workers.lines import PlatformLines
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
-from eventfn.workers.relay import Relay
+from eventfn.workers.relay import OwnApi, Relay
 from eventfn.workers.runtimes import telling
 
 TAIL = 4096  # bytes of log that a caller may ask for
@@ -89,7 +89,15 @@ class Owner(Protocol):
 
 class Environment(asyncio.Protocol):
     def __init__(
-        self, prepared: Prepared, owner: Owner, clock: Clock, sink: LogSink, names: Names, *, provisioned: bool
+        self,
+        prepared: Prepared,
+        owner: Owner,
+        clock: Clock,
+        sink: LogSink,
+        names: Names,
+        own_api: OwnApi | None,
+        *,
+        provisioned: bool,
     ) -> None:
         self.prepared = prepared
         self.provisioned = provisioned
@@ -104,6 +112,7 @@ class Environment(asyncio.Protocol):
         self._clock = clock
         self._sink = sink
         self._names = names
+        self._own_api = own_api
         self._loop = asyncio.get_running_loop()
         self._name = prepared.function.name
         # Plain numbers: what a subclass of int or float does takes longer.
@@ -205,9 +214,12 @@ class Environment(asyncio.Protocol):
 
     def _open_relay(self, listeners: Sequence[socket.socket], targets: Sequence[Target]) -> None:
         try:
-            self._relay = Relay(listeners, targets, self._names, self._log, self._clock)
+            self._relay = Relay(listeners, targets, self._names, self._log, self._clock, inward=self._connected_inward)
         except ValueError as error:
             raise NotStarted(f"environment not started: {error}") from None
+
+    def _connected_inward(self, host: str, port: int) -> socket.socket | None:
+        return None if self._own_api is None else self._own_api.connect(self._name, host, port)
 
     async def _initialised(self) -> None:
         """A Python handler is imported before its environment says that it is ready."""

@@ -36,6 +36,7 @@ from eventfn.workers.local_api.runtime import Event, Reported, Runtime
 from eventfn.workers.local_api.telemetry import Subscriber, Telemetry
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
+from eventfn.workers.relay import OwnApi
 from eventfn.workers.runtimes import family, telling
 
 _SHUTDOWN = 2.0  # seconds that external extensions have, Lambda's, and of these
@@ -48,9 +49,17 @@ _LAST_TURNS = 64  # of its share, for what it has posted before it ended: 32 MB 
 
 class External(Environment):
     def __init__(
-        self, prepared: Prepared, owner: Owner, clock: Clock, sink: LogSink, names: Names, *, provisioned: bool
+        self,
+        prepared: Prepared,
+        owner: Owner,
+        clock: Clock,
+        sink: LogSink,
+        names: Names,
+        own_api: OwnApi | None,
+        *,
+        provisioned: bool,
     ) -> None:
-        super().__init__(prepared, owner, clock, sink, names, provisioned=provisioned)
+        super().__init__(prepared, owner, clock, sink, names, own_api, provisioned=provisioned)
         self.capacity = 1  # one event at a time, whatever the function says
         self._by_frames = family(prepared.runtime) == "python"
         self._runtime = Runtime(self)

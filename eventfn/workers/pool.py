@@ -31,6 +31,7 @@ from eventfn.workers.environment import NEVER, Environment, InitFailed, NotStart
 from eventfn.workers.external import External
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.names import Names
+from eventfn.workers.relay import OwnApi
 from eventfn.workers.sandboxes import Sandboxes
 from eventfn.workers.snapshots import Snapshot, SnapshotDied
 from eventfn.workers.zygote import ZygoteDied
@@ -58,8 +59,9 @@ class WorkerPool:
         logs: LogSink,
         available: Callable[[], float] = pressure.available,
         surroundings: Surroundings | None = None,
+        own_api: OwnApi | None = None,
     ) -> None:
-        """`surroundings`: None tells functions nothing of AWS."""
+        """`surroundings`: None tells functions nothing of AWS. `own_api`: None, if there is none that they reach."""
         self._settings = settings
         self._sandbox: Sandbox
         self._sandboxes: Sandboxes
@@ -68,6 +70,7 @@ class WorkerPool:
         self._logs = logs
         self._available = available
         self._surroundings = surroundings
+        self._own_api = own_api
         self._fleets: dict[str, Fleet] = {}
         self._retired: set[Fleet] = set()
         self._environments: set[Environment] = set()  # every one that has a process
@@ -301,7 +304,9 @@ class WorkerPool:
 
     def _new(self, fleet: Fleet, *, provisioned: bool = False) -> Environment:
         kind = External if fleet.prepared.speaks_runtime_api else Environment
-        environment = kind(fleet.prepared, fleet, self._clock, self._logs, self._names, provisioned=provisioned)
+        environment = kind(
+            fleet.prepared, fleet, self._clock, self._logs, self._names, self._own_api, provisioned=provisioned
+        )
         self._environments.add(environment)
         environment.gone.add_done_callback(lambda _: self._environments.discard(environment))
         return environment

@@ -17,6 +17,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from eventfn.clock import Clock
 from eventfn.sandbox.allow_list import Target
@@ -35,11 +36,22 @@ _KERNEL_BUFFER = 262_144
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))  # seconds, and times
 
 
+class OwnApi(Protocol):
+    """The node's own API, which has to know which of its connections are a function's. api/inward.py has the real
+    one."""
+
+    def connect(self, function: str, host: str, port: int) -> socket.socket | None:
+        """A non-blocking socket that is connected to it, if this IP address and port are its own; None: they lead
+        elsewhere. Raises OSError."""
+        ...
+
+
 class Relay:
     """Relays one environment's connections until `close`, which is to be called when the environment ends.
 
     `listeners[i]` leads to `targets[i]`; the sockets are the relay's from here on. Raises ValueError, and closes them,
     if they are not listening TCP sockets, one for each target. `log` gets a line of text for the function's log.
+    `inward` gives the connection to an address and a port of the node itself.
     """
 
     def __init__(
@@ -50,10 +62,12 @@ class Relay:
         log: Callable[[str], None],
         clock: Clock,
         *,
+        inward: Callable[[str, int], socket.socket | None] = lambda host, port: None,
         places: int = _PLACES,
         connect_timeout: float = _CONNECT_TIMEOUT,
     ) -> None:
         self._names = names
+        self._inward = inward
         self._complaints = _Complaints(log, clock)
         self._places = places
         self._connect_timeout = connect_timeout
@@ -179,6 +193,10 @@ class Relay:
         raise AssertionError("a name has an address")
 
     async def _dial(self, address: Address) -> socket.socket:
+        # By the address and not by the name: what leads to the node's own API never goes there as a stranger.
+        inside = self._inward(*address.address)
+        if inside is not None:
+            return inside
         outside = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.api import signing
 from tests.api.test_functions import ARN, Client, code, says
 from tests.support import RunningNode, running_node, until, write_project
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-AGAIN = code("""
-import os, urllib.request
+AGAIN = code(
+    Path(signing.__file__).read_text()
+    + """
 def handler(event, context):
-    request = urllib.request.Request(
-        os.environ["AWS_ENDPOINT_URL_LAMBDA"] + "/2015-03-31/functions/" + context.function_name + "/invocations",
-        data=b'"again"',
-        headers={
-            "X-Amz-Invocation-Type": "Event",
-            "X-Amzn-Trace-Id": os.environ["_X_AMZN_TRACE_ID"],
-            "X-Amz-Date": "20260101T000000Z",
-            "Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/lambda/aws4_request, "
-            "SignedHeaders=host;x-amz-date, Signature=" + "0" * 64,
-        },
-    )
-    urllib.request.urlopen(request).close()
-""")
+    url = os.environ["AWS_ENDPOINT_URL_LAMBDA"] + "/2015-03-31/functions/" + context.function_name + "/invocations"
+    trace = os.environ["_X_AMZN_TRACE_ID"]
+    again = signed("POST", url, b'"again"', x_amz_invocation_type="Event", x_amzn_trace_id=trace)
+    urllib.request.urlopen(again).close()
+"""
+)
 FAILS = code("def handler(event, context): raise ValueError(context.invoked_function_arn)\n")
 
 

@@ -9,22 +9,20 @@ from typing import Any
 
 import pytest
 
+from tests.api import signing
 from tests.api.lab import Lab, arn, running_lab, zipped
 from tests.support import PATIENCE
+
+SIGNING = Path(signing.__file__).read_text()
 
 # The least that an SDK is: operations so far are in the event, new ones are told by checkpoints.
 SDK = """
 import json
 import os
-import time
 import urllib.parse
 import urllib.request
 
-def headers():
-    # The node has no keys, and takes any signature that is in its time.
-    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    said = f"Credential=test/{now[:8]}/us-east-1/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature=0"
-    return {"Authorization": f"AWS4-HMAC-SHA256 {said}", "X-Amz-Date": now, "Content-Type": "application/json"}
+from signing import signed
 
 
 class Suspended(Exception):
@@ -41,7 +39,8 @@ class Work:
         path = urllib.parse.quote(self.arn, safe="")
         url = f"{os.environ['AWS_ENDPOINT_URL_LAMBDA']}/2025-12-01/durable-executions/{path}/checkpoint"
         body = json.dumps({"CheckpointToken": self.token, "Updates": [update]}).encode()
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers())) as answer:
+        request = signed("POST", url, body, content_type="application/json")
+        with urllib.request.urlopen(request) as answer:
             said = json.load(answer)
         self.token = said.get("CheckpointToken")
         self.operations |= {each["Id"]: each for each in said["NewExecutionState"]["Operations"]}
@@ -127,7 +126,7 @@ DURABLE: dict[str, Any] = {"DurableConfig": {"ExecutionTimeout": 60, "RetentionP
 
 
 def make(lab: Lab, code: str, **config: Any) -> str:
-    return lab.function(zipped(app=code, sdk=SDK), **{**DURABLE, **config})
+    return lab.function(zipped(app=code, sdk=SDK, signing=SIGNING), **{**DURABLE, **config})
 
 
 def begin(lab: Lab, name: str, event: Any, **more: Any) -> str:

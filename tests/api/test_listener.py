@@ -9,6 +9,7 @@ import sys
 import aiohttp
 import pytest
 
+from eventfn.api.inward import Inward
 from eventfn.api.listener import AdminListener
 from eventfn.errors import ConnectorError
 from tests.api.fake_node import TOKEN, FakeNode
@@ -16,7 +17,7 @@ from tests.api.fake_node import TOKEN, FakeNode
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0"])
 async def test_it_answers_on_the_address_that_it_returns(node: FakeNode, listen: str) -> None:
-    admin = AdminListener(node, listen, TOKEN)
+    admin = AdminListener(node, listen, TOKEN, Inward())
     address = await admin.bind()
     await admin.serve()
     try:
@@ -30,7 +31,7 @@ async def test_it_answers_on_the_address_that_it_returns(node: FakeNode, listen:
 
 
 async def test_who_asks_before_it_serves_is_answered_when_it_does(node: FakeNode) -> None:
-    admin = AdminListener(node, "127.0.0.1:0", TOKEN)
+    admin = AdminListener(node, "127.0.0.1:0", TOKEN, Inward())
     address = await admin.bind()
     try:
         reader, writer = await asyncio.open_connection(*address.rsplit(":", 1))
@@ -45,10 +46,10 @@ async def test_who_asks_before_it_serves_is_answered_when_it_does(node: FakeNode
 
 
 async def test_closed_before_it_serves_it_leaves_nothing_behind(node: FakeNode) -> None:
-    admin = AdminListener(node, "127.0.0.1:0", TOKEN)
+    admin = AdminListener(node, "127.0.0.1:0", TOKEN, Inward())
     address = await admin.bind()
     await admin.close()
-    again = AdminListener(node, address, TOKEN)
+    again = AdminListener(node, address, TOKEN, Inward())
     assert await again.bind() == address
     await again.close()
 
@@ -56,7 +57,7 @@ async def test_closed_before_it_serves_it_leaves_nothing_behind(node: FakeNode) 
 @pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
 async def test_lambdas_api_is_answered_with_and_without_a_detour(node: FakeNode, expect: dict[str, str]) -> None:
     """Its requests go past the application, but for those that expect a 100 first."""
-    admin = AdminListener(node, "127.0.0.1:0", TOKEN)
+    admin = AdminListener(node, "127.0.0.1:0", TOKEN, Inward())
     address = await admin.bind()
     await admin.serve()
     try:
@@ -79,9 +80,9 @@ async def test_lambdas_api_is_answered_with_and_without_a_detour(node: FakeNode,
 
 
 async def test_an_address_in_use_is_told_with_a_way_out(node: FakeNode) -> None:
-    first = AdminListener(node, "127.0.0.1:0", TOKEN)
+    first = AdminListener(node, "127.0.0.1:0", TOKEN, Inward())
     address = await first.bind()
-    second = AdminListener(node, address, TOKEN)
+    second = AdminListener(node, address, TOKEN, Inward())
     try:
         with pytest.raises(ConnectorError, match=rf"cannot listen on {address}: .*--admin"):
             await second.bind()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from eventfn.api.inward import Inward
 from eventfn.api.listener import AdminListener
 from eventfn.cli.commands import eventfn
 from eventfn.observe import node_file
@@ -47,7 +48,7 @@ def node(folder: Path) -> Iterator[FakeNode]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    admin = AdminListener(node, "127.0.0.1:0", TOKEN)
+    admin = AdminListener(node, "127.0.0.1:0", TOKEN, Inward())
     address = asyncio.run_coroutine_threadsafe(admin.bind(), loop).result(10)
     asyncio.run_coroutine_threadsafe(admin.serve(), loop).result(10)
     data = folder / ".eventfn"
