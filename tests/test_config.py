@@ -16,6 +16,7 @@ from eventfn.functions.model import Admin, Aws, FileSystem, Function, Limits, Pr
 from eventfn.plugins import Plugins
 from eventfn.trigger import Filtering, ListenContext, Traits
 from eventfn.units import Between, Duration, Instant, Megabytes
+from eventfn.workers.runtimes import python
 
 
 class Pulled:
@@ -431,7 +432,7 @@ def test_the_same_trigger_twice(write: Write) -> None:
                 "eventfn.toml:4: functions.a.memory_size: expected 32 MB to 10 GB, got 16",
             ],
         ),
-        (handler('runtime = "python3.99"'), ["eventfn.toml:3: functions.a.runtime: no python3.99 is on PATH: install it, or leave `runtime` out"]),
+        (handler('runtime = "python3.99"'), [f"eventfn.toml:3: functions.a.runtime: no python3.99 is on PATH: install it, or say {python.own().runtime}, which is here"]),
         (handler('runtime = "node22"'), ['eventfn.toml:3: functions.a.runtime: expected a runtime such as "python3.12", "nodejs20.x" or "provided.al2023", got "node22"']),
         (handler(name='"a b"'), ["eventfn.toml:1: functions.\"a b\": expected a name of 1 to 64 letters, digits, '-' and '_'"]),
         (handler(name="a" * 65), [f"eventfn.toml:1: functions.{'a' * 65}: expected a name of 1 to 64 letters, digits, '-' and '_'"]),

@@ -58,8 +58,7 @@ class Functions:
         await control.check_role(made.role, name)
         if (signing := given.get("CodeSigningConfigArn")) is not None:
             check_attached(control, signing)
-        code = await self._code.of(given["Code"], call, update=False)
-        configuring.check_size(code, layers)
+        code = await self._code.of(given["Code"], call, update=False, configuration=made)
         latest = versioning.pending(LATEST, made, code, control.clock.now_ms(), control.new_id)
         function = ManagedFunction(
             name=name,
@@ -122,12 +121,12 @@ class Functions:
         layers = None
         if given.get("Layers") is not None:
             layers = attached(given["Layers"], self._layer, call.region)
-        if given.get("Runtime") is not None:
-            function, _ = control.require_version(target, region=call.region)
-            latest = function.latest
-            made = configuring.updated(latest.configuration, given, layers, latest.code)
-            await self._code.check_runtime(target.name, made.runtime)
-
+        function, _ = control.require_version(target, region=call.region)
+        versioning.check_revision(function.latest, given.get("RevisionId"))
+        versioning.check_idle(function)
+        wanted = configuring.updated(function.latest.configuration, given, layers, function.latest.code)
+        await self._code.check_runtime(target.name, wanted.runtime)
+        await self._code.check_bootstrap(function.latest.code, wanted)
         if given.get("Role") is not None:
             await control.check_role(given["Role"], target.name)
 
@@ -147,7 +146,9 @@ class Functions:
         function, _ = control.require_version(target, region=call.region)
         versioning.check_revision(function.latest, given.get("RevisionId"))
         versioning.check_idle(function)
-        code = await self._code.of(given, call, update=True, keep=not given.get("DryRun"))
+        now = function.latest.configuration
+        await self._code.check_runtime(target.name, now.runtime)
+        code = await self._code.of(given, call, update=True, configuration=now, keep=not given.get("DryRun"))
         published: Version | None = None
 
         def edit(before: ManagedFunction) -> ManagedFunction:

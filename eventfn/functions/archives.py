@@ -52,8 +52,13 @@ def unpacked_size(archive: Archive) -> int:
         return sum(entry.file_size for entry in opened.infolist())
 
 
-def check(archive: Archive) -> int:
-    """Bytes that it unpacks to. Everything that `unpack` would refuse is found here, the checksums of what it holds
+class Checked(NamedTuple):
+    unpacked: int  # bytes
+    programs: frozenset[str]  # names of what can be executed at its top, and of links, which may lead to such
+
+
+def check(archive: Archive) -> Checked:
+    """What it unpacks to. Everything that `unpack` would refuse is found here, the checksums of what it holds
     included, and nothing is written. Blocks. Raises BadArchive."""
     with _opened(archive) as opened:
         found = _entries(opened)
@@ -62,7 +67,10 @@ def check(archive: Archive) -> int:
                 while source.read(_CHUNK):
                     pass
         _check_links(opened, found)
-        return sum(entry.info.file_size for entry in found.files)
+        unpacked = sum(entry.info.file_size for entry in found.files)
+        programs = [entry.path for entry in found.files if _permissions(entry.info) & 0o111]
+        links = [entry.path for entry in found.links]
+        return Checked(unpacked, frozenset(path for path in (*programs, *links) if "/" not in path))
 
 
 def unpack(archive: Archive, into: Path) -> None:
@@ -77,7 +85,7 @@ def unpack(archive: Archive, into: Path) -> None:
             path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             with opened.open(entry.info) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)
-            path.chmod(stat.S_IMODE(_mode(entry.info)) & 0o777 or _DEFAULT_MODE)
+            path.chmod(_permissions(entry.info))
         # Links come last, so that no file is ever written through one.
         for entry in found.links:
             path = into / entry.path
@@ -187,6 +195,11 @@ def _stays(path: str, links: Mapping[str, str]) -> bool:
 def _mode(entry: zipfile.ZipInfo) -> int:
     """The unix mode; 0 where the zip was made by a system that has none."""
     return entry.external_attr >> 16 if entry.create_system == 3 else 0
+
+
+def _permissions(entry: zipfile.ZipInfo) -> int:
+    """Which it has once it is unpacked."""
+    return stat.S_IMODE(_mode(entry)) & 0o777 or _DEFAULT_MODE
 
 
 @contextmanager

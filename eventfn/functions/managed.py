@@ -30,6 +30,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unpacked: int = 0  # bytes
     blob: str | None = None  # the blob's digest, hex
     folder: str | None = None  # absolute path
+    bootstrap: bool = False  # of a zip: a program of that name lies at its top
 
 
 class AttachedLayer(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,20 +15,13 @@ from eventfn.workers.runtimes import family
 
 MOST_EXTENSIONS = 10  # Lambda's
 _WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
-_BOOTSTRAP = "bootstrap"
+BOOTSTRAP = "bootstrap"
 
 
 def check(function: Function, runtime: str, task_root: str, opt_root: str | None) -> tuple[str, ...]:
     """The names of its extensions. Raises ConfigError for what can never run. Blocks."""
-    kind = family(runtime)
-    if kind == "bootstrap" and not any(
-        root is not None and _is_executable(Path(root, _BOOTSTRAP)) for root in (task_root, opt_root)
-    ):
-        message = (
-            f"eventfn has no {runtime} of its own: put an executable file `bootstrap` that speaks the Runtime API "
-            "into the code or a layer"
-        )
-        raise _problem(function, "runtime", message)
+    if needs_bootstrap(runtime) and not any(has_bootstrap(root) for root in (task_root, opt_root) if root is not None):
+        raise _problem(function, "runtime", no_bootstrap(runtime))
     if (mistake := next(mistakes(function), None)) is not None:
         raise _problem(function, *mistake)
     extensions = _extensions(opt_root)
@@ -38,6 +31,23 @@ def check(function: Function, runtime: str, task_root: str, opt_root: str | None
         message = f"expected at most {MOST_EXTENSIONS} extensions in /opt/extensions, got {len(extensions)}"
         raise _problem(function, "layers", message)
     return extensions
+
+
+def needs_bootstrap(runtime: str | None) -> bool:
+    """Whether it comes with the code alone. So does `provided`, of which Lambda says so at the first start only."""
+    return family(runtime) == "bootstrap"
+
+
+def has_bootstrap(folder: str) -> bool:
+    """Blocks."""
+    return _is_executable(Path(folder, BOOTSTRAP))
+
+
+def no_bootstrap(runtime: str | None) -> str:
+    return (
+        f"eventfn has no {runtime} of its own: put an executable file `{BOOTSTRAP}` that speaks the Runtime API "
+        "into the code or a layer"
+    )
 
 
 def mistakes(function: Function) -> Iterator[tuple[str, str]]:

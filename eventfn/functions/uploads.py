@@ -1,6 +1,7 @@
-"""Code as a request brings it -> Code that is kept: checked to the last byte, then a blob, or a folder that is there.
+"""Code as a request brings it -> Code that can be kept: a zip that is checked to the last byte, or a folder.
 
-Not here: unpacking it where it runs (deployment.py), fetching it from S3 (s3_code.py), what a request says (api/).
+Not here: keeping it as a blob (api/code_sources.py), unpacking it where it runs (deployment.py), fetching it from S3
+(s3_code.py), what a request says (api/).
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from eventfn.engine.contract import Engine
-from eventfn.functions import archives
+from eventfn.functions import archives, runs
 from eventfn.functions.archives import MAX_UNPACKED, BadArchive, TooMuch
 from eventfn.functions.managed import Code
 from eventfn.functions.refusals import Refusal, invalid
@@ -29,18 +29,11 @@ def check_request(archive: bytes) -> None:
         raise Refusal("RequestEntityTooLargeException", f"Zipped size must be smaller than {MAX_ZIPPED} bytes")
 
 
-async def of_zip(archive: bytes, engine: Engine | None) -> Code:
-    """`engine`: None only looks at it. Raises Refusal, EngineFull, EngineError: nothing of it is kept then."""
-    code = await asyncio.to_thread(checked, archive)
-    if engine is not None:
-        await engine.put_blob([archive])
-    return code
-
-
 def checked(archive: bytes) -> Code:
-    """Writes nothing, and blocks for as long as unpacking it takes. Raises Refusal."""
+    """A zip, which is then kept as the blob that it names. Writes nothing, and blocks for as long as unpacking
+    it takes. Raises Refusal."""
     try:
-        unpacked = archives.check(io.BytesIO(archive))
+        found = archives.check(io.BytesIO(archive))
     except TooMuch as error:
         raise invalid(f"Unzipped size must be smaller than {MAX_UNPACKED} bytes") from error
     except BadArchive as error:
@@ -49,8 +42,9 @@ def checked(archive: bytes) -> Code:
     return Code(
         sha256=base64.b64encode(digest.digest()).decode(),
         size=len(archive),
-        unpacked=unpacked,
+        unpacked=found.unpacked,
         blob=digest.hexdigest(),
+        bootstrap=runs.BOOTSTRAP in found.programs,
     )
 
 

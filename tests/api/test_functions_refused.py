@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from eventfn.functions.configuring import CREATABLE
+from eventfn.workers.runtimes import python
 from tests.api.test_functions import ARN, ECHO, ROLE, RUNTIME, Client, arguments_of, code
 from tests.support import RunningNode, running_node, write_project
 
@@ -162,7 +163,7 @@ CREATE: list[tuple[str, dict[str, Any], tuple[int, str, str | None]]] = [
     (
         "a runtime that is not here",
         {"Runtime": NOT_HERE},
-        (400, INVALID, f"no {NOT_HERE} is on PATH: install it, or leave `runtime` out"),
+        (400, INVALID, f"no {NOT_HERE} is on PATH: install it, or say {python.own().runtime}, which is here"),
     ),
     (
         "no source",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfn.functions import archives
-from eventfn.functions.archives import BadArchive, TooMuch, check, unpack, unpacked_size
+from eventfn.functions.archives import BadArchive, Checked, TooMuch, check, unpack, unpacked_size
 
 Entry = tuple[str, str | bytes, int]  # name, content, unix mode
 
@@ -137,13 +137,14 @@ def test_a_zip_that_says_it_is_small(tmp_path: Path, into: Path) -> None:
 # --- checked before anything is written -------------------------------------------------------------------------------
 
 
-def test_a_zip_that_is_right_says_how_large_it_is(make: Callable[..., Path], into: Path) -> None:
+def test_a_zip_that_is_right_says_how_large_it_is_and_what_runs(make: Callable[..., Path], into: Path) -> None:
     archive = make(
-        ("a.py", "12345", 0), ("folder/", "", stat.S_IFDIR | 0o755), ("folder/./", "", 0), ("l", "a.py", LINK)
-    )
-    assert check(archive) == 5
+        ("a.py", "12345", 0), ("folder/", "", stat.S_IFDIR | 0o755), ("folder/./", "", 0), ("l", "a.py", LINK),
+        ("./run", "", 0o755), ("text", "", 0o644), ("folder/run-too", "", 0o755),
+    )  # fmt: skip
+    assert check(archive) == Checked(5, frozenset({"l", "run"}))
     with archive.open("rb") as file:
-        assert check(file) == 5
+        assert check(file).unpacked == 5
         unpack(file, into)
     assert (into / "l").read_text() == "12345"
 
@@ -179,7 +180,7 @@ def test_what_is_found_before_anything_is_written(
 
 
 def test_links_over_links_are_followed_as_linux_does(make: Callable[..., Path]) -> None:
-    assert check(make(("deep/er/link", "../..", LINK), ("x", "deep/er/link/deep/er", LINK))) == 0
+    assert check(make(("deep/er/link", "../..", LINK), ("x", "deep/er/link/deep/er", LINK))).unpacked == 0
     with pytest.raises(BadArchive, match="the link x leads out of the zip"):
         check(make(("deep/er/link", "../..", LINK), ("x", "deep/er/link/../a", LINK)))
 
@@ -207,7 +208,7 @@ def test_a_bomb(tmp_path: Path) -> None:
 
 def test_too_many_files(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_ENTRIES", 2)
-    assert check(make(("a", "", 0), ("b", "", 0))) == 0
+    assert check(make(("a", "", 0), ("b", "", 0))).unpacked == 0
     with pytest.raises(TooMuch):
         check(make(("a", "", 0), ("b", "", 0), ("c", "", 0)))
 

@@ -78,7 +78,8 @@ class Node:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr(zipfile.ZipInfo("app.py"), text)
-        return await uploads.of_zip(buffer.getvalue(), self.engine)
+        await self.engine.put_blob([buffer.getvalue()])
+        return uploads.checked(buffer.getvalue())
 
     async def create(self, text: str = "", code: Code | None = None, **configuration: Any) -> None:
         given = {"role": ROLE, "runtime": None, "handler": "app.handler", **configuration}

@@ -58,7 +58,7 @@ def seems_installed(runtime: str) -> bool:
 
 
 def not_installed(runtime: str) -> str:
-    return f"no {runtime} is on PATH: install it, or leave `runtime` out"
+    return f"no {runtime} is on PATH: install it, or say {own().runtime}, which is here"
 
 
 def _candidates(runtime: str) -> Iterator[str]:
