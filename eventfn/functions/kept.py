@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from eventfn.functions.syncing import SharedSync
+
 STORES = ("code", "layers", "bytecode")  # folders of the data folder that hold nothing else
 UNUSED = 7 * 86_400  # seconds: the version before is there for those who go back to it
 
@@ -39,7 +41,7 @@ async def make(store: Path, name: str, build: Callable[[Path], Awaitable[None]])
         partial = await asyncio.to_thread(_empty_partial, store, name)
         try:
             await build(partial)
-            await asyncio.to_thread(_finish, partial, kept)
+            await _finish(partial, kept)
         finally:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
     return kept
@@ -95,11 +97,13 @@ def _empty_partial(store: Path, name: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=store))
 
 
-def _finish(partial: Path, kept: Path) -> None:
+async def _finish(partial: Path, kept: Path) -> None:
     """Gives a finished folder its name. Whoever sees that name sees all of it, after a power failure too."""
-    _let_others_read(partial)
-    os.sync()  # the name must not reach the disk before what it stands for, and there are thousands of files
-    partial.rename(kept)
+    await asyncio.to_thread(_let_others_read, partial)
+    # The name must not reach the disk before what it stands for. One sync of everything is quicker than one for each of
+    # thousands of files, and one is enough for all who have written theirs when it begins.
+    await SharedSync.of_this_loop()()
+    await asyncio.to_thread(partial.rename, kept)
 
 
 def _let_others_read(folder: Path) -> None:

@@ -60,6 +60,15 @@ async def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     assert began == 1
 
 
+async def test_a_name_comes_after_the_disk_has_what_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[bool] = []
+    monkeypatch.setattr(os, "sync", lambda: named.append((tmp_path / "x").exists()))
+    await kept.make(tmp_path, "x", fill)
+    assert named == [False]
+
+
 async def test_whoever_runs_a_function_can_read_it(tmp_path: Path) -> None:
     async def secretive(partial: Path) -> None:
         (partial / "deep").mkdir(mode=0o700)
