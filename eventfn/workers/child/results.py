@@ -9,7 +9,7 @@ import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eventfn.workers.child import frames
 
@@ -126,7 +126,7 @@ class Encoder:
         except (TypeError, ValueError, RecursionError) as error:
             self._quick = _in_c(self._json)  # what it was in the middle of would look like a circle later
             if isinstance(answer, (Iterator, AsyncIterator)):
-                raise Iterates(answer) from None
+                raise Iterates(cast("Iterator[object] | AsyncIterator[object]", answer)) from None
             raise Fault("Runtime.MarshalError", f"Unable to marshal response: {error}") from None
 
     def encode_apart(self, answer: Any) -> tuple[bytes, bytes]:
