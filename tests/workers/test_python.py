@@ -20,7 +20,7 @@ from eventfn.sandbox.probe import Sandbox
 from eventfn.units import Duration
 from eventfn.workers.runtimes import python
 
-from .conftest import ARN, Workbench, error_of, workbench
+from .conftest import ARN, Workbench, error_of, until, workbench
 
 MINOR = f"python3.{sys.version_info.minor}"
 
@@ -356,14 +356,20 @@ async def test_a_log_tail_is_the_last_4_kb(bench: Workbench) -> None:
 
 async def test_random_numbers_differ_between_environments(bench: Workbench) -> None:
     code = """
-        import random, ssl, time, uuid
+        import os, random, ssl, time, uuid
         drawn = [random.random(), ssl.RAND_bytes(16).hex(), str(uuid.uuid4())]
         def handler(event, context):
-            time.sleep(0.2)
+            print("drawn")
+            while not os.path.exists("go"):
+                time.sleep(0.01)
             return drawn
     """
-    bench.deploy("fn", code)
-    drawn = await asyncio.gather(*(bench.result("fn") for _ in range(3)))
+    prepared = bench.deploy("fn", code, timeout=Duration(60))
+    answers = [asyncio.create_task(bench.result("fn")) for _ in range(3)]
+    # Nobody answers before all have begun, so that none begins in the environment of another.
+    await until(lambda: bench.sink.messages().count("drawn") == 3)
+    Path(prepared.task_root, "go").touch()
+    drawn = await asyncio.gather(*answers)
     for column in zip(*drawn, strict=True):
         assert len(set(column)) == 3
 
