@@ -22,13 +22,14 @@ class Inward:
     """`opened`, then `serve`; what is connected in between waits, as in a listening socket. `close` at any time."""
 
     def __init__(self) -> None:
-        self._listening: list[tuple[str, int]] = []  # the addresses of the admin listener
+        self._listening: Sequence[tuple[str, int]] = ()
         self._waiting: list[tuple[str, socket.socket]] = []
         self._take: Take | None = None
         self._closed = False
 
-    def opened(self, sockets: Sequence[socket.socket]) -> None:
-        self._listening = [listening.getsockname()[:2] for listening in sockets]
+    def opened(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """IP addresses and ports that the admin listener listens on."""
+        self._listening = addresses
 
     def serve(self, take: Take) -> None:
         self._take = take

@@ -54,7 +54,7 @@ class AdminListener:
                 f"admin.listen: cannot listen on {self._host}:{self._port}: {error.strerror or error}; "
                 "choose another with --admin (port 0: any free one)"
             ) from error
-        self._inward.opened(self._sockets)
+        self._inward.opened([listening.getsockname()[:2] for listening in self._sockets])
         host, port = self._sockets[0].getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -125,15 +125,18 @@ async def test_what_a_function_is_told_and_what_it_reaches(servers: Servers, tmp
             assert secret not in shown
 
 
-async def test_a_function_calls_another_and_may_do_no_more(layer: Path, tmp_path: Path) -> None:
-    """With keys declared, so that signatures are held against what the node has given."""
-    folder = write_project(
-        tmp_path / "project",
-        f"""
+KEYS = """
         [[aws.keys]]
         access_key_id = "operator"
         secret_access_key = "0123456789abcdef"
+"""
 
+
+@pytest.mark.parametrize("keys", [KEYS, ""], ids=["keys", "no keys"])
+async def test_a_function_calls_another_and_may_do_no_more(layer: Path, tmp_path: Path, keys: str) -> None:
+    folder = write_project(
+        tmp_path / "project",
+        f"""{keys}
         [functions.call]
         handler = "work.call"
         layers = ["{layer}"]
