@@ -188,15 +188,14 @@ async def test_the_nodes_own_pages_answer_no_function(node: RunningNode, path: s
 
 
 async def test_who_is_gone_before_he_is_read_was_a_function_too(node: RunningNode) -> None:
-    body = '{"ReservedConcurrentExecutions": 0}'  # after which nobody could invoke it
+    path = "/2020-04-22/code-signing-configs/"
+    profile = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/mine/1234567890"
+    body = json.dumps({"AllowedPublishers": {"SigningProfileVersionArns": [profile]}})
+    assert (await node.request("POST", path, data=body))[0] == 201  # of the operator
     head = f"Host: 127.0.0.1\r\nAuthorization: {ANY}\r\nX-Amz-Date: 20260101T000000Z\r\n"
-    request = (
-        f"PUT /2017-10-31/functions/victim/concurrency HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}"
-    )
-    await invoke(node, "runner", request)
-    shown = await node.json("GET", "/2019-09-30/functions/victim/concurrency")
-    assert shown == {}
+    await invoke(node, "runner", f"POST {path} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}")
     assert (await invoke(node, "victim", {}))["variables"]
+    assert len((await node.json("GET", path))["CodeSigningConfigs"]) == 1
 
 
 @pytest.mark.parametrize("listen", ["localhost:0", "[::1]:0"])
