@@ -37,6 +37,7 @@ class Process:
         self._has_init = has_init
         self._on_end: Callable[[], None] | None = None
         self._gone = asyncio.Event()
+        self._again: list[asyncio.TimerHandle] = []  # SIGCONTs to come
         self._pidfd = os.pidfd_open(pid)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pidfd, self._exited)
@@ -67,10 +68,21 @@ class Process:
 
     def freeze(self) -> None:
         """Nothing of it runs until it is thawed."""
+        self._continue_no_more()
         self._tell(init.FREEZE, signal.SIGSTOP)
 
     def thaw(self) -> None:
+        self._continue_no_more()
         self._tell(init.THAW, signal.SIGCONT)
+        if not self._has_init:  # an init does so itself
+            self._again = [self._loop.call_later(after, self._continue) for after in init.CONTINUED_AGAIN]
+
+    def _continue(self) -> None:
+        self._tell(init.THAW, signal.SIGCONT)
+
+    def _continue_no_more(self) -> None:
+        while self._again:
+            self._again.pop().cancel()
 
     def _remove(self, group: Group) -> None:
         if not group.remove():  # what an init has ended is still dying
@@ -107,6 +119,7 @@ class Process:
     def _exited(self) -> None:
         """The pidfd is readable: the process has ended."""
         self._tell_group(signal.SIGKILL)  # children that it left behind, where no init did so
+        self._continue_no_more()
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         try:

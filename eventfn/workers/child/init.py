@@ -16,7 +16,7 @@ FREEZE, THAW, END = signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM
 # Seconds. A process that is being forked while all are stopped and continued is now and then left stopped (Linux 6.18),
 # and whoever waits for it with it: once in some hundred times under load, where 10 ms later is still too early. The
 # last one is for a machine on which a process waits longer than a tenth of a second for its turn.
-_CONTINUED_AGAIN = (0.001, 0.01, 0.1, 1.0)
+CONTINUED_AGAIN = (0.001, 0.01, 0.1, 1.0)
 _FROM_OUTSIDE = 0  # who sent a signal, when it is nobody of this pid namespace
 _SIGNALLED = 128  # and the signal's number: the exit status of a shell for a command that a signal ended
 
@@ -38,7 +38,7 @@ def watch(handler: int) -> None:
             _tell_all(signal.SIGSTOP)
         elif received.si_signo == THAW:
             _tell_all(signal.SIGCONT)
-            again[:] = _CONTINUED_AGAIN
+            again[:] = CONTINUED_AGAIN
         else:
             os.kill(handler, signal.SIGTERM)
 
