@@ -33,6 +33,8 @@ class FunctionSettings(TypedDict, total=False):
     network: str | Sequence[str]
     file_system_configs: Sequence[Mapping[str, str | bool]]
     environment: Mapping[str, str]
+    role: str
+    logging_config: Mapping[str, str]
     layers: Sequence[str]
     requirements: str
     concurrency_per_environment: int

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from eventfn.api.answers import REQUEST_ID
 from eventfn.api.authorization import authorize_identity
 from eventfn.api.cloudwatch_logs import CloudWatchLogs, is_logs
-from eventfn.api.errors import access_denied, errors
+from eventfn.api.errors import access_denied
 from eventfn.api.hosts import require_loopback
 from eventfn.api.identity import Callers, FunctionIdentities, Identities
 from eventfn.api.lambda_api import API_ROUTE, LambdaApi, is_api, sent
@@ -28,6 +28,7 @@ from eventfn.api.ports import Node
 from eventfn.api.queues import Queues
 from eventfn.api.resources import resources as every_resource
 from eventfn.api.status import StatusPages
+from eventfn.api.telling import errors
 from eventfn.api.triggers import Triggers
 from eventfn.event import MAX_SYNC_REQUEST
 

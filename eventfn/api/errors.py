@@ -1,5 +1,6 @@
 """Every error of the admin listener, in one place: exception -> Lambda's status, code, body and headers.
 
+Not here: how aiohttp sends one (telling.py), whose import a start does not wait for.
 Source of codes and bodies: Lambda's service model (functions-api: error table) and its recorded answers.
 """
 
@@ -9,10 +10,6 @@ import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import msgspec
-from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from eventfn.api.service_model import service_model
 from eventfn.errors import (
@@ -26,7 +23,6 @@ from eventfn.errors import (
     ShuttingDown,
     Throttled,
 )
-from eventfn.event import MAX_SYNC_REQUEST
 from eventfn.functions.refusals import Refusal
 
 RETRY_AFTER_STOP = 5  # seconds: about what a restart takes
@@ -171,26 +167,6 @@ def api_error(error: Exception) -> ApiError:
         case EngineError():
             log.error("the data folder failed a request: %s", error)
             return unavailable(f"the data folder failed: {error}", RETRY_AFTER_STOP)
-        case web.HTTPRequestEntityTooLarge():
-            return api_error(PayloadTooLarge(0, MAX_SYNC_REQUEST))
-        case web.HTTPException():
-            code = "UnknownOperationException" if error.status == 404 else error.reason.replace(" ", "")
-            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-            return ApiError(error.status, code, {"message": f"{error.status} {error.reason}"}, allow)
         case _:
             log.error("a request to the admin listener failed", exc_info=error)
             return ApiError(500, "ServiceException", {"Type": "Service", "Message": "An internal error occurred."})
-
-
-@web.middleware
-async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost middleware but one: below it everything may raise."""
-    try:
-        return await handler(request)
-    except Exception as error:
-        return told(api_error(error))
-
-
-def told(error: ApiError) -> web.Response:
-    body = msgspec.json.encode(error.body)
-    return web.Response(status=error.status, body=body, headers=error.headers, content_type="application/json")

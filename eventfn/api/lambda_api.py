@@ -16,7 +16,7 @@ from aiohttp import web
 
 from eventfn.api.answers import REQUEST_ID
 from eventfn.api.authorization import authorize, may_everything
-from eventfn.api.errors import api_error, told, unknown_operation
+from eventfn.api.errors import unknown_operation
 from eventfn.api.hosts import require_loopback
 from eventfn.api.identity import Callers
 from eventfn.api.inputs import of_message, of_target
@@ -25,6 +25,7 @@ from eventfn.api.ports import Node
 from eventfn.api.router import Router
 from eventfn.api.service_model import Operation, service_model
 from eventfn.api.signatures import Request
+from eventfn.api.telling import told
 from eventfn.api.validation import validate
 from eventfn.errors import EventfnBug, PayloadTooLarge
 from eventfn.event import MAX_SYNC_REQUEST
@@ -80,7 +81,7 @@ class LambdaApi:
         try:
             return await self._answered(request, request_id)
         except Exception as error:
-            response = told(api_error(error))
+            response = told(error)
             response.headers[REQUEST_ID] = request_id
             return response
 

@@ -84,6 +84,8 @@ async def test_an_extension_hears_of_each_invocation_and_of_the_end(
     assert '"eventType": "INVOKE"' in heard
     assert '"value": "Root=1-a"' in heard
     await timeless.sink.saw(f"END RequestId: {outcome.request_id}")
+    # Idle only once the runtime and the extension have asked for the next: a moment after END is said.
+    await until(lambda: (stats := timeless.pool.stats("fn")).idle == stats.environments)
     await fake_clock.advance(301)
     assert '"shutdownReason": "spindown"' in await timeless.sink.saw("shutdownReason")
     assert await timeless.sink.saw("listener says good-bye")
