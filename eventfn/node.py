@@ -107,19 +107,21 @@ class Node:
 
     # --- invoke ------------------------------------------------------------------------------------------------------
 
-    async def invoke(
+    def invoke(
         self,
-        name: str,
+        reference: str,
         payload: bytes,
+        done: Callable[[Outcome], None],
         *,
         request_id: str,
         log_tail: bool,
         client_context: str | None,
         trace_id: str | None,
-    ) -> Outcome:
-        return await self._bus.call(
-            name,
+    ) -> str:
+        return self._bus.invoke(
+            reference,
             payload,
+            done,
             request_id=request_id,
             client_context=client_context,
             trace_id=trace_id,

@@ -6,6 +6,7 @@ Lambda's API may carry an AWS signature instead.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 import uuid
@@ -27,6 +28,7 @@ from eventfn.api.operations import Resource
 from eventfn.api.ports import Node
 from eventfn.api.queues import Queues
 from eventfn.api.resources import resources as every_resource
+from eventfn.api.shortcut import Shortcuts
 from eventfn.api.status import StatusPages
 from eventfn.api.telling import errors
 from eventfn.api.triggers import Triggers
@@ -35,6 +37,7 @@ from eventfn.event import MAX_SYNC_REQUEST
 PUBLIC = frozenset({"/healthz", "/metrics"})
 LOGS = "logs"  # CloudWatch Logs' name in signatures and permissions
 _Respond = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_BACKLOG = 128  # connections that wait to be taken, as aiohttp has it
 CLOSE_SECONDS = 1.0  # the node has drained by then: what is left is an answer on its way
 
 
@@ -65,7 +68,7 @@ def for_functions(
     node: Node, *, loopback: bool, resources: Iterable[Resource] | None = None
 ) -> tuple[web.Application, Callable[[_Respond], _Respond]]:
     """What functions are answered, on connections that are theirs alone: Lambda's API and the reading of logs, for who
-    signs with what the function was given. None of the node's own pages. And the shortcut through it."""
+    signs with what the function was given. None of the node's own pages. And the way past it for Lambda's API."""
     clock = node.control.clock
     identities = FunctionIdentities(lambda: node.aws, node.session, lambda: clock.now_ms() / 1000)
     if resources is None:
@@ -73,7 +76,7 @@ def for_functions(
     lambda_api = LambdaApi(node, resources, identities, loopback=loopback)
     app = _chain(lambda_api, _check_host(loopback), _check_function(node, identities))
     app.add_routes(CloudWatchLogs(node).routes())
-    return app, functools.partial(_shortcut, lambda_api)
+    return app, functools.partial(_past, lambda_api)
 
 
 def _chain(lambda_api: LambdaApi, *checks: Middleware) -> web.Application:
@@ -82,21 +85,48 @@ def _chain(lambda_api: LambdaApi, *checks: Middleware) -> web.Application:
     return app
 
 
-async def serving(node: Node, token: str, sockets: Iterable[socket.socket], *, loopback: bool) -> web.AppRunner:
-    """Answers on sockets that are listening already; the runner's `cleanup` ends that."""
-    app, lambda_api = _parts(node, token, loopback)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
-    await runner.setup()
-    assert runner.server is not None
-    runner.server.request_handler = _shortcut(lambda_api, runner.server.request_handler)
-    for listening in sockets:
-        await web.SockSite(runner, listening).start()
-    return runner
+class Serving:
+    """Answers on sockets that are listening already, until `cleanup`."""
+
+    def __init__(self, app: web.Application, lambda_api: LambdaApi) -> None:
+        self._lambda_api = lambda_api
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
+        self._servers: list[asyncio.Server] = []
+        self.shortcuts: Shortcuts | None = None
+
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        server.request_handler = _past(self._lambda_api, server.request_handler)
+        self.shortcuts = Shortcuts(self._lambda_api, server)
+        loop = asyncio.get_running_loop()
+        self._servers = [await loop.create_server(self.shortcuts, sock=each, backlog=_BACKLOG) for each in sockets]
+
+    async def cleanup(self) -> None:
+        for server in self._servers:
+            server.close()
+        if self.shortcuts is not None:
+            await asyncio.gather(self.shortcuts.close(CLOSE_SECONDS), self._runner.cleanup())
 
 
-def _shortcut(lambda_api: LambdaApi, application: _Respond) -> _Respond:
-    """Invoke is Lambda's API, and a hot path: it goes past the application's routes and middlewares, which do nothing
-    for it that it does not do itself. With `Expect` the application answers 100 first."""
+async def serving(
+    node: Node,
+    token: str,
+    sockets: Iterable[socket.socket],
+    *,
+    loopback: bool,
+    resources: Iterable[Resource] | None = None,
+) -> Serving:
+    """`resources` as of `application`."""
+    found = Serving(*_parts(node, token, loopback, resources))
+    await found.start(sockets)
+    return found
+
+
+def _past(lambda_api: LambdaApi, application: _Respond) -> _Respond:
+    """What aiohttp has read for Lambda's API goes past the application's routes and middlewares, which do nothing for
+    it that it does not do itself. With `Expect` the application answers 100 first."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if is_api(request.raw_path) and "Expect" not in request.headers:

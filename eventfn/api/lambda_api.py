@@ -1,32 +1,32 @@
-"""Lambda's API on aiohttp: a request of any of its operations becomes a Call, an Answer becomes a response.
+"""Lambda's API: a request of any of its operations becomes a Call, an Answer becomes a response.
 
 The operations are those of the service model, each handled by a resource (operations.Resource). Not here: who may ask
-(app, identity), what the admin listener answers besides (app).
+(app, identity), Invoke's way past aiohttp (shortcut), what the admin listener answers besides (app).
 """
 
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeAlias
 
 import msgspec
 from aiohttp import web
 
-from eventfn.api.answers import REQUEST_ID
+from eventfn.api.answers import REQUEST_ID, Reply, new_request_id
 from eventfn.api.authorization import authorize, may_everything
 from eventfn.api.errors import unknown_operation
 from eventfn.api.hosts import require_loopback
-from eventfn.api.identity import Callers
+from eventfn.api.identity import Callers, Claim
 from eventfn.api.inputs import of_message, of_target
-from eventfn.api.operations import Answer, Call, Handler, Resource
+from eventfn.api.operations import Answer, Call, Done, Handler, Prompt, Resource
+from eventfn.api.plain import Plain
 from eventfn.api.ports import Node
 from eventfn.api.router import Router
 from eventfn.api.service_model import Operation, service_model
 from eventfn.api.signatures import Request
-from eventfn.api.telling import told
-from eventfn.api.validation import validate
+from eventfn.api.telling import as_api_error
+from eventfn.api.validation import unbound, validate
 from eventfn.errors import EventfnBug, PayloadTooLarge
 from eventfn.event import MAX_SYNC_REQUEST
 
@@ -44,6 +44,8 @@ def is_api(path: str) -> bool:
     return _IS_API.match(path) is not None
 
 
+Asked: TypeAlias = web.BaseRequest | Plain  # all but the body
+
 _NO_NETWORK = "127.0.0.1"  # the address of who has come through none: a function
 _MOST_KNOWN = 4096  # targets of requests
 _LONGEST_KNOWN = 512
@@ -56,6 +58,7 @@ class _Target(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     query: dict[str, list[str]]
     said: dict[str, Any] = {}
+    right: frozenset[str] = frozenset()  # the members that need no look: those of `said`, and those that are unbound
     known: bool = False
 
 
@@ -70,37 +73,69 @@ class LambdaApi:
         self._router = Router(self._model.operations.values())
         self._known: dict[tuple[str, str], _Target] = {}
         self._handlers: dict[str, Handler] = {}
+        self._prompt: dict[str, Prompt] = {}
         for resource in resources:
+            if isinstance(resource, Prompt):
+                self._prompt[resource.prompt] = resource
             for name, handler in resource.operations().items():
                 if name not in self._model.operations or name in self._handlers:
                     raise EventfnBug(f"{type(resource).__name__} handles {name}: it is unknown, or another one does")
                 self._handlers[name] = handler
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
         try:
-            return await self._answered(request, request_id)
+            claim, target, asked = self._open(request)
+            body = await _body(request, target.operation.name)
+            call, handler = self._call(request, claim, target, asked, body, request_id)
+            answer = await handler(call)
+            if isinstance(answer.body, AsyncIterator):
+                return await _streamed(request, _reply(call, answer, target.operation.status), answer.body)
+            reply = _reply(call, answer, target.operation.status)
         except Exception as error:
-            response = told(error)
-            response.headers[REQUEST_ID] = request_id
-            return response
+            reply = _refusal(error, request_id)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
-    async def _answered(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        host = request.headers.get("Host", "")
+    def begin(self, request: Asked, body: bytes, done: Callable[[Reply], None]) -> Coroutine[Any, Any, None] | None:
+        """`respond`, for a whole body of at most MAX_SYNC_REQUEST and an operation that streams no answer. `done` is
+        called once: perhaps at once, perhaps later, or, where something is returned, while that is awaited."""
+        request_id = new_request_id()
+        try:
+            claim, target, asked = self._open(request)
+            call, handler = self._call(request, claim, target, asked, body, request_id)
+            status = target.operation.status
+
+            def answered(answer: Answer | Exception) -> None:
+                done(_refusal(answer, request_id) if isinstance(answer, Exception) else _reply(call, answer, status))
+
+            prompt = self._prompt.get(call.operation)
+            if prompt is not None and prompt.begin(call, answered):
+                return None
+        except Exception as error:
+            done(_refusal(error, request_id))
+            return None
+        return _awaited(handler(call), answered)
+
+    def _open(self, request: Asked) -> tuple[Claim, _Target, Request]:
+        """What can be said before the body is read."""
         if self._loopback:
-            require_loopback(host)
+            require_loopback(request.headers.get("Host", ""))
         asked = sent(request)
         claim = self._identities.claim(asked)
-        target = self._known.get((request.method, request.raw_path)) or self._look_up(request, asked)
+        return claim, self._known.get((request.method, request.raw_path)) or self._look_up(request, asked), asked
+
+    def _call(
+        self, request: Asked, claim: Claim, target: _Target, asked: Request, body: bytes, request_id: str
+    ) -> tuple[Call, Handler]:
+        """Proven, parsed, valid and allowed."""
         operation = target.operation
-        body = await _body(request, operation.name)
         caller = self._identities.prove(claim, msgspec.structs.replace(asked, body=body) if claim.signed else asked)
         handler = self._handlers.get(operation.name)
         if handler is None:
             raise unknown_operation(f"{operation.name} is not supported: docs/lambda-api.md says what is")
         said = target.said if target.known else of_target(self._model, operation, target.labels, target.query)
         given = {**said, **of_message(self._model, operation, request.headers, body)}
-        validate(self._model, operation, given, target.said)
+        validate(self._model, operation, given, target.right)
         self._remember(request, target, said)
         call = Call(
             operation=operation.name,
@@ -108,33 +143,34 @@ class LambdaApi:
             principal=caller.principal,
             region=caller.region,
             request_id=request_id,
-            base_url=f"{request.scheme}://{host}",
+            base_url=f"{request.scheme}://{request.headers.get('Host', '')}",
             headers=request.headers,
         )
         if not may_everything(call.principal, self._node.aws.account):
             control = self._node.control
             authorize(call, control, control.clock.now_ms() / 1000, request.remote or _NO_NETWORK)
-        return await _sent(request, call, await handler(call), operation.status)
+        return call, handler
 
-    def _look_up(self, request: web.BaseRequest, asked: Request) -> _Target:
+    def _look_up(self, request: Asked, asked: Request) -> _Target:
         query = {key: request.query.getall(key) for key in request.query}
         match = self._router.find(request.method, asked.path, query)
         if match is None:
             raise unknown_operation(f"{request.method} {request.path} is no operation of Lambda's API")
         return _Target(match.operation, match.labels, query)
 
-    def _remember(self, request: web.BaseRequest, target: _Target, said: dict[str, Any]) -> None:
+    def _remember(self, request: Asked, target: _Target, said: dict[str, Any]) -> None:
         """Path and query of a target whose input was right: the hot path is a look-up."""
         if target.known or len(request.raw_path) > _LONGEST_KNOWN:
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
+        right = frozenset({*said, *unbound(self._model, target.operation)})
         self._known[request.method, request.raw_path] = _Target(
-            target.operation, target.labels, target.query, said, known=True
+            target.operation, target.labels, target.query, said, right, known=True
         )
 
 
-def sent(request: web.BaseRequest) -> Request:
+def sent(request: Asked) -> Request:
     """What is signed of it, but for its body."""
     path, _, query = request.raw_path.partition("?")
     return Request(method=request.method, path=path, query=query, headers=list(request.headers.items()))
@@ -159,25 +195,35 @@ async def _body(request: web.BaseRequest, operation: str) -> bytes:
     return bytes(whole)
 
 
-async def _sent(request: web.BaseRequest, call: Call, answer: Answer, status: int) -> web.StreamResponse:
+async def _awaited(answer: Awaitable[Answer], done: Done) -> None:
+    try:
+        found = await answer
+    except Exception as error:
+        done(error)
+    else:
+        done(found)
+
+
+def _reply(call: Call, answer: Answer, status: int) -> Reply:
+    """Of an answer that streams: all but its body."""
     headers = {REQUEST_ID: call.request_id, **answer.headers}
-    status = answer.status or status
-    match answer.body:
-        case None:
-            return web.Response(status=status, headers=headers)
-        case bytes():
-            return web.Response(status=status, headers=headers, body=answer.body)
-        case AsyncIterator():
-            return await _streamed(request, status, headers, answer.body)
-        case _:
-            headers.setdefault("Content-Type", "application/json")
-            return web.Response(status=status, headers=headers, body=msgspec.json.encode(answer.body))
+    body = answer.body
+    if body is None or isinstance(body, AsyncIterator):
+        body = b""
+    elif not isinstance(body, bytes):
+        headers.setdefault("Content-Type", "application/json")
+        body = msgspec.json.encode(body)
+    return Reply(answer.status or status, headers, body)
 
 
-async def _streamed(
-    request: web.BaseRequest, status: int, headers: dict[str, str], chunks: AsyncIterator[bytes]
-) -> web.StreamResponse:
-    response = web.StreamResponse(status=status, headers=headers)
+def _refusal(error: Exception, request_id: str) -> Reply:
+    refused = as_api_error(error)
+    headers = {**refused.headers, "Content-Type": "application/json", REQUEST_ID: request_id}
+    return Reply(refused.status, headers, msgspec.json.encode(refused.body))
+
+
+async def _streamed(request: web.BaseRequest, reply: Reply, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
     try:
         await response.prepare(request)
         async for chunk in chunks:

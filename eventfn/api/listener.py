@@ -19,8 +19,7 @@ from eventfn.api.ports import Node
 from eventfn.errors import ConnectorError
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
+    from eventfn.api.app import Serving
     from eventfn.api.function_connections import FunctionConnections
 
 _BACKLOG = 128  # who may wait for the import
@@ -39,7 +38,7 @@ class AdminListener:
         self._host = host.strip("[]")
         self._port = int(port)
         self._sockets: list[socket.socket] = []
-        self._runner: web.AppRunner | None = None
+        self._serving: Serving | None = None
         self._functions: FunctionConnections | None = None
 
     async def bind(self) -> str:
@@ -65,7 +64,7 @@ class AdminListener:
         from eventfn.api.function_connections import FunctionConnections
 
         loopback = is_loopback(self._host)
-        self._runner = await serving(self._node, self._token, self._sockets, loopback=loopback)
+        self._serving = await serving(self._node, self._token, self._sockets, loopback=loopback)
         self._functions = FunctionConnections(self._node, loopback=loopback)
         await self._functions.serve()
         self._inward.serve(self._functions.take)
@@ -76,9 +75,9 @@ class AdminListener:
         functions, self._functions = self._functions, None
         if functions is not None:
             await functions.close()
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            await serving.cleanup()
         while self._sockets:
             with contextlib.suppress(OSError):
                 self._sockets.pop().close()

@@ -6,7 +6,7 @@ PURE: shapes only. Not here: how a request becomes a Call (lambda_api, inputs), 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -42,3 +42,18 @@ class Resource(Protocol):
     stand in one place; anything else is a 500 and a bug."""
 
     def operations(self) -> Mapping[str, Handler]: ...
+
+
+Done: TypeAlias = Callable[[Answer | Exception], None]
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """A Resource one of whose operations needs no task of its own while it waits for its answer."""
+
+    prompt: str  # that operation's name
+
+    def begin(self, call: Call, done: Done) -> bool:
+        """False: this call does need one, and its handler is what to ask; nothing was done. Else `done` is called
+        once, perhaps at once. Raises as a handler does, and then `done` is not called."""
+        ...

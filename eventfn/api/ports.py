@@ -123,17 +123,18 @@ class Node(Protocol):
         """Unqualified; of a function that is not declared too, for the error's text."""
         ...
 
-    async def invoke(
+    def invoke(
         self,
-        name: str,
+        reference: str,
         payload: bytes,
+        done: Callable[[Outcome], None],
         *,
         request_id: str,
         log_tail: bool,
         client_context: str | None,
         trace_id: str | None,
-    ) -> Outcome:
-        """Cancelling it does not cancel the function, as in Lambda."""
+    ) -> str:
+        """The version that runs it. `done` is called once, on the loop's thread; at once where nothing can run."""
         ...
 
     def stream(

@@ -21,12 +21,12 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def told(error: Exception) -> web.Response:
-    answer = _answer(error)
+    answer = as_api_error(error)
     body = msgspec.json.encode(answer.body)
     return web.Response(status=answer.status, body=body, headers=answer.headers, content_type="application/json")
 
 
-def _answer(error: Exception) -> ApiError:
+def as_api_error(error: Exception) -> ApiError:
     match error:
         case web.HTTPRequestEntityTooLarge():
             return api_error(PayloadTooLarge(0, MAX_SYNC_REQUEST))

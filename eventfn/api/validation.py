@@ -43,6 +43,15 @@ def validate(model: ServiceModel, operation: Operation, given: Mapping[str, Any]
         raise validation([violation for name in in_order for violation in found[name]])
 
 
+def unbound(model: ServiceModel, operation: Operation) -> Iterator[str]:
+    """The members of its input that may have any value of their type."""
+    for name, member in model.shapes[operation.input].members.items():
+        shape = model.shapes[member.shape]
+        scalar = shape.type not in ("structure", "list", "map")
+        if scalar and not any(_constraints(member.shape, shape)) and name not in model.shapes[operation.input].required:
+            yield name
+
+
 def _member(
     model: ServiceModel, owner: str, shape: Shape, name: str, given: Mapping[str, Any], path: str
 ) -> Iterator[str]:

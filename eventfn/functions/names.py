@@ -6,6 +6,7 @@ Source: functions-api, "Names, ARNs, qualifiers".
 
 from __future__ import annotations
 
+import functools
 import re
 
 import msgspec
@@ -38,6 +39,7 @@ class Named(msgspec.Struct, frozen=True):
         return self.qualifier is not None and is_number(self.qualifier)
 
 
+@functools.lru_cache(maxsize=512)  # every Invoke asks
 def named(given: str, qualifier: str | None = None, *, region: str, account: str) -> Named:
     """`given` is a request's FunctionName, `qualifier` its Qualifier. Raises Refusal: they contradict each other, or it
     is a function of another region or account."""

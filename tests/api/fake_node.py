@@ -60,6 +60,7 @@ class FakeNode:
         self.draining = False
         self.outcome = Outcome(OutcomeKind.SUCCESS, b'{"message": "hi"}', duration_ms=1.5)
         self.error: Exception | None = None
+        self.held: list[Callable[[], None]] | None = None  # a list: what is invoked ends when its item is called
         self.calls: list[dict[str, Any]] = []
         self.messages: list[Message] = []
 
@@ -81,7 +82,17 @@ class FakeNode:
     def function_arn(self, name: str) -> str:
         return f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
 
-    async def invoke(self, name: str, payload: bytes, **rest: Any) -> Outcome:
+    def invoke(self, reference: str, payload: bytes, done: Callable[[Outcome], None], **rest: Any) -> str:
+        self.registry.require(reference)
+        self._note(name=reference, payload=payload, **rest)
+        if self.held is None:
+            done(self.outcome)
+        else:
+            self.held.append(lambda: done(self.outcome))
+        return self.outcome.executed_version
+
+    async def call(self, name: str, payload: bytes, **rest: Any) -> Outcome:
+        """As the bus has it."""
         self.registry.require(name)
         self._note(name=name, payload=payload, **rest)
         return self.outcome

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
-from eventfn.api.app import application
 from tests.api.fake_node import FakeNode
+from tests.api.listening import Listening
 
 Client = TestClient[Any, Any]
 TOKEN = "t0ken"
@@ -86,6 +86,6 @@ async def test_only_loopback_names_are_answered_on_loopback(client: Client, host
 
 
 async def test_elsewhere_the_operators_names_are_his_own(node: FakeNode) -> None:
-    async with TestClient(TestServer(application(node, TOKEN, loopback=False))) as client:
+    async with Client(Listening(node, TOKEN, loopback=False)) as client:
         assert (await client.get("/metrics", headers={"Host": "node7.internal"})).status == 200
         assert (await client.get("/status", headers={"Host": "node7.internal"})).status == 403

@@ -19,12 +19,10 @@ from urllib.parse import quote
 import msgspec
 import pytest
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from eventfn.api.app import application
 from eventfn.api.errors import ApiError
 from eventfn.api.service_model import Member, Operation, ServiceModel, Shape, service_model
 from eventfn.api.validation import validate
@@ -36,6 +34,7 @@ from eventfn.plugins import Plugins
 from eventfn.sources import Sources
 from tests.api.fake_node import TOKEN, FakeNode
 from tests.api.lab import ECHO
+from tests.api.listening import Listening
 
 MODEL = service_model()
 CODES = {name for name, shape in MODEL.shapes.items() if shape.error is not None} | {
@@ -256,7 +255,7 @@ def fuzzed_node() -> FakeNode:
     control = node.control
     plugins, clock = Plugins.installed(), control.clock
     node.mappings = Mappings(control.store, sources, node.registry, plugins, lambda: control.project, clock)
-    node.durable = DurableExecutions(control.store, node.registry, node.invoke, clock)
+    node.durable = DurableExecutions(control.store, node.registry, node.call, clock)
     return node
 
 
@@ -271,7 +270,7 @@ class Served:
     async def _open(self) -> None:
         await self.node.control.engine.open(self.node.control.clock.now_ms())
         await self.node.control.store.load()
-        self.server = TestServer(application(self.node, TOKEN))
+        self.server = Listening(self.node, TOKEN)
         await self.server.start_server()
         self.session = ClientSession()
 

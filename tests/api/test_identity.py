@@ -13,10 +13,9 @@ import botocore.config
 import botocore.credentials
 import botocore.exceptions
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from yarl import URL
 
-from eventfn.api.app import application
 from eventfn.api.operations import Answer, Call, Handler
 from eventfn.api.policies import Policies
 from eventfn.api.signatures import SKEW
@@ -24,6 +23,7 @@ from eventfn.clock import SystemClock
 from eventfn.functions.model import AccessKey, Aws
 from eventfn.testing import FakeClock
 from tests.api.fake_node import TOKEN, FakeNode
+from tests.api.listening import Listening
 
 Client = TestClient[Any, Any]
 ACCOUNT = "000000000000"
@@ -73,8 +73,8 @@ async def keyed(node: FakeNode, asked: Remembering) -> AsyncIterator[Client]:
     node.aws = Aws(keys=KEYS)
     node.control.clock = SystemClock()
     await node.control.engine.open(0)
-    app = application(node, TOKEN, resources=[asked, Policies(node.control)], loopback=False)
-    async with TestClient(TestServer(app)) as client:
+    listening = Listening(node, TOKEN, resources=[asked, Policies(node.control)], loopback=False)
+    async with Client(listening) as client:
         yield client
 
 
@@ -156,8 +156,8 @@ async def test_a_request_can_be_replayed_for_five_minutes_and_no_longer(
     clock = FakeClock()
     await clock.advance((SystemClock().now_ms() - clock.now_ms()) / 1000 + SKEW + 5)
     node.control.clock = clock
-    app = application(node, TOKEN, resources=[asked], loopback=False)
-    async with TestClient(TestServer(app)) as late:
+    listening = Listening(node, TOKEN, resources=[asked], loopback=False)
+    async with Client(listening) as late:
         answer = await late.get("/2015-03-31/functions", headers={**headers, "Host": f"127.0.0.1:{keyed.port}"})
         assert (await answer.json())["Message"].startswith("Signature expired: ")
     assert len(asked.calls) == 2
@@ -205,7 +205,7 @@ async def test_presigned_urls(keyed: Client, asked: Remembering) -> None:
 
 
 async def test_without_keys_any_signature_is_the_root_on_loopback(node: FakeNode, asked: Remembering) -> None:
-    async with TestClient(TestServer(application(node, TOKEN, resources=[asked]))) as client:
+    async with Client(Listening(node, TOKEN, resources=[asked])) as client:
         await call(boto(client, "ANY", "thing", region="eu-west-1"), "get_alias", FunctionName="hello", Name="a")
         presigned = boto(client, "ANY").generate_presigned_url("get_alias", {"FunctionName": "hello", "Name": "a"}, 60)
         answer = await client.session.get(URL(presigned, encoded=True))  # as a web page can send it
@@ -216,7 +216,7 @@ async def test_without_keys_any_signature_is_the_root_on_loopback(node: FakeNode
 
 
 async def test_without_keys_no_signature_is_taken_elsewhere(node: FakeNode, asked: Remembering) -> None:
-    async with TestClient(TestServer(application(node, TOKEN, resources=[asked], loopback=False))) as client:
+    async with Client(Listening(node, TOKEN, resources=[asked], loopback=False)) as client:
         code, _ = await refused(boto(client, "ANY"), "get_alias", FunctionName="hello", Name="a")
         assert code == "MissingAuthenticationTokenException"
         with_token = {"Authorization": f"Bearer {TOKEN}"}

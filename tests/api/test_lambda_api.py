@@ -10,13 +10,14 @@ import boto3
 import botocore.config
 import botocore.exceptions
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from eventfn.api.app import application
 from eventfn.api.errors import conflict
 from eventfn.api.operations import Answer, Call, Handler
 from eventfn.errors import EventfnBug
 from tests.api.fake_node import TOKEN, FakeNode
+from tests.api.listening import Listening
 
 Client = TestClient[Any, Any]
 
@@ -71,7 +72,7 @@ def stub() -> Stub:
 
 @pytest.fixture
 async def served(node: FakeNode, stub: Stub) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(application(node, TOKEN, resources=[stub]))) as client:
+    async with Client(Listening(node, TOKEN, resources=[stub])) as client:
         yield client
 
 
