@@ -117,28 +117,7 @@ class Node:
         log_tail: bool,
         client_context: str | None,
         trace_id: str | None,
-    ) -> str:
-        return self._bus.invoke(
-            reference,
-            payload,
-            done,
-            request_id=request_id,
-            client_context=client_context,
-            trace_id=trace_id,
-            log_tail=log_tail,
-        )
-
-    def stream(
-        self,
-        reference: str,
-        payload: bytes,
-        done: Callable[[Outcome], None],
-        stream: ResponseStream,
-        *,
-        request_id: str,
-        log_tail: bool,
-        client_context: str | None,
-        trace_id: str | None,
+        stream: ResponseStream | None = None,
     ) -> str:
         return self._bus.invoke(
             reference,

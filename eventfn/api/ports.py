@@ -133,23 +133,10 @@ class Node(Protocol):
         log_tail: bool,
         client_context: str | None,
         trace_id: str | None,
+        stream: ResponseStream | None = None,
     ) -> str:
-        """The version that runs it. `done` is called once, on the loop's thread; at once where nothing can run."""
-        ...
-
-    def stream(
-        self,
-        reference: str,
-        payload: bytes,
-        done: Callable[[Outcome], None],
-        stream: ResponseStream,
-        *,
-        request_id: str,
-        log_tail: bool,
-        client_context: str | None,
-        trace_id: str | None,
-    ) -> str:
-        """The version that runs it. What the function streams goes to `stream`, and `done` comes last."""
+        """The version that runs it. `done` is called once, on the loop's thread; at once where nothing can run.
+        With a `stream` what the function yields goes there first."""
         ...
 
     async def submit(

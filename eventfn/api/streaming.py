@@ -40,15 +40,15 @@ class Streaming:
         if call.input.get("InvocationType") == "DryRun":
             return Answer(status=204)
         taken = Taken()
-        version = self._node.stream(
+        version = self._node.invoke(
             target.reference,
             payload,
             taken.ended,
-            taken,
             request_id=call.request_id,
             log_tail=call.input.get("LogType") == "Tail",
             client_context=context,
             trace_id=call.headers.get("X-Amzn-Trace-Id"),
+            stream=taken,
         )
         try:
             await taken.begun()

@@ -82,7 +82,15 @@ class FakeNode:
     def function_arn(self, name: str) -> str:
         return f"arn:aws:lambda:us-east-1:000000000000:function:{name}"
 
-    def invoke(self, reference: str, payload: bytes, done: Callable[[Outcome], None], **rest: Any) -> str:
+    def invoke(
+        self,
+        reference: str,
+        payload: bytes,
+        done: Callable[[Outcome], None],
+        *,
+        stream: ResponseStream | None = None,
+        **rest: Any,
+    ) -> str:
         self.registry.require(reference)
         self._note(name=reference, payload=payload, **rest)
         if self.held is None:
@@ -96,13 +104,6 @@ class FakeNode:
         self.registry.require(name)
         self._note(name=name, payload=payload, **rest)
         return self.outcome
-
-    def stream(
-        self, reference: str, payload: bytes, done: Callable[[Outcome], None], stream: ResponseStream, **rest: Any
-    ) -> str:
-        self._note(reference=reference, payload=payload, **rest)
-        done(self.outcome)
-        return "$LATEST"
 
     async def submit(
         self, name: str, payload: bytes, *, request_id: str, dedupe_key: str | None, trace_id: str | None
