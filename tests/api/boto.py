@@ -1,4 +1,4 @@
-"""boto3's client of Lambda, for a node that runs in its own process or in this one: each call in a thread."""
+"""boto3's clients as the tests have them: any key, and no second try, so that each error is seen."""
 
 from __future__ import annotations
 
@@ -14,20 +14,34 @@ from botocore.exceptions import ClientError
 REGION = "us-east-1"
 
 
+def boto_client(
+    service: str,
+    url: str,
+    region: str = REGION,
+    *,
+    access_key_id: str = "test",
+    secret_access_key: str = "secret",
+    **config: Any,
+) -> Any:
+    made: Any = boto3  # without types
+    return made.client(
+        service,
+        endpoint_url=url,
+        region_name=region,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60, **config),
+    )
+
+
 class Api:
-    """`await api("get_policy", FunctionName="f")`: the answer without its metadata."""
+    """Lambda's, each call in a thread. `await api("get_policy", FunctionName="f")`: the answer without its metadata."""
 
     def __init__(
         self, url: str, region: str = REGION, *, access_key_id: str = "test", secret_access_key: str = "secret"
     ) -> None:
-        made: Any = boto3
-        self.client: Any = made.client(
-            "lambda",
-            endpoint_url=url,
-            region_name=region,
-            aws_access_key_id=access_key_id,
-            aws_secret_access_key=secret_access_key,
-            config=Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=60),
+        self.client: Any = boto_client(
+            "lambda", url, region, access_key_id=access_key_id, secret_access_key=secret_access_key
         )
 
     async def __call__(self, operation: str, **given: Any) -> dict[str, Any]:

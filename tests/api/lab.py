@@ -16,14 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.api.boto import REGION, boto_client
 from tests.support import PATIENCE, RunningNode, write_project
 
-REGION = "us-east-1"
 ACCOUNT = "000000000000"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/worker"
 MISSING = ("ResourceNotFoundException", "The resource you requested does not exist.")
@@ -50,22 +48,10 @@ def arn(name: str, qualifier: str | None = None) -> str:
 
 class Lab:
     def __init__(self, url: str, node: RunningNode | None = None) -> None:
-        made: Any = boto3
         self.url = url
         self._node = node
-        self.client: Any
-        self._logs: Any
-        self.client, self._logs = (
-            made.client(
-                service,
-                endpoint_url=url,
-                region_name=REGION,
-                aws_access_key_id="test",
-                aws_secret_access_key="secret",
-                config=Config(retries={"total_max_attempts": 1}),
-            )
-            for service in ("lambda", "logs")
-        )
+        self.client = boto_client("lambda", url)
+        self._logs = boto_client("logs", url)
 
     def __call__(self, operation: str, **given: Any) -> dict[str, Any]:
         """The answer without its metadata; its status is checked to be one of success by the client."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from botocore.exceptions import ClientError
 
 from eventfn.clock import SystemClock
 from eventfn.observe.logs import Line, encode
+from tests.api.boto import boto_client
 from tests.support import RunningNode, running_node, until, write_project
 
 GROUP = "/aws/lambda/hello"
@@ -32,17 +33,7 @@ class Logs:
     """boto3's client, off the loop; `call("describe_log_groups")`."""
 
     def __init__(self, node: RunningNode) -> None:
-        boto3: Any = import_module("boto3")  # without types
-        config: Any = import_module("botocore.config")
-        self.errors: Any = import_module("botocore.exceptions")
-        self._client = boto3.client(
-            "logs",
-            endpoint_url=node.admin,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="secret",
-            config=config.Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
-        )
+        self._client = boto_client("logs", node.admin, inject_host_prefix=False)
 
     async def call(self, operation: str, **parameters: Any) -> Any:
         return await asyncio.to_thread(getattr(self._client, operation), **parameters)
@@ -55,7 +46,7 @@ class Logs:
         return [event["message"] for event in answer["events"]]
 
     async def refused(self, operation: str, **parameters: Any) -> tuple[str, str]:
-        with pytest.raises(self.errors.ClientError) as refused:
+        with pytest.raises(ClientError) as refused:
             await self.call(operation, **parameters)
         said = refused.value.response["Error"]
         return said["Code"], said["Message"]

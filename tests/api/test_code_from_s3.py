@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
+from tests.api.boto import boto_client
 from tests.api.test_functions import Client, arguments_of, says
 from tests.servers.aws import Servers
 from tests.support import running_node, write_project
-
-
-def s3(url: str) -> Any:
-    return boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-    )
 
 
 @pytest.mark.timeout(180)
@@ -25,7 +18,7 @@ async def test_code_comes_from_s3(tmp_path: Path) -> None:
     servers = Servers(tmp_path)
     try:
         url = servers.get("moto").url
-        bucket = s3(url)
+        bucket = boto_client("s3", url)
         await asyncio.to_thread(bucket.create_bucket, Bucket="code")
         versioned = {"Status": "Enabled"}
         await asyncio.to_thread(bucket.put_bucket_versioning, Bucket="code", VersioningConfiguration=versioned)

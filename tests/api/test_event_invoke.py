@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.boto import Api
-from tests.api.lab import ACCOUNT, ECHO, REGION, ROLE, Lab, arn, zipped
+from tests.api.boto import REGION, Api
+from tests.api.lab import ACCOUNT, ECHO, ROLE, Lab, arn, zipped
 from tests.servers.aws import REGION as OTHER_REGION
 from tests.servers.aws import Servers
 from tests.servers.sqs import Queue

@@ -13,12 +13,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import pytest_asyncio
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.api.boto import REGION, boto_client
 from tests.support import PATIENCE, RunningNode, command, running_node, write_project
 
 ROLE = "arn:aws:iam::000000000000:role/worker"
@@ -45,15 +44,8 @@ def says(word: str) -> bytes:
 class Client:
     """boto3's client, each call in a thread."""
 
-    def __init__(self, node: RunningNode, region: str = "us-east-1") -> None:
-        self.plain: Any = boto3.client(
-            "lambda",
-            endpoint_url=node.admin,
-            region_name=region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+    def __init__(self, node: RunningNode, region: str = REGION) -> None:
+        self.plain = boto_client("lambda", node.admin, region)
 
     async def __call__(self, operation: str, **arguments: Any) -> Any:
         answer = await asyncio.to_thread(getattr(self.plain, operation), **arguments)

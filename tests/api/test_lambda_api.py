@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-import boto3
-import botocore.config
 import botocore.exceptions
 import pytest
 from aiohttp.test_utils import TestClient
@@ -16,6 +14,7 @@ from eventfn.api.app import application
 from eventfn.api.errors import conflict
 from eventfn.api.operations import Answer, Call, Handler
 from eventfn.errors import EventfnBug
+from tests.api.boto import boto_client
 from tests.api.fake_node import TOKEN, FakeNode
 from tests.api.listening import Listening
 
@@ -82,17 +81,10 @@ Boto = Callable[..., Any]
 @pytest.fixture
 def boto(served: Client) -> Boto:
     """`await boto("get_alias", ...)`: boto3 in a thread."""
-    client = boto3.client(
-        "lambda",
-        region_name="eu-central-1",
-        endpoint_url=str(served.make_url("")),
-        aws_access_key_id="AKIATEST",
-        aws_secret_access_key="secret",
-        config=botocore.config.Config(retries={"total_max_attempts": 1}),
-    )
+    functions = boto_client("lambda", str(served.make_url("")), "eu-central-1", access_key_id="AKIATEST")
 
     async def call(method: str, **given: Any) -> Any:
-        return await asyncio.to_thread(getattr(client, method), **given)
+        return await asyncio.to_thread(getattr(functions, method), **given)
 
     return call
 

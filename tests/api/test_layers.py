@@ -8,7 +8,8 @@ import json
 import urllib.request
 from typing import Any
 
-from tests.api.lab import ACCOUNT, MISSING, REGION, Lab, zipped
+from tests.api.boto import REGION
+from tests.api.lab import ACCOUNT, MISSING, Lab, zipped
 
 FIRST = zipped(python__shared="SAYS = 'first'\n", python__one="ONE = 1\n")
 SECOND = zipped(python__shared="SAYS = 'second'\n")

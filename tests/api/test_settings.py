@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.api.lab import ACCOUNT, MISSING, REGION, Lab, arn
+from tests.api.boto import REGION
+from tests.api.lab import ACCOUNT, MISSING, Lab, arn
 
 INVALID = "InvalidParameterValueException"
 PROFILE = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/1"

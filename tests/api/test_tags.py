@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.lab import ACCOUNT, REGION, Lab, arn
+from tests.api.boto import REGION
+from tests.api.lab import ACCOUNT, Lab, arn
 
 INVALID = "InvalidParameterValueException"
 

@@ -15,10 +15,10 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from tests.api.lab import REGION, ROLE, Lab, running_lab
+from tests.api.boto import boto_client
+from tests.api.lab import ROLE, Lab, running_lab
 from tests.lambda_life import packages
 from tests.servers import elasticmq, moto
 from tests.servers.needed import need
@@ -75,14 +75,7 @@ class Team:
 
     def service(self, name: str) -> Any:
         """boto3's client of another service than Lambda; SQS is ElasticMQ's."""
-        made: Any = boto3
-        return made.client(
-            name,
-            endpoint_url=self.queues_url if name == "sqs" else self.aws_url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="secret",
-        )
+        return boto_client(name, self.queues_url if name == "sqs" else self.aws_url)
 
     def layer(self, name: str, folder: Path) -> str:
         """The ARN of its version 1, published once."""
@@ -145,14 +138,7 @@ class Team:
 
     def service_of_node(self, name: str) -> Any:
         """A service that the node itself answers."""
-        made: Any = boto3
-        return made.client(
-            name,
-            endpoint_url=self.lab.url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="secret",
-        )
+        return boto_client(name, self.lab.url)
 
 
 @pytest.fixture(scope="module")

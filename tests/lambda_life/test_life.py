@@ -16,7 +16,8 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
-from tests.api.lab import REGION, ROLE, zipped
+from tests.api.boto import REGION
+from tests.api.lab import ROLE, zipped
 from tests.lambda_life import aws_cli
 from tests.lambda_life.conftest import PYTHON, Team
 from tests.servers.needed import need
