@@ -1,5 +1,5 @@
-"""What do large payloads cost? 1 MB of JSON there and back, beside the usual way (ceilings/aiohttp_echo.py): once as it
-is, which decodes nothing, and once with the JSON read and written as a function does."""
+"""What do large payloads cost? 1 MB of JSON there and back, beside the usual way (ceilings/aiohttp_alone.py): once as
+it is, which decodes nothing, and once with the JSON read and written as a function does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONNECTIONS = 2
 
 
 async def measure(plan: Plan) -> list[Row]:
-    async with running.node() as node, running.ceiling("aiohttp_echo") as usual:
+    async with running.node() as node, running.ceiling("aiohttp_alone") as usual:
         urls = {
             OURS: f"http://{node.http}/echo",
             "aiohttp echo": f"http://{usual}/echo",

@@ -49,7 +49,7 @@ async def measure(plan: Plan) -> list[Row]:
         Path(folder).chmod(0o755)
         (project / "stream.py").write_text(_HANDLER)
         (project / "eventfn.toml").write_text(_TOML)
-        async with running.node(project) as node, running.ceiling("aiohttp_stream") as bare:
+        async with running.node(project) as node, running.ceiling("aiohttp_alone") as bare:
             await _seconds(node.http, LARGE, 1)  # the first one starts an environment
             for what, unit, size, per_second, worth in (
                 ("streamed response, 64 KB pieces", "MB/s", LARGE, LARGE_PER_SECOND, LARGE / 1e6),

@@ -1,6 +1,6 @@
 """How many requests a second does a warm function answer, and how long does one wait?
 
-100 bytes of JSON there and back. Beside the usual way without workers or isolation (ceilings/aiohttp_echo.py) and the
+100 bytes of JSON there and back. Beside the usual way without workers or isolation (ceilings/aiohttp_alone.py) and the
 physical limit of the design (ceilings/forked_workers.py).
 """
 
@@ -20,7 +20,7 @@ async def measure(plan: Plan) -> list[Row]:
     found: list[Row] = []
     async with (
         running.node() as node,
-        running.ceiling("aiohttp_echo") as usual,
+        running.ceiling("aiohttp_alone") as usual,
         running.ceiling("forked_workers") as limit,
     ):
         servers = {OURS: node.http, "aiohttp echo": usual, "two forked workers": limit}
