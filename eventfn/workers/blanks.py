@@ -23,6 +23,7 @@ _LEAST, _MOST = 2, 8  # ready at once: on a node that does nothing, and after a 
 _FORGOTTEN_AFTER = 10.0  # seconds, in which half of the demand is
 _USUAL = Kind()
 _HEAD_START = 0.02  # seconds
+_HEAD_START_OF_A_PROGRAM = 0.1  # which has itself to load, and is held up by half of what a blank takes
 _GATE = b"\0"
 _CHANNEL_BUFFER = 1 << 20
 _SO_SNDBUFFORCE = 32
@@ -54,7 +55,7 @@ class Blanks:
         """Their zygote is dead: none can be added, and nobody asks for those that are left."""
         return self._zygote.dead
 
-    async def take(self, kind: Kind) -> Blank:
+    async def take(self, kind: Kind, *, for_a_program: bool = False) -> Blank:
         """Raises ZygoteDied, OSError."""
         if kind != _USUAL:
             return await self._make(kind)
@@ -63,7 +64,8 @@ class Blanks:
             self._fill()
             return await self._make(_USUAL)
         # Whoever takes one has a start to make, on the same cores: the next blank is made a little later.
-        asyncio.get_running_loop().call_later(_HEAD_START, self._fill)
+        head_start = _HEAD_START_OF_A_PROGRAM if for_a_program else _HEAD_START
+        asyncio.get_running_loop().call_later(head_start, self._fill)
         return self._ready.pop(0)
 
     async def _make(self, kind: Kind) -> Blank:
