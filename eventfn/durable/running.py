@@ -27,6 +27,7 @@ from eventfn.functions.registry import Registry
 from eventfn.functions.store import Store
 
 DOCUMENTS = "durable/"  # durable/<function>/<id>
+NAMES = "durable-names/"  # durable-names/<function>/<version>/<name>, of those that were given one
 DEFAULT_TIMEOUT = 86_400  # seconds, of an execution whose function says nothing
 DEFAULT_RETENTION = 14  # days
 _FAILURES = 3  # invocations in a row that end without an answer
@@ -46,6 +47,12 @@ class Answer(msgspec.Struct, frozen=True):
     status: str = msgspec.field(name="Status")
     result: str | None = msgspec.field(default=None, name="Result")
     error: JsonObject | None = msgspec.field(default=None, name="Error")
+
+
+class _Name(msgspec.Struct, frozen=True):
+    """Whose name it is."""
+
+    execution: str  # its key
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -73,7 +80,7 @@ class DurableExecutions:
         async with asyncio.TaskGroup() as self._tasks:
             for execution in self._store.documents(DOCUMENTS, Execution).values():
                 if execution.forgotten(self._clock.now_ms()):
-                    await self._store.put_document(DOCUMENTS + execution.key, None)
+                    await self._forget(execution)
                 elif not execution.is_over:
                     self._drive(execution.key)
             await asyncio.Event().wait()
@@ -88,20 +95,37 @@ class DurableExecutions:
 
     async def begin(self, function: ManagedFunction, version: Version, payload: bytes, name: str | None) -> Execution:
         """A new one, or the one that has this name and payload already. Raises Refusal: it has another payload."""
+        new = found = self._new(function, version, payload, name)
+
+        def unless_known(holder: _Name | None) -> dict[str, msgspec.Struct]:
+            nonlocal found
+            known = None if holder is None else self._document(holder.execution)
+            if known is None or known.forgotten(self._clock.now_ms()):
+                return {_name_key(new): _Name(new.key), DOCUMENTS + new.key: new}
+            if known.input != new.input:
+                raise Refusal(
+                    "DurableExecutionAlreadyStartedException",
+                    f"A durable execution named {name} has been started with another payload.",
+                )
+            found = known
+            return {}
+
+        try:
+            if name is None:
+                await self._store.put_document(DOCUMENTS + new.key, new)
+            else:  # the name and the execution in one commit: of several that begin with it at once, one does
+                await self._store.put_together(_name_key(new), _Name, unless_known)
+        finally:
+            if self._document(new.key) is not None:  # also when the caller has gone meanwhile
+                self._drive(new.key)
+        return found
+
+    def _new(self, function: ManagedFunction, version: Version, payload: bytes, name: str | None) -> Execution:
         config = version.configuration.durable_config or {}
-        if name is not None:
-            for known in self.of(function.name):
-                if known.name == name and known.version == version.number:
-                    if known.input != payload.decode():
-                        raise Refusal(
-                            "DurableExecutionAlreadyStartedException",
-                            f"A durable execution named {name} has been started with another payload.",
-                        )
-                    return known
         execution_id = str(uuid.uuid4())
         name = name or execution_id
         qualified = function.qualified(version.number)
-        execution = durable.begun(
+        return durable.begun(
             Execution(
                 arn=f"{qualified}/durable-execution/{name}/{execution_id}",
                 name=name,
@@ -115,9 +139,13 @@ class DurableExecutions:
                 retention_days=config.get("RetentionPeriodInDays", DEFAULT_RETENTION),
             )
         )
-        await self._store.put_document(DOCUMENTS + execution.key, execution)
-        self._drive(execution.key)
-        return execution
+
+    async def _forget(self, execution: Execution) -> None:
+        def its_own(holder: _Name | None) -> dict[str, None]:
+            named = holder is not None and holder.execution == execution.key
+            return dict.fromkeys([DOCUMENTS + execution.key, *([_name_key(execution)] if named else [])])
+
+        await self._store.put_together(_name_key(execution), _Name, its_own)
 
     async def end(self, execution: Execution) -> Execution:
         """Waits for it. Cancelling it does not end the execution."""
@@ -268,6 +296,10 @@ class DurableExecutions:
             log.error("a chained invoke of %s was not kept: %s", key, error_)
         finally:
             self._calling.discard(mark)
+
+
+def _name_key(execution: Execution) -> str:
+    return f"{NAMES}{execution.function}/{execution.version}/{execution.name}"
 
 
 def _answer(outcome: Outcome) -> tuple[Answer | None, JsonObject | None]:

@@ -1,7 +1,7 @@
 """What was made through the API, in the engine's key-value store: one document a function, a layer, a mapping ...
 
-In memory are the documents as they were last committed, so looking up asks nobody. A change is one commit, of one
-document, held against what the document was (compare-and-set): after a crash it is the one before or the one after.
+In memory are the documents as they were last committed, so looking up asks nobody. A change is one commit, mostly of
+one document, held against what the document was (compare-and-set): after a crash it is the one before or the one after.
 
 Belongs here: keeping documents. Does not: what a change means (api/), what it does to a running node (deployment.py).
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -108,7 +108,7 @@ class Store:
             for listener in self._listeners:
                 listener(name, before, after)
 
-        await self._keep(_FUNCTIONS + name, None if after is None else msgspec.json.encode(after), kept)
+        await self._keep({_FUNCTIONS + name: _encoded(after)}, kept)
 
     # --- everything else ---------------------------------------------------------------------------------------------
 
@@ -134,10 +134,19 @@ class Store:
             await self._put(key, after)
             return after
 
+    async def put_together(
+        self, key: str, kind: type[T], edit: Callable[[T | None], Mapping[str, msgspec.Struct | None]]
+    ) -> None:
+        """As `change_document`, of several in one commit: `edit` gets the document of `key`, and gives what is kept
+        under which keys; nothing changes by an empty mapping."""
+        async with self._turn(key):
+            if documents := edit(self.document(key, kind)):
+                await self._keep({each: _encoded(document) for each, document in documents.items()}, lambda: None)
+
     async def _put(self, key: str, document: msgspec.Struct | None) -> None:
-        value = None if document is None else msgspec.json.encode(document)
+        value = _encoded(document)
         if value != self._kept.get(key):
-            await self._keep(key, value, lambda: None)
+            await self._keep({key: value}, lambda: None)
 
     def blobs(self) -> set[str]:
         """The digests of all code that any document names (managed.Code)."""
@@ -151,21 +160,22 @@ class Store:
             lock = self._turns[key] = asyncio.Lock()
         return lock
 
-    async def _keep(self, key: str, value: bytes | None, then: Callable[[], None]) -> None:
+    async def _keep(self, values: Mapping[str, bytes | None], then: Callable[[], None]) -> None:
         """Not to be cut off: what the disk has and what is in memory must not differ because a caller has gone."""
 
         async def keep() -> None:
-            expected = self._kept.get(key)
+            expected = [Expect(_PREFIX + key, self._kept.get(key)) for key in values]
+            puts = [Put(_PREFIX + key, value) for key, value in values.items()]
             try:
-                await self._engine.commit(
-                    [Expect(_PREFIX + key, expected), Put(_PREFIX + key, value)], self._clock.now_ms()
-                )
+                await self._engine.commit([*expected, *puts], self._clock.now_ms())
             except Conflict as conflict:
-                raise Refused(f"{key} was changed by another node of this data folder: try again") from conflict
-            if value is None:
-                del self._kept[key]
-            else:
-                self._kept[key] = value
+                changed = " or ".join(values)
+                raise Refused(f"{changed} was changed by another node of this data folder: try again") from conflict
+            for key, value in values.items():
+                if value is None:
+                    self._kept.pop(key, None)
+                else:
+                    self._kept[key] = value
             then()
 
         await self._to_its_end(keep())
@@ -179,3 +189,7 @@ class Store:
         except asyncio.CancelledError:
             await asyncio.wait({task})  # the next in turn begins with what this one has made
             raise
+
+
+def _encoded(document: msgspec.Struct | None) -> bytes | None:
+    return None if document is None else msgspec.json.encode(document)

@@ -157,3 +157,16 @@ async def test_documents_of_other_resources(engine: MemoryEngine) -> None:
     assert again.document("notes/a", Note) is None
     assert list(again.documents("notes/", Note)) == ["b"]
     assert again.names() == []
+
+
+async def test_documents_that_are_put_together_are_kept_or_refused_together(engine: MemoryEngine) -> None:
+    store, other = await loaded(engine), await loaded(engine)
+    document, another = function("one"), function("two")
+    await other.put_document("b/1", another)
+    with pytest.raises(Refused, match="a/1 or b/1 was changed by another node"):
+        await store.put_together("a/1", ManagedFunction, lambda _: {"a/1": document, "b/1": document})
+    assert store.document("a/1", ManagedFunction) is None
+    again = await loaded(engine)
+    assert (again.document("a/1", ManagedFunction), again.document("b/1", ManagedFunction)) == (None, another)
+    await again.put_together("a/1", ManagedFunction, lambda _: {"a/1": document, "b/1": None})
+    assert list((await loaded(engine)).documents("", ManagedFunction)) == ["a/1"]
