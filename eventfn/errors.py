@@ -80,12 +80,18 @@ class FunctionNotFound(Refused):
 class FunctionNotReady(Refused):
     """It is there, and cannot be invoked in its state: Lambda's Pending or Failed."""
 
-    def __init__(self, name: str, state: str) -> None:
+    def __init__(self, name: str, state: str, why: str | None = None) -> None:
         self.name = name
         self.state = state
         super().__init__(
-            "The operation cannot be performed at this time. The function is currently in the following state: " + state
+            why
+            or "The operation cannot be performed at this time. The function is currently in the following state: "
+            + state
         )
+
+
+class RuntimeVersionMissing(FunctionNotReady):
+    """It may run on one version of its runtime only, which is not on the machine any more: Lambda's InvalidRuntime."""
 
 
 class RecursiveInvocation(Refused):

@@ -64,11 +64,12 @@ class CodeSources:
             await self._control.engine.put_blob([archive])
         return code
 
-    async def check_runtime(self, name: str, runtime: str | None) -> None:
-        """Raises Refusal: this machine does not have it. Of some runtimes the code must say so: `check_bootstrap`."""
+    async def runtime_version(self, name: str, runtime: str | None, region: str) -> str:
+        """ARN of the one that this machine has. Raises Refusal: it has none. Of some runtimes the code must say so:
+        `check_bootstrap`."""
         function = Function(name=name, handler="", code="", runtime=runtime)
         try:
-            await asyncio.to_thread(finding.find, function)
+            return (await asyncio.to_thread(finding.find, function)).version_arn(region)
         except ConfigError as error:
             raise invalid("; ".join(problem.message for problem in error.problems)) from error
 

@@ -20,6 +20,7 @@ from eventfn.errors import (
     PayloadTooLarge,
     RecursiveInvocation,
     Refused,
+    RuntimeVersionMissing,
     ShuttingDown,
     Throttled,
 )
@@ -150,6 +151,8 @@ def api_error(error: Exception) -> ApiError:
             return lambda_error(error.code, error.message, typed=error.typed)
         case FunctionNotFound():
             return not_found(str(error))
+        case RuntimeVersionMissing():
+            return lambda_error("InvalidRuntimeException", str(error))
         case FunctionNotReady():
             return conflict(str(error))
         case RecursiveInvocation():

@@ -54,12 +54,13 @@ class Functions:
         made = configuring.created(given, layers, Code(sha256="", size=0))
         if control.get(name) is not None:
             raise versioning.already_there(name)
-        await self._code.check_runtime(name, made.runtime)
+        runs_on = await self._code.runtime_version(name, made.runtime, call.region)
         await control.check_role(made.role, name)
         if (signing := given.get("CodeSigningConfigArn")) is not None:
             check_attached(control, signing)
         code = await self._code.of(given["Code"], call, update=False, configuration=made)
         latest = versioning.pending(LATEST, made, code, control.clock.now_ms(), control.new_id)
+        latest = msgspec.structs.replace(latest, runtime_version_arn=runs_on)
         function = ManagedFunction(
             name=name,
             region=call.region,
@@ -125,7 +126,7 @@ class Functions:
         versioning.check_revision(function.latest, given.get("RevisionId"))
         versioning.check_idle(function)
         wanted = configuring.updated(function.latest.configuration, given, layers, function.latest.code)
-        await self._code.check_runtime(target.name, wanted.runtime)
+        runs_on = await self._code.runtime_version(target.name, wanted.runtime, function.region)
         await self._code.check_bootstrap(function.latest.code, wanted)
         if given.get("Role") is not None:
             await control.check_role(given["Role"], target.name)
@@ -135,7 +136,7 @@ class Functions:
             versioning.check_idle(before)
             latest = before.latest
             made = configuring.updated(latest.configuration, given, layers, latest.code)
-            return versioning.in_progress(before, made, latest.code, control.clock.now_ms(), control.new_id)
+            return versioning.in_progress(before, made, latest.code, control.clock.now_ms(), control.new_id, runs_on)
 
         after = await control.change(target.name, edit)
         return Answer(shapes.configuration(after, after.latest, after.arn))
@@ -147,7 +148,7 @@ class Functions:
         versioning.check_revision(function.latest, given.get("RevisionId"))
         versioning.check_idle(function)
         now = function.latest.configuration
-        await self._code.check_runtime(target.name, now.runtime)
+        runs_on = await self._code.runtime_version(target.name, now.runtime, function.region)
         code = await self._code.of(given, call, update=True, configuration=now, keep=not given.get("DryRun"))
         published: Version | None = None
 
@@ -159,7 +160,7 @@ class Functions:
             if given.get("Architectures"):
                 made = msgspec.structs.replace(made, architectures=tuple(given["Architectures"]))
             configuring.check_size(code, made.layers)
-            after = versioning.in_progress(before, made, code, now_ms, control.new_id)
+            after = versioning.in_progress(before, made, code, now_ms, control.new_id, runs_on)
             if given.get("Publish"):
                 after, published = versioning.publish(after, None, now_ms, control.new_id)
             return after

@@ -48,7 +48,7 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
         Layers(control, code, locations),
         Policies(control),
         Recursion(control),
-        RuntimeManagement(control),
+        RuntimeManagement(control, code),
         Scaling(control),
         Streaming(node),
         TagsOfResources(control, node.mappings),

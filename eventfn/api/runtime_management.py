@@ -1,4 +1,9 @@
-"""Which version of its runtime a function has. The machine has one of each, so it is kept and shown."""
+"""On which version of its runtime a function may run: whatever the machine has (Auto), what it had when the function
+was last updated (FunctionUpdate), or one that is named (Manual).
+
+A machine has one version of each runtime: the program that was found (workers/runtimes). What becomes of a function
+whose version is gone stands in functions/deployment.py.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from eventfn.api.code_sources import CodeSources
 from eventfn.api.common import named
 from eventfn.api.operations import Answer, Call, Handler
 from eventfn.functions.control import Control
@@ -15,8 +21,9 @@ from eventfn.functions.refusals import invalid
 
 
 class RuntimeManagement:
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, code: CodeSources) -> None:
         self._control = control
+        self._code = code
 
     def operations(self) -> Mapping[str, Handler]:
         return {"GetRuntimeManagementConfig": self._get, "PutRuntimeManagementConfig": self._put}
@@ -29,12 +36,18 @@ class RuntimeManagement:
 
     async def _put(self, call: Call) -> Answer:
         target = named(self._control, call)
-        _, version = self._control.require_version(target, region=call.region)
+        function, version = self._control.require_version(target, region=call.region)
         config: dict[str, Any] = {"UpdateRuntimeOn": call.input["UpdateRuntimeOn"]}
         arn = call.input.get("RuntimeVersionArn")
         if (arn is not None) != (config["UpdateRuntimeOn"] == "Manual"):
             raise invalid("RuntimeVersionArn goes together with UpdateRuntimeOn Manual, and only with that.")
         if arn is not None:
+            runtime = version.configuration.runtime
+            installed = await self._code.runtime_version(function.name, runtime, function.region)
+            if arn != installed:
+                raise invalid(
+                    f"The runtime version {arn} is not on this machine, whose version of {runtime} is {installed}."
+                )
             config["RuntimeVersionArn"] = arn
 
         def edit(function: ManagedFunction) -> ManagedFunction:

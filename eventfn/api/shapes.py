@@ -5,7 +5,6 @@ PURE. Source: functions-api, "FunctionConfiguration".
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from eventfn.api.common import iso
@@ -41,7 +40,8 @@ def configuration(function: ManagedFunction, version: Version, arn: str, *, list
     }
     if listed:
         return found
-    found["RuntimeVersionConfig"] = {"RuntimeVersionArn": _runtime_version(function.region, made.runtime or "")}
+    if version.runtime_version_arn is not None:
+        found["RuntimeVersionConfig"] = _runtime_version(version, version.runtime_version_arn)
     states = {
         "State": version.state,
         "StateReason": version.state_reason,
@@ -85,8 +85,11 @@ def _logging(name: str, made: Configuration) -> Json:
     return {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}", **made.logging_config}
 
 
-def _runtime_version(region: str, runtime: str) -> str:
-    return f"arn:aws:lambda:{region}::runtime:{hashlib.sha256(runtime.encode()).hexdigest()}"
+def _runtime_version(version: Version, arn: str) -> Json:
+    found: Json = {"RuntimeVersionArn": arn}
+    if version.runtime_version_error is not None:
+        found["Error"] = {"ErrorCode": "InvalidRuntime", "Message": version.runtime_version_error}
+    return found
 
 
 def alias(function: ManagedFunction, found: Alias) -> Json:

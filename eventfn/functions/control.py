@@ -166,8 +166,7 @@ class Control:
         found = self.registry.get(name)
         if function is None or found is None:
             return None
-        prepared = found.prepared
-        shown = deriving.declared(function, prepared.runtime, prepared.version, self._project().aws, self._since_ms)
+        shown = deriving.declared(function, found.prepared, self._project().aws, self._since_ms)
         added = self.store.document(_ADDITIONS + name, Additions)
         if added is None:
             return shown

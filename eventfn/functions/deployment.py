@@ -29,7 +29,7 @@ from eventfn.functions.packages import prepare
 from eventfn.functions.registry import Leads, NotReady, Registry, Split, Target, target
 from eventfn.functions.store import Store
 from eventfn.workers.contract import Pool, Prepared
-from eventfn.workers.runtimes import family, python
+from eventfn.workers.runtimes import family, finding, python
 
 _AT_ONCE = 8  # functions that are made ready at the same time; the rest wait for their turn
 
@@ -43,6 +43,10 @@ class _Ready(NamedTuple):
 
 class _CannotBeKeptIn(Exception):
     """The machine lacks a wall that the function must have."""
+
+
+class _AnotherRuntime(Exception):
+    """The machine has another version of the runtime than the one that the function may run on."""
 
 
 class Deployments:
@@ -177,7 +181,7 @@ class Deployments:
             return NotReady("Failed")  # an alias of a version that is gone: the API lets none come to be
         ready = self._ready.get(function.name, {}).get(number)
         if ready is None:
-            return NotReady(version.state if version.state != "Active" else "Pending")
+            return NotReady(version.state if version.state != "Active" else "Pending", version.runtime_version_error)
         prepared = ready.prepared
         aws = self._project().aws
         invoked = deriving.invoked_as(prepared.function, function, version, qualifier, aws)
@@ -193,6 +197,7 @@ class Deployments:
         while (function := self._store.get(name)) is not None:
             ready: dict[str, _Ready] = {}
             failed: dict[str, str] = {}
+            missing: dict[str, str] = {}  # version -> why its version of the runtime is not there
             before = self._ready.get(name, {})
             for version in function.all_versions():
                 if version.state == "Failed" and not again:
@@ -203,6 +208,8 @@ class Deployments:
                     continue
                 try:
                     ready[version.number] = await self._prepared(function, version)
+                except _AnotherRuntime as error:  # what ran before is not what it may run on now
+                    missing[version.number] = str(error)
                 except Exception as error:
                     failed[version.number] = _reason(error)
                     if known is not None:  # what ran before runs on
@@ -217,7 +224,7 @@ class Deployments:
                     self._pool.retire(old.prepared.key)
             self._ready[name] = ready
             self._show(function)
-            await self._settle(function, ready, failed)
+            await self._settle(function, ready, failed, missing)
             return
 
     def _is_current(self, ready: _Ready | None, function: ManagedFunction, version: Version) -> bool:
@@ -226,11 +233,14 @@ class Deployments:
     def _made_of(self, function: ManagedFunction, version: Version) -> object:
         """What makes another version of it. A folder is looked at once more whenever its function was updated."""
         looked = version.last_modified_ms if version.code.folder is not None else None
-        return version.code, version.configuration, function.provisioned_of(version.number), looked
+        runtime = function.runtime_wanted(version)
+        return version.code, version.configuration, function.provisioned_of(version.number), looked, runtime
 
     async def _prepared(self, function: ManagedFunction, version: Version) -> _Ready:
-        """Raises ConfigError, OSError, EngineError, BadArchive, _CannotBeKeptIn."""
+        """Raises ConfigError, OSError, EngineError, BadArchive, _CannotBeKeptIn, _AnotherRuntime."""
         made_of, project = self._made_of(function, version), self._project()
+        if (wanted := function.runtime_wanted(version)) is not None:
+            await asyncio.to_thread(_check_runtime_version, function, version, wanted)
         runtime = version.configuration.runtime
         code = await self._folder("code", version.code, runtime)
         layers = [await self._folder("layers", layer.code, runtime) for layer in version.configuration.layers]
@@ -261,18 +271,33 @@ class Deployments:
 
     # --- what came of it ---------------------------------------------------------------------------------------------
 
-    async def _settle(self, function: ManagedFunction, ready: Mapping[str, _Ready], failed: Mapping[str, str]) -> None:
-        """Keeps what came of it: Pending becomes Active or Failed, an update is over."""
+    async def _settle(
+        self,
+        function: ManagedFunction,
+        ready: Mapping[str, _Ready],
+        failed: Mapping[str, str],
+        missing: Mapping[str, str],
+    ) -> None:
+        """Keeps what came of it: Pending becomes Active or Failed, an update is over, and on which version of its
+        runtime each runs, or why it cannot."""
         over: dict[str, tuple[str, str | None]] = {}  # version -> revision, why it has failed
+        runtimes: dict[str, tuple[str | None, str | None]] = {}  # version -> ARN and error of its runtime
         for version in function.all_versions():
             number, reason = version.number, failed.get(version.number)
             if reason is not None:
                 log.error("%s:%s cannot run: %s", function.name, number, reason)
-            if version.busy or (number not in ready and version.state == "Active"):
+            if (why := missing.get(number)) is not None:
+                log.error("%s", why)
+                runtimes[number] = function.runtime_wanted(version), why
+            elif number in ready and reason is None:
+                runtimes[number] = ready[number].prepared.runtime_version_arn, None
+            if runtimes.get(number) == (version.runtime_version_arn, version.runtime_version_error):
+                del runtimes[number]
+            if version.busy or (number not in ready and number not in missing and version.state == "Active"):
                 over[number] = version.revision_id, reason
             elif reason is None and number in ready and _has_failed(version):
                 over[number] = version.revision_id, None
-        if not over:
+        if not over and not runtimes:
             return
 
         def edit(now: ManagedFunction) -> ManagedFunction:
@@ -281,6 +306,11 @@ class Deployments:
                 if version is not None and version.revision_id == revision:
                     runs_on = number in ready  # as it was before
                     now = now.with_version(_over(version, reason, self._new_id(), runs_on=runs_on))
+            for number, (arn, error) in runtimes.items():
+                if (version := now.version(number)) is not None:
+                    now = now.with_version(
+                        msgspec.structs.replace(version, runtime_version_arn=arn, runtime_version_error=error)
+                    )
             return now
 
         try:
@@ -307,6 +337,24 @@ def _over(version: Version, failure: str | None, revision_id: str, *, runs_on: b
         last_update_status="Successful" if failure is None else "Failed",
         last_update_status_reason=failure,
         last_update_status_reason_code=None if failure is None else "InternalError",
+    )
+
+
+def _check_runtime_version(function: ManagedFunction, version: Version, wanted: str) -> None:
+    """Raises _AnotherRuntime. Blocks as finding does."""
+    runtime = version.configuration.runtime
+    try:
+        found = finding.find(Function(name=function.name, handler="", code="", runtime=runtime))
+    except ConfigError as error:
+        here = _reason(error)
+    else:
+        if (installed := found.version_arn(function.region)) == wanted:
+            return
+        here = f"this machine has {found.runtime} {found.version}, {installed}"
+    raise _AnotherRuntime(
+        f"{function.name}:{version.number} may run on the runtime version {wanted} only, and {here}. Whoever operates "
+        "this node can install that version and restart eventfn; whoever owns the function can let it run on what is "
+        "here by PutRuntimeManagementConfig with UpdateRuntimeOn Auto"
     )
 
 

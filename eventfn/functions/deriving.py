@@ -23,6 +23,7 @@ from eventfn.functions.managed import (
 )
 from eventfn.functions.model import Aws, Function, LoggingConfig, Where
 from eventfn.units import Duration, Megabytes
+from eventfn.workers.contract import Prepared
 
 _OWN_FUNCTION = ":function:"
 _EVENT_BUS = ":event-bus/"
@@ -108,13 +109,13 @@ def _uri(arn: str | None) -> str | None:
     return arn
 
 
-def declared(function: Function, runtime: str, version: str, aws: Aws, since_ms: int) -> ManagedFunction:
+def declared(function: Function, prepared: Prepared, aws: Aws, since_ms: int) -> ManagedFunction:
     """A function of eventfn.toml as the API shows it. What it has no setting for is what comes nearest: there is no
     role that it could be given, and its code is no zip, so its digest is that of the version it is."""
-    digest = base64.b64encode(hashlib.sha256(version.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(prepared.version.encode()).digest()).decode()
     configuration = Configuration(
         role=function.role or f"arn:aws:iam::{aws.account}:role/eventfn",
-        runtime=runtime,
+        runtime=prepared.runtime,
         handler=function.handler,
         description=function.description,
         timeout=max(1, round(function.timeout)),
@@ -129,10 +130,11 @@ def declared(function: Function, runtime: str, version: str, aws: Aws, since_ms:
         number=LATEST,
         configuration=configuration,
         code=Code(sha256=digest, size=0, folder=function.code),
-        revision_id=str(uuid.uuid5(uuid.NAMESPACE_OID, version)),
+        revision_id=str(uuid.uuid5(uuid.NAMESPACE_OID, prepared.version)),
         last_modified_ms=since_ms,
         state="Active",
         last_update_status="Successful",
+        runtime_version_arn=prepared.runtime_version_arn,
     )
     asynchronous = EventInvoke(
         last_modified_ms=since_ms,

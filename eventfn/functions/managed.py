@@ -81,6 +81,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     last_update_status: UpdateStatus | None = None
     last_update_status_reason: str | None = None
     last_update_status_reason_code: str | None = None
+    runtime_version_arn: str | None = None  # that it was made with, or last ran on; None: it was not ready yet
+    runtime_version_error: str | None = None  # why that one cannot be had any more
 
     @property
     def busy(self) -> bool:
@@ -173,6 +175,17 @@ class ManagedFunction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         if version.number == LATEST:
             return msgspec.structs.replace(self, latest=version)
         return msgspec.structs.replace(self, versions={**self.versions, version.number: version})
+
+    def runtime_wanted(self, version: Version) -> str | None:
+        """ARN of the only runtime version that it may run on; None: whatever the machine has now."""
+        config = self.runtime_management.get(version.number, {})
+        match config.get("UpdateRuntimeOn", "Auto"):
+            case "Manual":
+                return str(config["RuntimeVersionArn"])
+            case "FunctionUpdate":
+                return version.runtime_version_arn
+            case _:
+                return None
 
     def provisioned_of(self, number: str) -> int:
         """Environments that are kept ready for a version, by its own number or by the aliases that lead to it."""

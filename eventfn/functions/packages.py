@@ -93,6 +93,7 @@ class _Preparing:
             runtime=self._found.runtime,
             executable=self._found.executable,
             runtime_version=self._found.version,
+            runtime_build=self._found.build,
             extensions=extensions,
             region=project.aws.region,
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from eventfn.errors import FunctionNotFound, FunctionNotReady
+from eventfn.errors import FunctionNotFound, FunctionNotReady, RuntimeVersionMissing
 from eventfn.functions.managed import LATEST
 from eventfn.functions.model import Function
 from eventfn.rules import recursion
@@ -70,6 +70,7 @@ class NotReady(msgspec.Struct, frozen=True):
     """A function that is there and cannot be invoked, yet or any more."""
 
     state: str  # Lambda's: Pending, Failed ...
+    runtime_error: str | None = None  # it may run only on a version of its runtime that is not here
 
 
 Leads = Target | Split | NotReady
@@ -87,13 +88,15 @@ class Registry:
     # --- the hot path ------------------------------------------------------------------------------------------------
 
     def require(self, reference: str) -> Target:
-        """Raises FunctionNotFound, with the nearest name there is, and FunctionNotReady."""
+        """Raises FunctionNotFound, with the nearest name there is, and FunctionNotReady and its kind."""
         found = self._leads.get(reference)
         if type(found) is Target:
             return found
         if type(found) is Split:
             return found.pick(self._chance())
         if type(found) is NotReady:
+            if found.runtime_error is not None:
+                raise RuntimeVersionMissing(reference, found.state, found.runtime_error)
             raise FunctionNotReady(reference, found.state)
         raise FunctionNotFound(reference, self._hint(reference))
 

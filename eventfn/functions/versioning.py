@@ -51,11 +51,25 @@ def pending(number: str, configuration: Configuration, code: Code, now_ms: int, 
 
 
 def in_progress(
-    function: ManagedFunction, configuration: Configuration, code: Code, now_ms: int, new_id: NewId
+    function: ManagedFunction,
+    configuration: Configuration,
+    code: Code,
+    now_ms: int,
+    new_id: NewId,
+    runtime_version_arn: str | None = None,
 ) -> ManagedFunction:
-    """$LATEST with another configuration or code, which is not ready yet; one that has failed begins anew."""
+    """$LATEST with another configuration or code, which is not ready yet; one that has failed begins anew. An update
+    is when the runtime's version is looked at again: `runtime_version_arn` is the one that is installed, None the one
+    that it had."""
     latest = function.latest
     failed = latest.state == "Failed"
+    if function.runtime_management.get(LATEST, {}).get("UpdateRuntimeOn") == "Manual":
+        if configuration.runtime != latest.configuration.runtime:
+            raise invalid(
+                f"{function.name} is pinned to a version of {latest.configuration.runtime}: call "
+                "PutRuntimeManagementConfig with UpdateRuntimeOn Auto or FunctionUpdate before you change its runtime."
+            )
+        runtime_version_arn = None
     changed = msgspec.structs.replace(
         latest,
         configuration=configuration,
@@ -68,6 +82,8 @@ def in_progress(
         last_update_status="InProgress",
         last_update_status_reason=CREATING,
         last_update_status_reason_code="Creating",
+        runtime_version_arn=runtime_version_arn or latest.runtime_version_arn,
+        runtime_version_error=None if runtime_version_arn else latest.runtime_version_error,
     )
     return msgspec.structs.replace(function, latest=changed)
 
@@ -88,7 +104,7 @@ def publish(
         )
     number = str(function.next_version)
     version = pending(number, latest.configuration, latest.code, now_ms, new_id)
-    version = msgspec.structs.replace(version, description=description)
+    version = msgspec.structs.replace(version, description=description, runtime_version_arn=latest.runtime_version_arn)
     changed = msgspec.structs.replace(
         function.with_version(version),
         latest=msgspec.structs.replace(latest, revision_id=new_id()),

@@ -13,6 +13,7 @@ import msgspec
 from eventfn.aws.endpoints import Told
 from eventfn.event import Invocation, Outcome, ResponseStream
 from eventfn.functions.model import Function, Network
+from eventfn.workers.runtimes import versions
 
 Done = Callable[[Outcome], None]
 
@@ -37,6 +38,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     runtime: str  # "python3.11", "nodejs20.x", "provided.al2023"
     executable: str | None = None  # of a runtime that is a program of the machine's: its absolute path
     runtime_version: str = ""  # of what was found: "20.11.0"
+    runtime_build: str = ""  # of it, where one version may be built twice
     extensions: tuple[str, ...] = ()  # names of the executables in /opt/extensions
     region: str = "us-east-1"
     told: Told = Told()  # of an environment that is being started: see Surroundings
@@ -46,6 +48,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         """What a pool knows it by: each published version has environments of its own."""
         name = self.function.name
         return name if self.number == "$LATEST" else f"{name}:{self.number}"
+
+    @property
+    def runtime_version_arn(self) -> str:
+        return versions.arn(self.region, self.runtime, self.runtime_version, self.runtime_build)
 
     @property
     def shown_runtime(self) -> str:

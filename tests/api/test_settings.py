@@ -1,4 +1,4 @@
-"""The smaller resources by boto3: the account, recursion, runtime management, scaling, code signing, capacity."""
+"""The smaller resources by boto3: the account, recursion, scaling, code signing, capacity."""
 
 from __future__ import annotations
 
@@ -40,21 +40,6 @@ def test_recursion(lab: Lab) -> None:
     code, message = lab.refused("put_function_recursion_config", FunctionName=name, RecursiveLoop="Maybe")
     assert code == "ValidationException"
     assert message.endswith("Member must satisfy enum value set: [Terminate, Allow]")
-
-
-def test_runtime_management(lab: Lab) -> None:
-    name = lab.function()
-    auto = {"UpdateRuntimeOn": "Auto", "FunctionArn": arn(name, "$LATEST")}
-    assert lab("get_runtime_management_config", FunctionName=name) == auto
-    image = f"arn:aws:lambda:{REGION}::runtime:{'0' * 64}"
-    manual = lab("put_runtime_management_config", FunctionName=name, UpdateRuntimeOn="Manual", RuntimeVersionArn=image)
-    assert manual == {
-        "UpdateRuntimeOn": "Manual",
-        "RuntimeVersionArn": image,
-        "FunctionArn": arn(name, "$LATEST"),
-    }
-    assert lab("get_runtime_management_config", FunctionName=name) == manual
-    assert lab.refused("put_runtime_management_config", FunctionName=name, UpdateRuntimeOn="Manual")[0] == INVALID
 
 
 def test_scaling(lab: Lab) -> None:

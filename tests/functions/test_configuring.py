@@ -19,6 +19,7 @@ from eventfn.functions.configuring import CREATABLE, RETIRED
 from eventfn.functions.managed import LATEST, AttachedLayer, Code, Configuration, ManagedFunction
 from eventfn.functions.model import Aws, Function
 from eventfn.functions.refusals import Refusal
+from eventfn.workers.contract import Prepared
 
 ROLE = "arn:aws:iam::000000000000:role/r"
 CODE = Code(sha256="c2hh", size=1, unpacked=10, blob="00" * 32)
@@ -142,16 +143,23 @@ def test_snapshots_are_of_published_versions() -> None:
     assert found == [False, True]
 
 
+def prepared(function: Function, version: str) -> Prepared:
+    return Prepared(
+        function=function, arn="", version=version, task_root="/code", interpreter="/python", runtime="python3.11"
+    )
+
+
 def test_a_function_of_the_file_is_shown_as_one_of_the_api() -> None:
     function = Function(name="f", handler="a.b", code="/code", environment={"A": "1"}, reserved_concurrency=3)
-    shown = deriving.declared(function, "python3.11", "version", Aws(), 5)
+    shown = deriving.declared(function, prepared(function, "version"), Aws(), 5)
     assert shown.latest.state == "Active"
     assert shown.latest.configuration.runtime == "python3.11"
     assert shown.latest.configuration.environment == {"A": "1"}
     assert shown.reserved == 3
-    again = deriving.declared(function, "python3.11", "version", Aws(), 5)
+    again = deriving.declared(function, prepared(function, "version"), Aws(), 5)
     assert again == shown  # the same revision, as long as nothing has changed
-    assert deriving.declared(function, "python3.11", "other", Aws(), 5).latest.revision_id != shown.latest.revision_id
+    other = deriving.declared(function, prepared(function, "other"), Aws(), 5)
+    assert other.latest.revision_id != shown.latest.revision_id
 
 
 def test_a_folder_is_handed_out_as_it_would_be_uploaded(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ async def test_a_folder_is_used_in_place(folder: Folder) -> None:
         interpreter=python.find(folder.function).path,
         runtime=f"python{sys.version_info[0]}.{sys.version_info[1]}",
         runtime_version=python.find(folder.function).version,
+        runtime_build=python.find(folder.function).build,
     )
     assert len(prepared.version) == 16
     assert [path.name for path in folder.data.iterdir()] == ["bytecode"]

@@ -433,11 +433,11 @@ async def test_every_supported_version_serves(bench: Workbench, monkeypatch: pyt
 
 def test_an_interpreter_is_asked_once_until_it_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, program = tmp_path / "asked", tmp_path / "python3.99"
-    program.write_text(f'#!/bin/sh\necho asked >> {asked}\necho \'["{program}", "3.99.1"]\'\n')
+    program.write_text(f'#!/bin/sh\necho asked >> {asked}\necho \'["{program}", "3.99.1", "main Oct"]\'\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     function = Function(name="fn", handler="a.b", code="/", runtime="python3.99")
-    assert python.find(function) == python.find(function) == python.Interpreter(str(program), "3.99.1")
+    assert python.find(function) == python.find(function) == python.Interpreter(str(program), "3.99.1", "main Oct")
     assert asked.read_text() == "asked\n"
     os.utime(program, ns=(1, 1))  # installed anew
     python.find(function)
@@ -453,5 +453,5 @@ def test_an_interpreter_that_did_not_answer_is_asked_again(tmp_path: Path, monke
     function = Function(name="fn", handler="a.b", code="/", runtime="python3.98")
     with pytest.raises(ConfigError):
         python.find(function)
-    version.write_text(f'["{program}", "3.98.0"]')
+    version.write_text(f'["{program}", "3.98.0", "main Oct"]')
     assert python.find(function).version == "3.98.0"

@@ -6,7 +6,7 @@ import msgspec
 
 from eventfn.errors import ConfigError, Problem
 from eventfn.functions.model import Function
-from eventfn.workers.runtimes import family, nodejs, python
+from eventfn.workers.runtimes import family, nodejs, python, versions
 from eventfn.workers.runtimes.python import Interpreter
 
 EXPECTED = '"python3.12", "nodejs20.x" or "provided.al2023"'
@@ -17,6 +17,10 @@ class Found(msgspec.Struct, frozen=True):
     runtime: str  # "python3.12", "nodejs20.x"
     executable: str | None = None  # of the runtime, where that is a program of the machine's
     version: str = ""  # what was found: "3.12.4", "20.11.0"; empty for what comes with the code
+    build: str = ""  # where one version may be built twice
+
+    def version_arn(self, region: str) -> str:
+        return versions.arn(region, self.runtime, self.version, self.build)
 
 
 def find(function: Function) -> Found:
@@ -25,7 +29,7 @@ def find(function: Function) -> Found:
     kind = family(runtime)
     if runtime is None or kind == "python":
         interpreter = python.find(function)
-        return Found(interpreter, interpreter.runtime, None, interpreter.version)
+        return Found(interpreter, interpreter.runtime, None, interpreter.version, interpreter.build)
     if kind == "nodejs":
         try:
             node = nodejs.find(runtime)

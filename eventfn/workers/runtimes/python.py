@@ -19,13 +19,15 @@ from eventfn.functions.model import Function
 # A shim (pyenv) costs 94 ms at every start, and a venv's link shows the venv's packages: both say where they lead.
 _ASK = """
 import json, platform, sys
-print(json.dumps([getattr(sys, "_base_executable", sys.executable), platform.python_version()]))
+found = getattr(sys, "_base_executable", sys.executable), platform.python_version(), " ".join(platform.python_build())
+print(json.dumps(found))
 """
 
 
 class Interpreter(msgspec.Struct, frozen=True):
     path: str
     version: str  # "3.12.4"
+    build: str = ""  # which of that version: "main Jun  6 2024 18:26:44"
 
     @property
     def runtime(self) -> str:
@@ -49,7 +51,7 @@ def find(function: Function) -> Interpreter:
 def own() -> Interpreter:
     """The one that runs eventfn."""
     executable: str = getattr(sys, "_base_executable", sys.executable)  # as in _ASK, of ourselves
-    return Interpreter(os.path.realpath(executable), platform.python_version())
+    return Interpreter(os.path.realpath(executable), platform.python_version(), " ".join(platform.python_build()))
 
 
 def seems_installed(runtime: str) -> bool:
@@ -78,8 +80,8 @@ def _ask(executable: str) -> Interpreter | None:
 def _answer(executable: str, _changed_ns: int) -> Interpreter:
     """Asked once for all functions, until the file is another one; a failure is no answer, and is not kept."""
     asked = subprocess.run([executable, "-I", "-c", _ASK], capture_output=True, timeout=10, check=True)
-    path, version = msgspec.json.decode(asked.stdout, type=tuple[str, str])
-    return Interpreter(os.path.realpath(path), version)
+    path, version, build = msgspec.json.decode(asked.stdout, type=tuple[str, str, str])
+    return Interpreter(os.path.realpath(path), version, build)
 
 
 def _missing(function: Function, message: str) -> Interpreter:

@@ -6,16 +6,14 @@ on the machine (python.py, nodejs.py, provided.py).
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from eventfn.sandbox import allow_list, mounts
 from eventfn.workers.contract import Prepared
-from eventfn.workers.runtimes import family, nodejs
+from eventfn.workers.runtimes import family, nodejs, versions
 from eventfn.workers.wire import NetworkPlan, Program, Settings
 
 # Last on a function's path: a file that declares itself with `import eventfn` is a handler module too, and finds a
@@ -203,18 +201,4 @@ def variables_of_a_copy(stream: str, credentials: dict[str, str]) -> dict[str, s
 
 def version_and_arn(prepared: Prepared) -> tuple[str, str]:
     """What INIT_START says of the runtime."""
-    program = prepared.executable or prepared.interpreter
-    digest = hashlib.sha256(f"{program} {prepared.runtime}".encode()).hexdigest()
-    return _version(prepared), f"arn:aws:lambda:{prepared.region}::runtime:{digest}"
-
-
-def _version(prepared: Prepared) -> str:
-    """Such as python:3.11, nodejs:20.11.0 and provided:al2023."""
-    runtime = prepared.runtime
-    match family(runtime):
-        case "nodejs":
-            return f"nodejs:{prepared.runtime_version}"
-        case "provided":
-            return runtime.replace(".", ":", 1)
-        case _:
-            return re.sub(r"^([a-z]+)", r"\1:", runtime)
+    return versions.shown(prepared.runtime, prepared.runtime_version), prepared.runtime_version_arn
