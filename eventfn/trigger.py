@@ -359,6 +359,17 @@ class Extends(Protocol):
 
 
 @runtime_checkable
+class Expects(Protocol):
+    """Optional power: several requests are under way at the source at once, as an answer of its server takes long
+    (SQS). One read is one batch; this is how many batches' worth the reads that follow soon will want too."""
+
+    def expect(self, records: int) -> None:
+        """Said before each read: so many records have a place now, those of this read included. Asked for beyond
+        that they would only wait, on a lease. No I/O; it does not raise."""
+        ...
+
+
+@runtime_checkable
 class Pending(Protocol):
     """Optional power: how far behind the source is, for metrics and `status`."""
 

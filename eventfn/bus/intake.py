@@ -97,9 +97,8 @@ class Intake:
         self._report_failures = settings.report_batch_item_failures
         self._scaling = Scaling(settings.maximum_concurrency)
         window = float(settings.maximum_batching_window)
-        self._gathering: Gathering[_Waiting] = Gathering(
-            settings.batch_size or trigger.traits.default_batch_size, window
-        )
+        self._size = settings.batch_size or trigger.traits.default_batch_size
+        self._gathering: Gathering[_Waiting] = Gathering(self._size, window)
         self._window = window
         self._timeout = float(function.timeout)
         self._system_errors = Delays(jitter)
@@ -181,6 +180,8 @@ class Intake:
             self._may_read.clear()
             if self._gathering.room and (self._has_place or self._has_one_soon):
                 room = self._gathering.room
+                places = self._scaling.limit - len(self._flights)
+                self._source.expect(room + self._size * max(places - 1, 0))
                 batch = await self._source.read(room)
                 self._more_to_read = len(batch.records) == room
                 read = self._take(batch)

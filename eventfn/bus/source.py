@@ -18,7 +18,7 @@ from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.errors import Backoff, ConnectorError, EventfnError
 from eventfn.event import Batch
-from eventfn.trigger import Done, Extends, Pending, Reject, Settlement, Trigger
+from eventfn.trigger import Done, Expects, Extends, Pending, Reject, Settlement, Trigger
 
 FIRST_DELAY = 1.0  # seconds, doubled with every failure in a row ...
 LONGEST_DELAY = 60.0  # ... up to this
@@ -79,6 +79,10 @@ class Source:
     def lease(self) -> float | None:
         """In seconds; of some sources known once they are connected. None: there is none."""
         return cast(Extends, self._trigger).lease if hasattr(self._trigger, "extend") else None
+
+    def expect(self, records: int) -> None:
+        if hasattr(self._trigger, "expect"):
+            cast(Expects, self._trigger).expect(records)
 
     async def read(self, limit: int) -> Batch:
         """Waits for records as long as it takes, also for the source to be there at all. Safe to cancel."""

@@ -494,6 +494,22 @@ async def test_an_error_of_ours_comes_again_later_and_later(tmp_path: Path, outc
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_source_hears_how_much_there_is_a_place_for(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, batch_size=2, maximum_concurrency=3)
+    expected: list[int] = []
+    cast(Any, bench.trigger).expect = expected.append
+    async with bench:
+        assert expected == [6], "three batches"
+        await bench.put(1, 2)
+        assert expected == [6, 4]
+        await bench.put(3, 4)
+        assert expected == [6, 4, 2]
+        await bench.put(5, 6)
+        assert expected == [6, 4, 2], "no place, no read"
+        await bench.end(SUCCESS)
+        assert expected[-1] == 2
+
+
 async def test_a_lease_is_extended_every_third_while_a_function_runs(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
         await bench.put(1)

@@ -20,6 +20,7 @@ from eventfn_aws.sqs.queue import Queue
 from eventfn_aws.sqs.receiving import Receiver
 from eventfn_aws.sqs.telling import tell
 
+_USUAL_VISIBILITY = 30  # seconds: a queue's, if nobody has said anything else
 _LONGEST = 43_200  # seconds that a message can be invisible
 
 
@@ -32,13 +33,15 @@ class Queued:
         if name.endpoint is not None:  # the store at endpoint_url need not be where the queue is
             shared = msgspec.structs.replace(shared, endpoint_url=None)
         self._queue = Queue(name, shared, context.region)
-        self._receiver: Receiver[Record] = Receiver(self._receive, self._give_back, context.clock)
+        self._visibility = _USUAL_VISIBILITY
+        self._receiver: Receiver[Record] = Receiver(self._receive, self._keep_ours, self._give_back, context.clock)
 
     async def connect(self) -> None:
         await self._queue.open()
         said = await self._queue.attributes("VisibilityTimeout")
         # A queue may say 0, and then nothing keeps what was received from being received again.
-        self._receiver.keep = min(self._receiver.keep, max(1.0, float(said.get("VisibilityTimeout", 30))) / 3)
+        self._visibility = max(1, int(said.get("VisibilityTimeout", _USUAL_VISIBILITY)))
+        self._receiver.keep = min(self._receiver.keep, self._visibility / 3)
 
     async def read(self, limit: int) -> Batch:
         return Batch(tuple(await self._receiver.read(limit)))
@@ -89,6 +92,14 @@ class Queued:
         context = self._context
         origin = Origin(context.source, self._queue.client.region, context.account)
         return records(message["Body"], self._wanted, origin, context.clock.now_ms(), message["ReceiptHandle"])
+
+    async def _keep_ours(self, unread: Sequence[Record]) -> None:
+        claims = {record.token.claim for record in unread}
+        entries = [{"ReceiptHandle": claim, "VisibilityTimeout": self._visibility} for claim in claims]
+        try:
+            await tell(self._queue, "change_message_visibility_batch", entries, self._context.clock)
+        except ConnectorError as error:
+            self._context.log.info("%d notifications that wait to be read may come again: %s", len(unread), error)
 
     async def _give_back(self, unread: Sequence[Record]) -> None:
         try:

@@ -60,6 +60,7 @@ class SqsTrigger:
         self._log = context.log
         self._receiver: Receiver[Record] = Receiver(
             self._receive,
+            self._keep_ours,
             self._give_back,
             context.clock,
             # Two answers at once could be in the wrong order.
@@ -90,6 +91,10 @@ class SqsTrigger:
 
     # --- read --------------------------------------------------------------------------------------------------------
 
+    def expect(self, records: int) -> None:
+        if not self._fifo:  # what is behind a message of its group is not to be in another's hands
+            self._receiver.expected = records
+
     async def read(self, limit: int) -> Batch:
         return Batch(tuple(await self._receiver.read(limit)))
 
@@ -114,6 +119,12 @@ class SqsTrigger:
         return [
             shape.record(message, self._arn, self._region, _Held(message["ReceiptHandle"], now)) for message in messages
         ]
+
+    async def _keep_ours(self, records: Sequence[Record]) -> None:
+        try:
+            await self._set_visibility(records, self._visibility)
+        except ConnectorError as error:
+            self._log.info("%d messages that wait for a place may come again: %s", len(records), error)
 
     async def _give_back(self, records: Sequence[Record]) -> None:
         try:

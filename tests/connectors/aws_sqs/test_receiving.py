@@ -20,6 +20,7 @@ class Server:
         self.asked: list[tuple[int, int]] = []  # (count, wait)
         self.at_once = 0
         self.most_at_once = 0
+        self.kept: list[int] = []
         self.returned: list[int] = []
         self.down = False
         self._put = asyncio.Event()
@@ -44,12 +45,15 @@ class Server:
         finally:
             self.at_once -= 1
 
+    async def extend(self, numbers: Sequence[int]) -> None:
+        self.kept += numbers
+
     async def give_back(self, numbers: Sequence[int]) -> None:
         self.returned += numbers
 
 
 def receiver(server: Server, clock: FakeClock | None = None) -> Receiver[int]:
-    return Receiver(server.receive, server.give_back, clock or FakeClock())
+    return Receiver(server.receive, server.extend, server.give_back, clock or FakeClock())
 
 
 async def test_an_idle_queue_has_one_long_poll() -> None:
@@ -81,7 +85,7 @@ async def test_a_backlog_has_more_and_more_and_an_empty_queue_one_again() -> Non
 
 async def test_a_fifo_queue_has_one_request_at_a_time() -> None:
     server = Server(backlog=100)
-    receiving = Receiver(server.receive, server.give_back, FakeClock(), 1)
+    receiving = Receiver(server.receive, server.extend, server.give_back, FakeClock(), 1)
     read = [await receiving.read(1000) for _ in range(5)]
     assert [number for batch in read for number in batch] == list(range(50))
     assert server.most_at_once == 1
@@ -98,6 +102,68 @@ async def test_no_more_is_asked_for_than_is_wanted(limit: int) -> None:
         assert sum(count for count, _ in server.asked) <= limit
     await receiving.close()
     assert not server.returned
+
+
+async def test_requests_are_under_way_for_all_that_have_a_place() -> None:
+    server = Server(backlog=1000)
+    receiving = receiver(server)
+    receiving.expected = 50
+    read = [await receiving.read(10) for _ in range(20)]
+    assert [number for batch in read for number in batch] == list(range(200))
+    assert server.most_at_once == 5, "one for each place"
+    assert len(server.waiting) >= 1000 - 200 - 40, "and nothing beyond"
+    await receiving.close()
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1, 5), (3, 9), (10, 30), (10, 320), (100, 500)])
+async def test_no_more_is_there_or_on_its_way_than_has_a_place(limit: int, expected: int) -> None:
+    server = Server(backlog=10_000)
+    receiving = receiver(server)
+    receiving.expected = expected
+    got = 0
+    for _ in range(30):
+        got += len(await receiving.read(limit))
+        await eventually(lambda: not server.at_once)
+        assert 10_000 - len(server.waiting) - got <= expected
+    await receiving.close()
+
+
+async def test_what_waits_for_a_place_is_kept_and_not_given_back() -> None:
+    server, clock = Server(backlog=10), FakeClock()
+    receiving = receiver(server, clock)
+    receiving.expected = 10
+    assert await receiving.read(1) == [0]
+    others = list(range(1, 10))
+    await clock.advance(4.9)
+    assert server.kept == []
+    await clock.advance(0.2)
+    assert server.kept == others
+    await clock.advance(5)
+    assert server.kept == others * 2, "for as long as it waits"
+    assert server.returned == []
+    assert await receiving.read(9) == others
+    await clock.advance(20)
+    assert len(server.kept) == 2 * len(others), "what is read is the host's"
+    await receiving.close()
+    assert server.returned == []
+
+
+async def test_a_long_poll_does_not_hold_up_what_others_brought() -> None:
+    server = Server()
+    receiving = receiver(server)
+    reading = asyncio.create_task(receiving.read(10))
+    await eventually(lambda: server.asked)  # one that waits
+    server.put(*range(10))
+    assert len(await reading) == 10  # two are worth it now
+    reading = asyncio.create_task(receiving.read(10))
+    await eventually(lambda: len(server.asked) == 2)
+    assert server.asked[-1] == (10, LONG_POLL), "there is one place"
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    receiving.expected = 100
+    server.waiting = list(range(5))  # the one that waits at the server does not hear of these
+    assert await receiving.read(10) == list(range(5))
+    await receiving.close()
 
 
 async def test_what_a_cancelled_read_asked_for_is_for_the_next_one() -> None:
