@@ -1,6 +1,6 @@
 """Capacity providers: EC2 instances that Lambda would run functions on. There are none of these here.
 
-What is asked for is checked, kept and shown, so that tools that make one go on; nothing runs on it.
+What is asked for is checked, kept and shown, so that tools that make one go on; its functions run on this node.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""How many environments a version has on the instances of a capacity provider: scaling configs.
+"""How many environments a version has that is published to a capacity provider: scaling configs.
 
-There are no such instances here, so they are kept and shown; environments come and go by the pool's rules.
+There are no instances of EC2 here: the environments are this node's, at least as many as the least are kept ready, and
+whoever would need one more than the most waits for one of them. Without any a version is deactivated.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from collections.abc import Mapping
 
 import msgspec
 
+from eventfn.api import shapes
 from eventfn.api.common import named
 from eventfn.api.operations import Answer, Call, Handler
 from eventfn.functions.control import Control
-from eventfn.functions.managed import LATEST, ManagedFunction
+from eventfn.functions.managed import LATEST_PUBLISHED, ManagedFunction, Version
 from eventfn.functions.names import Named
 from eventfn.functions.refusals import invalid
-
-_PUBLISHED = f"{LATEST}.PUBLISHED"  # the version that was published last
 
 
 class Scaling:
@@ -27,7 +27,7 @@ class Scaling:
         return {"GetFunctionScalingConfig": self._get, "PutFunctionScalingConfig": self._put}
 
     async def _get(self, call: Call) -> Answer:
-        target, function = self._published(call)
+        target, function, _ = self._published(call)
         qualifier = target.qualifier or ""
         config = function.scaling.get(qualifier, {})
         return Answer(
@@ -39,22 +39,28 @@ class Scaling:
         )
 
     async def _put(self, call: Call) -> Answer:
-        target, _ = self._published(call)
+        target, _, version = self._published(call)
         config: dict[str, int] = call.input.get("FunctionScalingConfig", {})
         least, most = config.get("MinExecutionEnvironments", 0), config.get("MaxExecutionEnvironments")
         if most is not None and least > most:
             raise invalid("MinExecutionEnvironments must not be greater than MaxExecutionEnvironments.")
+        if version.configuration.capacity_provider_config is None:
+            raise invalid("A scaling config is of a function version that is published to a capacity provider.")
 
         def edit(function: ManagedFunction) -> ManagedFunction:
             return msgspec.structs.replace(function, scaling={**function.scaling, target.qualifier or "": config})
 
         function = await self._control.change(target.name, edit)
-        return Answer({"FunctionState": function.latest.state})
+        return Answer({"FunctionState": shapes.shown_state(function, version)})
 
-    def _published(self, call: Call) -> tuple[Named, ManagedFunction]:
+    def _published(self, call: Call) -> tuple[Named, ManagedFunction, Version]:
         """Raises Refusal when there is no such version."""
         target = named(self._control, call)
         function = self._control.require(target, region=call.region)
-        if target.qualifier not in function.versions and not (target.qualifier == _PUBLISHED and function.versions):
+        number = target.qualifier or ""
+        if number == LATEST_PUBLISHED and function.versions:
+            number = max(function.versions, key=int)
+        version = function.versions.get(number)
+        if version is None:
             raise self._control.not_found(target, region=call.region)
-        return target, function
+        return target, function, version

@@ -43,7 +43,7 @@ def configuration(function: ManagedFunction, version: Version, arn: str, *, list
     if version.runtime_version_arn is not None:
         found["RuntimeVersionConfig"] = _runtime_version(version, version.runtime_version_arn)
     states = {
-        "State": version.state,
+        "State": shown_state(function, version),
         "StateReason": version.state_reason,
         "StateReasonCode": version.state_reason_code,
         "LastUpdateStatus": version.last_update_status,
@@ -51,6 +51,10 @@ def configuration(function: ManagedFunction, version: Version, arn: str, *, list
         "LastUpdateStatusReasonCode": version.last_update_status_reason_code,
     }
     return found | {key: value for key, value in states.items() if value is not None}
+
+
+def shown_state(function: ManagedFunction, version: Version) -> str:
+    return "Deactivated" if version.state == "Active" and function.deactivated(version.number) else version.state
 
 
 def _when_set(made: Configuration) -> Json:

@@ -179,6 +179,8 @@ class Deployments:
         version = function.version(number)
         if version is None:
             return NotReady("Failed")  # an alias of a version that is gone: the API lets none come to be
+        if function.deactivated(number):
+            return NotReady("Deactivated")
         ready = self._ready.get(function.name, {}).get(number)
         if ready is None:
             return NotReady(version.state if version.state != "Active" else "Pending", version.runtime_version_error)
@@ -233,8 +235,8 @@ class Deployments:
     def _made_of(self, function: ManagedFunction, version: Version) -> object:
         """What makes another version of it. A folder is looked at once more whenever its function was updated."""
         looked = version.last_modified_ms if version.code.folder is not None else None
-        runtime = function.runtime_wanted(version)
-        return version.code, version.configuration, function.provisioned_of(version.number), looked, runtime
+        environments = function.provisioned_of(version.number), function.scaling_of(version.number)
+        return version.code, version.configuration, environments, looked, function.runtime_wanted(version)
 
     async def _prepared(self, function: ManagedFunction, version: Version) -> _Ready:
         """Raises ConfigError, OSError, EngineError, BadArchive, _CannotBeKeptIn, _AnotherRuntime."""
@@ -248,7 +250,13 @@ class Deployments:
         if (why := self._why_not(environment)) is not None:
             raise _CannotBeKeptIn(why)
         found = await prepare(environment, project, _to_log(function.name), for_others=os.geteuid() == 0)
-        prepared = msgspec.structs.replace(found, arn=function.arn, region=function.region, number=version.number)
+        prepared = msgspec.structs.replace(
+            found,
+            arn=function.arn,
+            region=function.region,
+            number=version.number,
+            most_environments=function.scaling_of(version.number).max_execution_environments,
+        )
         return _Ready(made_of, prepared)
 
     async def _folder(self, store: str, code: Code, runtime: str | None) -> str:

@@ -47,7 +47,9 @@ def environment_of(
         environment=configuration.environment or {},
         layers=layers,
         snap_start=_has_snapshots(version),
-        provisioned_concurrency=function.provisioned_of(version.number),
+        provisioned_concurrency=max(
+            function.provisioned_of(version.number), function.scaling_of(version.number).min_execution_environments
+        ),
         role=configuration.role,
         logging_config=_logging(configuration),
         where=Where("the API"),

@@ -16,6 +16,7 @@ import msgspec
 from eventfn.functions.policies import Policy
 
 LATEST = "$LATEST"
+LATEST_PUBLISHED = "$LATEST.PUBLISHED"  # the version that was published last
 
 State = Literal["Pending", "Active", "Inactive", "Failed"]
 UpdateStatus = Literal["InProgress", "Successful", "Failed"]
@@ -115,6 +116,13 @@ class Provisioned(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     last_modified_ms: int
 
 
+class Scaling(msgspec.Struct, frozen=True, rename="pascal"):
+    """How many environments a version of a capacity provider has: FunctionScalingConfig."""
+
+    min_execution_environments: int = 0
+    max_execution_environments: int | None = None  # None: no limit of its own
+
+
 class Url(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
     """A function URL of the unqualified function or of an alias."""
 
@@ -186,6 +194,17 @@ class ManagedFunction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
                 return version.runtime_version_arn
             case _:
                 return None
+
+    def scaling_of(self, number: str) -> Scaling:
+        """By its own number, or as the version that was published last."""
+        config = self.scaling.get(number)
+        if config is None and self.versions and number == max(self.versions, key=int):
+            config = self.scaling.get(LATEST_PUBLISHED)
+        return msgspec.convert(config or {}, Scaling)
+
+    def deactivated(self, number: str) -> bool:
+        """It may have no environment at all."""
+        return self.scaling_of(number).max_execution_environments == 0
 
     def provisioned_of(self, number: str) -> int:
         """Environments that are kept ready for a version, by its own number or by the aliases that lead to it."""

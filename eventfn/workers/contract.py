@@ -39,6 +39,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     executable: str | None = None  # of a runtime that is a program of the machine's: its absolute path
     runtime_version: str = ""  # of what was found: "20.11.0"
     runtime_build: str = ""  # of it, where one version may be built twice
+    most_environments: int | None = None  # at once; None: as many as are waited for
     extensions: tuple[str, ...] = ()  # names of the executables in /opt/extensions
     region: str = "us-east-1"
     told: Told = Told()  # of an environment that is being started: see Surroundings

@@ -155,7 +155,8 @@ class Fleet:
         for_waiting = -(-len(self.waiting) // self._capacity) - self.starting
         if not self._may_run() or (self.held_back and self._failure is not None):
             for_waiting = 0
-        return max(for_waiting, self.provisioned_wanted())
+        wanted, most = max(for_waiting, self.provisioned_wanted()), self.prepared.most_environments
+        return wanted if most is None else min(wanted, most - len(self.environments) - self.starting)
 
     def provisioned_wanted(self) -> int:
         if self.retired or self.held_back:

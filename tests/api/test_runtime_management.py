@@ -14,7 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from eventfn.workers.runtimes import python, versions
-from tests.api.lab import DECLARATION, REGION, Lab, arn, running_lab, zipped
+from tests.api.boto import REGION
+from tests.api.lab import DECLARATION, Lab, arn, running_lab, zipped
 from tests.support import PATIENCE
 
 INVALID = "InvalidParameterValueException"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.api.boto import REGION
-from tests.api.lab import ACCOUNT, MISSING, Lab, arn
+from tests.api.lab import ACCOUNT, ECHO, MISSING, Lab, arn, zipped
+from tests.support import PATIENCE
 
 INVALID = "InvalidParameterValueException"
 PROFILE = f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/1"
@@ -42,21 +45,83 @@ def test_recursion(lab: Lab) -> None:
     assert message.endswith("Member must satisfy enum value set: [Terminate, Allow]")
 
 
+def on_capacity(lab: Lab, code: bytes = ECHO) -> tuple[str, str]:
+    """A function and its version that is published to a capacity provider."""
+    provider = f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:any"
+    config = {"LambdaManagedInstancesCapacityProviderConfig": {"CapacityProviderArn": provider}}
+    name = lab.function(code, CapacityProviderConfig=config)
+    return name, lab.published(name)
+
+
+def scaled(least: int, most: int) -> dict[str, int]:
+    return {"MinExecutionEnvironments": least, "MaxExecutionEnvironments": most}
+
+
 def test_scaling(lab: Lab) -> None:
-    name = lab.function()
-    version = lab.published(name)
-    given = {"FunctionName": name, "Qualifier": version}
-    config = {"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": 5}
+    name, version = on_capacity(lab)
+    given, config = {"FunctionName": name, "Qualifier": version}, scaled(1, 5)
     assert lab("put_function_scaling_config", **given, FunctionScalingConfig=config) == {"FunctionState": "Active"}
     assert lab("get_function_scaling_config", **given) == {
         "FunctionArn": arn(name, version),
         "AppliedFunctionScalingConfig": config,
         "RequestedFunctionScalingConfig": config,
     }
-    upside_down = {"MinExecutionEnvironments": 5, "MaxExecutionEnvironments": 1}
-    assert lab.refused("put_function_scaling_config", **given, FunctionScalingConfig=upside_down)[0] == INVALID
+    assert lab.refused("put_function_scaling_config", **given, FunctionScalingConfig=scaled(5, 1))[0] == INVALID
     code, _ = lab.refused("get_function_scaling_config", FunctionName=name, Qualifier="9")
     assert code == "ResourceNotFoundException"
+    plain = lab.function()
+    given = {"FunctionName": plain, "Qualifier": lab.published(plain)}
+    assert lab.refused("put_function_scaling_config", **given, FunctionScalingConfig=config) == (
+        INVALID,
+        "A scaling config is of a function version that is published to a capacity provider.",
+    )
+
+
+WHICH = zipped(
+    app="""
+import time, uuid
+print("initialized")
+environment = uuid.uuid4().hex
+
+def handler(event, context):
+    time.sleep(event)
+    return environment
+"""
+)
+
+
+def test_a_version_has_as_many_environments_as_it_is_scaled_to(lab: Lab) -> None:
+    name, version = on_capacity(lab, WHICH)
+    given = {"FunctionName": name, "Qualifier": version}
+    lab("put_function_scaling_config", **given, FunctionScalingConfig=scaled(2, 2))
+    deadline = time.monotonic() + PATIENCE
+    while lab.logs(name).count("initialized") < 2:  # before anybody has invoked it
+        assert time.monotonic() < deadline, lab.logs(name)
+        time.sleep(0.05)
+    with ThreadPoolExecutor(6) as callers:
+        found = set(callers.map(lambda _: lab.invoke(name, 0.3, Qualifier=version), range(6)))
+    assert len(found) == 2, "six at once took turns in two"
+
+    lab("put_function_scaling_config", **given, FunctionScalingConfig=scaled(0, 1))
+    while len(found) > 1:  # those of before may still be ending
+        assert time.monotonic() < deadline
+        with ThreadPoolExecutor(3) as callers:
+            found = set(callers.map(lambda _: lab.invoke(name, 0.1, Qualifier=version), range(3)))
+
+
+def test_a_version_without_environments_is_deactivated(lab: Lab) -> None:
+    name, version = on_capacity(lab)
+    given = {"FunctionName": name, "Qualifier": "$LATEST.PUBLISHED"}
+    answer = lab("put_function_scaling_config", **given, FunctionScalingConfig=scaled(0, 0))
+    assert answer == {"FunctionState": "Deactivated"}
+    shown = lab("get_function_configuration", FunctionName=name, Qualifier=version)
+    assert shown["State"] == "Deactivated"
+    code, message = lab.refused("invoke", FunctionName=name, Qualifier=version)
+    assert code == "ResourceConflictException"
+    assert message.endswith("The function is currently in the following state: Deactivated")
+    assert lab.invoke(name, 1) == 1, "$LATEST is another version"
+    lab("put_function_scaling_config", **given, FunctionScalingConfig=scaled(0, 1))
+    assert lab.invoke(name, 1, Qualifier=version) == 1
 
 
 def test_code_signing(lab: Lab) -> None:

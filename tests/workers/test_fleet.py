@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from eventfn.event import Invocation, Outcome, OutcomeKind
 from eventfn.functions.model import Function
 from eventfn.workers.contract import Prepared
@@ -137,3 +139,13 @@ async def test_a_function_that_turns_slow_is_not_held_back(tmp_path: Path) -> No
     for number in range(CORES + 2):
         fleet.take(request(str(number)))
     assert busy(environments) == CORES + 2
+
+
+async def test_a_fleet_wants_no_more_environments_than_it_may_have(tmp_path: Path) -> None:
+    fleet, _, _ = fleet_of(1, tmp_path)
+    fleet.prepared = msgspec.structs.replace(fleet.prepared, most_environments=2)
+    for number in range(5):
+        fleet.take(request(str(number)))
+    assert fleet.wanted() == 1
+    fleet.starting = 1
+    assert fleet.wanted() == 0
