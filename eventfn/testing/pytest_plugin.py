@@ -14,7 +14,6 @@ It is loaded in every run of pytest beside eventfn, so it imports nothing heavy 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,11 +34,15 @@ pytest.register_assert_rewrite(
 
 
 @pytest.fixture
-def _eventfn_bench(request: pytest.FixtureRequest) -> Generator[Bench, None, None]:
+def _eventfn_bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Bench, None, None]:
     from eventfn.testing.project import bench
 
-    # pytest's own cache: requirements are installed once, and a node's data folder is left alone.
-    data: Path = request.config.cache.mkdir("eventfn")
+    # pytest's own cache: requirements are installed once, and a node's data folder is left alone. Who runs pytest
+    # without one (-p no:cacheprovider) has them installed each time.
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    data = cache.mkdir("eventfn") if cache is not None else tmp_path_factory.mktemp("eventfn")
     with bench(request.config.rootpath, data) as opened:
         yield opened
 

@@ -55,6 +55,23 @@ def test_each_test_gets_a_new_module(eventfn_function: Callable[..., Any], tmp_p
     assert [first({}), first({})] == [1, 2]
 
 
+WITHOUT_CACHE = """
+def test(eventfn_function):
+    assert eventfn_function(".", "hello.handler", environment={"GREETING": "Hello"})({"name": "Ada"})
+"""
+
+
+def test_it_needs_no_cache_of_pytests(project: Path) -> None:
+    (project / "test_hello.py").write_text(WITHOUT_CACHE)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", "."],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+
+
 LOADED = """
 import sys, pytest
 before = set(sys.modules)
