@@ -1,12 +1,15 @@
-"""Code signing configs, and which function has which.
+"""Code signing configs, which function has which, and what follows for code that is deployed to it.
 
-They are kept and shown. Code has no signature here that could be checked, so nothing follows from one.
+Signatures are AWS Signer's, whose format and whose profiles' certificates are nobody's but AWS's: here no signature can
+be verified, and nothing is from an allowed publisher for all that this node knows. So Enforce lets no code through, and
+Warn all of it with a warning.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +20,9 @@ from eventfn.functions.configs import SIGNING, CodeSigningConfig
 from eventfn.functions.control import Control
 from eventfn.functions.managed import ManagedFunction
 from eventfn.functions.refusals import Refusal
+from eventfn.observe.metrics import Metrics
+
+log = logging.getLogger("eventfn.api")
 
 
 class CodeSigning:
@@ -129,14 +135,34 @@ class CodeSigning:
         return config
 
 
-def check_attached(control: Control, arn: str) -> None:
+def check_attached(control: Control, arn: str) -> CodeSigningConfig:
     """Raises Refusal: a function cannot have what is not there."""
-    if _at(control, arn) is None:
+    config = _at(control, arn)
+    if config is None:
         raise Refusal(
             "CodeSigningConfigNotFoundException",
             "The code signing configuration cannot be found. "
             f"Check that the provided configuration is not deleted: {arn}.",
         )
+    return config
+
+
+def check_deployed(control: Control, metrics: Metrics, config_arn: str | None, artifacts: Iterable[str]) -> None:
+    """`artifacts`: ARNs of the function whose code is new, and of layers that it did not have before. Raises Refusal,
+    in Lambda's words, where its config enforces that they are signed."""
+    if config_arn is None:
+        return
+    config = check_attached(control, config_arn)
+    for arn in artifacts:
+        metrics.signature_validation_errors += 1
+        if config.untrusted == "Enforce":
+            raise Refusal(
+                "CodeVerificationFailedException",
+                "Lambda cannot deploy the function. The function or layer might be signed using a signature that the "
+                f"client is not configured to accept. Check the provided signature for {arn}. (eventfn verifies no "
+                "signatures of AWS Signer: give the function a code signing config whose policy is Warn, or none.)",
+            )
+        log.warning("%s is deployed without a signature that was verified; %s says Warn", arn, config.arn)
 
 
 def _at(control: Control, arn: str) -> CodeSigningConfig | None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from eventfn.api import shapes
-from eventfn.api.code_signing import check_attached
+from eventfn.api.code_signing import check_deployed
 from eventfn.api.code_sources import CodeSources
 from eventfn.api.common import named, page, paged
 from eventfn.api.locations import Locations
@@ -25,11 +25,13 @@ from eventfn.functions.control import Control
 from eventfn.functions.managed import LATEST, Code, Layer, ManagedFunction, Version
 from eventfn.functions.names import Named, is_number
 from eventfn.functions.refusals import invalid
+from eventfn.observe.metrics import Metrics
 
 
 class Functions:
-    def __init__(self, control: Control, code: CodeSources, locations: Locations) -> None:
+    def __init__(self, control: Control, code: CodeSources, locations: Locations, metrics: Metrics) -> None:
         self._control = control
+        self._metrics = metrics
         self._code = code
         self._locations = locations
 
@@ -57,7 +59,7 @@ class Functions:
         runs_on = await self._code.runtime_version(name, made.runtime, call.region)
         await control.check_role(made.role, name)
         if (signing := given.get("CodeSigningConfigArn")) is not None:
-            check_attached(control, signing)
+            self._check_deployed(signing, [control.arn(name, region=call.region), *(layer.arn for layer in layers)])
         code = await self._code.of(given["Code"], call, update=False, configuration=made)
         latest = versioning.pending(LATEST, made, code, control.clock.now_ms(), control.new_id)
         latest = msgspec.structs.replace(latest, runtime_version_arn=runs_on)
@@ -126,6 +128,10 @@ class Functions:
         versioning.check_revision(function.latest, given.get("RevisionId"))
         versioning.check_idle(function)
         wanted = configuring.updated(function.latest.configuration, given, layers, function.latest.code)
+        had = {layer.arn for layer in function.latest.configuration.layers}
+        self._check_deployed(
+            function.code_signing_config_arn, [layer.arn for layer in wanted.layers if layer.arn not in had]
+        )
         runs_on = await self._code.runtime_version(target.name, wanted.runtime, function.region)
         await self._code.check_bootstrap(function.latest.code, wanted)
         if given.get("Role") is not None:
@@ -147,6 +153,7 @@ class Functions:
         function, _ = control.require_version(target, region=call.region)
         versioning.check_revision(function.latest, given.get("RevisionId"))
         versioning.check_idle(function)
+        self._check_deployed(function.code_signing_config_arn, [function.arn])
         now = function.latest.configuration
         runs_on = await self._code.runtime_version(target.name, now.runtime, function.region)
         code = await self._code.of(given, call, update=True, configuration=now, keep=not given.get("DryRun"))
@@ -195,6 +202,9 @@ class Functions:
         return Answer()
 
     # --- what they share ---------------------------------------------------------------------------------------------
+
+    def _check_deployed(self, signing: str | None, artifacts: list[str]) -> None:
+        check_deployed(self._control, self._metrics, signing, artifacts)
 
     def _layer(self, name: str) -> Layer | None:
         return self._control.store.document(f"layers/{name}", Layer)

@@ -43,7 +43,7 @@ def resources(node: Node, locations: Locations, *, loopback: bool) -> list[Resou
         Durable(control, node.durable),
         EventInvokeConfigs(control),
         EventSourceMappings(control, node.mappings),
-        Functions(control, code, locations),
+        Functions(control, code, locations, node.metrics),
         Invocations(node),
         Layers(control, code, locations),
         Policies(control),

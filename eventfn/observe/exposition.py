@@ -51,6 +51,9 @@ def _counters(metrics: Metrics) -> Iterator[str]:
     yield _sample("eventfn_destination_records_total", {}, metrics.records_delivered)
     yield from _family("eventfn_destination_failures_total", "counter", "Tries that a destination did not take.")
     yield _sample("eventfn_destination_failures_total", {}, metrics.delivery_failures)
+    name = "eventfn_signature_validation_errors_total"
+    yield from _family(name, "counter", "Code and layers without a verified signature, where a config asks for one.")
+    yield _sample(name, {}, metrics.signature_validation_errors)
     name = "eventfn_cloudwatch_log_events_dropped_total"
     yield from _family(name, "counter", "Log events that the CloudWatch Logs of [aws] endpoints.logs did not get.")
     yield _sample(name, {}, metrics.log_events_dropped)

@@ -100,6 +100,7 @@ class Metrics:
         self.functions: dict[str, FunctionMetrics] = {}
         self.records_delivered = 0  # written by a destination
         self.delivery_failures = 0  # tries that a destination did not take
+        self.signature_validation_errors = 0  # code and layers that a code signing config was asked about
         self.log_events_dropped = 0  # that a CloudWatch Logs elsewhere did not get
 
     def function(self, name: str) -> FunctionMetrics:

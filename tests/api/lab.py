@@ -10,6 +10,7 @@ import itertools
 import json
 import signal
 import time
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,6 +101,18 @@ class Lab:
         assert self._node is not None, "it runs in a process of its own"
         self._node.process.kill()
         self._node.process.wait(PATIENCE)
+
+    def output(self) -> str:
+        """What the node itself has said."""
+        assert self._node is not None, "it runs in a process of its own"
+        return self._node.output()
+
+    def metrics(self) -> str:
+        assert self._node is not None, "it runs in a process of its own"
+        token = json.loads((self._node.data / "node.json").read_text())["token"]
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return str(answer.read().decode())
 
     def logs(self, name: str) -> str:
         """All that a function has logged, of any of its environments; nothing before its first invocation."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.api.boto import REGION
-from tests.api.lab import ACCOUNT, ECHO, MISSING, Lab, arn, zipped
+from tests.api.lab import ACCOUNT, ECHO, MISSING, ROLE, Lab, arn, zipped
 from tests.support import PATIENCE
 
 INVALID = "InvalidParameterValueException"
@@ -158,6 +158,68 @@ def test_code_signing(lab: Lab) -> None:
         "The code signing configuration cannot be found. "
         f"Check that the provided configuration is not deleted: {config}.",
     )
+
+
+def signed_by(lab: Lab, policy: str) -> str:
+    """The ARN of a new code signing config."""
+    made = lab(
+        "create_code_signing_config",
+        AllowedPublishers={"SigningProfileVersionArns": [PROFILE]},
+        CodeSigningPolicies={"UntrustedArtifactOnDeployment": policy},
+    )
+    found: str = made["CodeSigningConfig"]["CodeSigningConfigArn"]
+    return found
+
+
+def not_deployed(artifact: str) -> str:
+    return (
+        "Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is "
+        f"not configured to accept. Check the provided signature for {artifact}."
+    )
+
+
+def test_code_that_is_not_signed_is_not_deployed_where_signing_is_enforced(lab: Lab) -> None:
+    config = signed_by(lab, "Enforce")
+    given = {"FunctionName": "unsigned", "Role": ROLE, "Runtime": "python3.11", "Handler": "app.handler"}
+    code, message = lab.refused("create_function", **given, Code={"ZipFile": ECHO}, CodeSigningConfigArn=config)
+    assert code == "CodeVerificationFailedException"
+    assert message.startswith(not_deployed(arn("unsigned")))
+    assert lab.refused("get_function", FunctionName="unsigned")[0] == "ResourceNotFoundException"
+
+    name = lab.function()
+    lab("put_function_code_signing_config", FunctionName=name, CodeSigningConfigArn=config)
+    for more in ({}, {"DryRun": True}, {"Publish": True}):
+        code, message = lab.refused("update_function_code", FunctionName=name, ZipFile=WHICH, **more)
+        assert code == "CodeVerificationFailedException"
+        assert message.startswith(not_deployed(arn(name)))
+    layer = lab("publish_layer_version", LayerName="unsigned", Content={"ZipFile": ECHO})["LayerVersionArn"]
+    code, message = lab.refused("update_function_configuration", FunctionName=name, Layers=[layer])
+    assert message.startswith(not_deployed(layer))
+    assert lab.invoke(name, 1) == 1, "what it had before runs on"
+
+    lab("update_function_configuration", FunctionName=name, Timeout=4)  # no code
+    lab.client.get_waiter("function_updated_v2").wait(FunctionName=name)
+    lab("delete_function_code_signing_config", FunctionName=name)
+    lab("update_function_code", FunctionName=name, ZipFile=WHICH)
+
+
+def test_code_that_is_not_signed_is_deployed_with_a_warning_otherwise(lab: Lab) -> None:
+    counted = validation_errors(lab)
+    name = lab.function(CodeSigningConfigArn=signed_by(lab, "Warn"))
+    layer = lab("publish_layer_version", LayerName="warned", Content={"ZipFile": ECHO})["LayerVersionArn"]
+    lab("update_function_configuration", FunctionName=name, Layers=[layer])
+    lab.client.get_waiter("function_updated_v2").wait(FunctionName=name)
+    lab("update_function_configuration", FunctionName=name, Layers=[layer], Timeout=4)  # no new one
+    lab.client.get_waiter("function_updated_v2").wait(FunctionName=name)
+    assert lab.invoke(name, 1) == 1
+    assert validation_errors(lab) == counted + 2
+    for artifact in (arn(name), layer):
+        assert f"{artifact} is deployed without a signature that was verified" in lab.output()
+
+
+def validation_errors(lab: Lab) -> float:
+    line = next(line for line in lab.metrics().splitlines() if line.startswith("eventfn_signature_validation_errors"))
+    return float(line.rpartition(" ")[2])
 
 
 def test_capacity_providers(lab: Lab) -> None:
