@@ -56,8 +56,8 @@ def mistakes(function: Function) -> Iterator[tuple[str, str]]:
         for key, unset in (("requirements", None), ("snap_start", False), ("concurrency_per_environment", 1)):
             if getattr(function, key) != unset:
                 yield key, f"is for Python functions, and the runtime is {function.runtime}"
-    elif _WRAPPER in function.environment:
-        yield f"environment.{_WRAPPER}", "wraps runtimes that are started by exec, which Python's is not: leave it out"
+    elif function.environment.get(_WRAPPER) and function.snap_start:
+        yield "snap_start", f"copies are made by fork, and {_WRAPPER} starts a program: leave out one of them"
 
 
 def _extensions(opt_root: str | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import msgspec
 from eventfn.aws.endpoints import Told
 from eventfn.event import Invocation, Outcome, ResponseStream
 from eventfn.functions.model import Function, Network
-from eventfn.workers.runtimes import versions
+from eventfn.workers.runtimes import family, versions
 
 Done = Callable[[Outcome], None]
 
@@ -60,9 +60,20 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return self.runtime if self.executable is None else f"{self.runtime} ({self.runtime_version})"
 
     @property
+    def wrapper(self) -> str | None:
+        """What starts its runtime, where the function says so; as in Lambda none whose program comes with the code."""
+        wrapper = self.function.environment.get("AWS_LAMBDA_EXEC_WRAPPER", "")
+        return wrapper if wrapper and family(self.runtime) != "provided" else None
+
+    @property
+    def is_program(self) -> bool:
+        """Whether its runtime is started by exec. A Python handler is forked from the zygote, but behind a wrapper."""
+        return family(self.runtime) != "python" or self.wrapper is not None
+
+    @property
     def speaks_runtime_api(self) -> bool:
-        """Whether it runs by exec, or has company: over HTTP then, instead of the frames of a Python zygote."""
-        return not self.runtime.startswith("python") or bool(self.extensions)
+        """Whether it is no Python handler, or has company: over HTTP then, instead of frames."""
+        return family(self.runtime) != "python" or bool(self.extensions)
 
 
 class Surroundings(Protocol):

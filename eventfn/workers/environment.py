@@ -523,7 +523,9 @@ class Environment(asyncio.Protocol):
         self._undelivered = exc is not None
         if self._process is not None and self._process.exit_code is not None:
             self._end()
-        elif self._end_timer is None and not self.ended:
+        elif self._ready.done() and self._end_timer is None and not self.ended:
+            # Before it is ready its end is waited for, or its init takes too long: what a wrapper starts without the
+            # channel has something to say about it.
             self._takes_no_more()
             # Mostly the process is on its way out, with its own exit status. If the function closed the channel
             # and lives on, it is ended.

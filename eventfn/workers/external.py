@@ -130,9 +130,7 @@ class External(Environment):
 
     def _take(self, answer: wire.Answer) -> None:
         """From the environment before its runtime runs, or about why it does not."""
-        if answer.kind == frames.INIT_ERROR and not answer.payload:
-            self._init_failed(InitFailed(Failure(*answer.error)))
-        elif answer.kind == frames.INIT_ERROR:
+        if answer.kind == frames.INIT_ERROR:
             self._init_failed(InitFailed(failures.reported(*answer.error, answer.payload)))
         elif answer.kind == frames.READY and self._by_frames and self._ready.done() and not self._up.done():
             self._handler_waits = True

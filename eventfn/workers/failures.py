@@ -40,7 +40,9 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def reported(error_type: str, message: str, payload: bytes) -> Failure:
-    """An init failure, in the runtime's own words."""
+    """An init failure, in the runtime's own words: without an error object, of a runtime that never ran."""
+    if not payload:
+        return Failure(error_type, message)
     return Failure(error_type, message, names_request=False, payload=payload)
 
 

@@ -19,7 +19,7 @@ from eventfn.workers import launching
 from eventfn.workers.blanks import Blanks
 from eventfn.workers.contract import Prepared
 from eventfn.workers.owners import Owners
-from eventfn.workers.runtimes import family, telling
+from eventfn.workers.runtimes import telling
 from eventfn.workers.zygote import Kind, Tree, Zygote, ZygoteDied
 
 
@@ -51,8 +51,8 @@ class Sandboxes:
             trees = await source.zygote.trees([await self._tree(place) for place in telling.places(prepared, tier)])
         try:
             on_machines_network = network == "egress" or (tier == "none" and not isinstance(network, str))
-            program = family(prepared.runtime) != "python"
-            blank = await source.blanks.take(Kind(on_machines_network, shared), for_a_program=program)
+            kind = Kind(on_machines_network, shared)
+            blank = await source.blanks.take(kind, for_a_program=prepared.is_program)
         except BaseException:
             for descriptor in trees:
                 os.close(descriptor)

@@ -35,6 +35,8 @@ class Program(msgspec.Struct, frozen=True):
     candidates: tuple[str, ...]
     arguments: tuple[str, ...] = ()
     wrapper: str | None = None
+    # Where a Python handler behind a wrapper finds what it speaks frames with; None: it speaks the Runtime API.
+    modules: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -96,9 +96,10 @@ def test_what_only_python_has_is_refused_elsewhere(settings: dict[str, object], 
     assert not list(runs.mistakes(fn("python3.12", **settings)))
 
 
-def test_python_cannot_be_wrapped() -> None:
-    wrapped = fn(None, environment={"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrap"})
-    assert [key for key, _ in runs.mistakes(wrapped)] == ["environment.AWS_LAMBDA_EXEC_WRAPPER"]
+def test_a_wrapped_python_is_not_copied() -> None:
+    environment = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrap"}
+    assert [key for key, _ in runs.mistakes(fn(None, environment=environment, snap_start=True))] == ["snap_start"]
+    assert not list(runs.mistakes(fn(None, environment=environment)))
 
 
 def test_a_runtime_that_aws_has_and_eventfn_has_not_needs_a_bootstrap(tmp_path: Path) -> None:

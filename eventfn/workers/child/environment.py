@@ -11,7 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from eventfn.sandbox import contain, descriptors, mounts, network, policy
-from eventfn.workers.child import compiled, frames, keeper, loading, logs, program, results, serving, snapshot
+from eventfn.workers.child import compiled, frames, keeper, loading, logs, program, readiness, serving, snapshot
 from eventfn.workers.child.ground import Ground
 
 
@@ -67,8 +67,8 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         if settings["snapshot"]:
             snapshot.run_hooks_before()
     except Exception as error:
-        _fail(error)
-    _say_ready()
+        readiness.fail(error)
+    readiness.say_ready()
     if settings["snapshot"]:
         gc.collect()
         gc.freeze()  # what the init has made is not looked through, and so not copied, in each copy again
@@ -78,23 +78,11 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         try:
             snapshot.run_hooks_after()
         except Exception as error:
-            _fail(error)
-        _say_ready()
+            readiness.fail(error)
+        readiness.say_ready()
     serve()
     logs.flush()
     os._exit(0)
-
-
-def _say_ready() -> None:
-    frames.write(frames.CHANNEL, frames.join(frames.READY))
-
-
-def _fail(error: Exception) -> NoReturn:
-    failure = results.describe(error, "")
-    logs.log_failure(failure)
-    logs.flush()
-    frames.write(frames.CHANNEL, frames.join(frames.INIT_ERROR, failure.header, failure.payload))
-    os._exit(1)
 
 
 def _open_doors(settings: dict[str, Any], supervisor: int) -> None:

@@ -1,10 +1,12 @@
 """A runtime that is a program of its own: this process becomes it, behind the walls that stand around it already.
 
-It speaks the Runtime API, so the channel ends here: the supervisor reads the end of it once the program runs.
+It speaks the Runtime API, so the channel ends here: the supervisor reads the end of it once the program runs. But for
+a Python handler behind a wrapper (wrapped.py): that one inherits the channel, and says itself when it is ready.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from typing import Any, NoReturn
@@ -12,6 +14,7 @@ from typing import Any, NoReturn
 from eventfn.workers.child import frames, keeper
 
 _INVALID_ENTRYPOINT = "Runtime.InvalidEntrypoint"
+_FACTS = "_EVENTFN_RUNTIME"  # variable, read by importable/bootstrap.py
 
 
 def become(settings: dict[str, Any]) -> NoReturn:
@@ -23,12 +26,18 @@ def become(settings: dict[str, Any]) -> NoReturn:
     argv = [found, *command["arguments"]]
     if command["wrapper"]:
         argv.insert(0, command["wrapper"])
+    variables: dict[str, str] = settings["variables"]
+    if command["modules"] is not None:
+        facts = {name: settings[name] for name in ("function", "concurrency", "path", "bytecode")}
+        variables = variables | {_FACTS: json.dumps(facts | {"modules": command["modules"]})}
     try:
         os.chdir(settings["task_root"])
         keeper.restore_signals()
-        if not settings["extensions"]:  # else it has been said
+        if command["modules"] is not None:
+            os.set_inheritable(frames.CHANNEL, True)
+        elif not settings["extensions"]:  # else it has been said
             frames.write(frames.CHANNEL, frames.join(frames.READY))
-        os.execve(argv[0], argv, settings["variables"])  # noqa: S606 - there is nothing for a shell to do
+        os.execve(argv[0], argv, variables)  # noqa: S606 - there is nothing for a shell to do
     except (OSError, ValueError) as error:  # ValueError: a NUL in a variable
         _fail(f"fork/exec {argv[0]}: {(getattr(error, 'strerror', None) or str(error)).lower()}")
 

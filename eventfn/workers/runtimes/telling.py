@@ -22,6 +22,8 @@ _STAND_INS = str(Path(__file__).parents[1] / "child" / "importable")
 
 _API = ("127.0.0.1", 9001)  # in a network of its own; elsewhere any port that is free
 _LANGUAGE = "/var/lang"  # where Lambda has the runtime's own programs
+# What a Python handler speaks frames with, which a fork has in its memory and an interpreter of its own imports.
+_CHILD = str(Path(__file__).parents[1] / "child")
 _SYSTEM = ("/usr/", "/lib", "/bin/", "/sbin/")  # which every environment has
 # MB of data memory for each process beyond memory_size. V8, Go and the JVM reserve by the hundred what they never
 # touch, and each of their threads has a stack. With cgroups memory_size is held all the same.
@@ -48,10 +50,16 @@ def places(prepared: Prepared, tier: str) -> list[Place]:
         own.append((nodejs.BOOTSTRAP, mounts.RUNTIME))
         if not prepared.executable.startswith(_SYSTEM):
             own.append((_prefix(prepared.executable), _LANGUAGE))
+    if _is_wrapped_python(prepared):
+        own.append((_CHILD, f"{_LANGUAGE}/eventfn"))
     in_tree = tier == "full"
     code = [Place(path, target if in_tree else path) for path, target in own if path is not None]
     shared = prepared.function.file_system_configs
     return code + [Place(each.path, each.local_mount_path or each.path, each.read_only, shared=True) for each in shared]
+
+
+def _is_wrapped_python(prepared: Prepared) -> bool:
+    return family(prepared.runtime) == "python" and prepared.wrapper is not None
 
 
 def _prefix(executable: str) -> str:
@@ -71,7 +79,8 @@ def settings(
     at = {place.path: place.target for place in reversed(found)}  # its own places before those it is given
     root, opt = at[prepared.task_root], at.get(prepared.opt_root or "")
     libraries = [] if opt is None else [f"{opt}/python/lib/{prepared.runtime}/site-packages", f"{opt}/python"]
-    program = _program(prepared, at, root, opt or mounts.OPT)
+    runtime_folder = mounts.RUNTIME if tier == "full" else _STAND_INS
+    program = _program(prepared, at, root, opt or mounts.OPT, runtime_folder)
     return Settings(
         supervisor=os.getpid(),
         function=function.name,
@@ -85,12 +94,12 @@ def settings(
         hidden=[path for place in found for path in _hidden(prepared, place)],
         network=None if network is None else NetworkPlan(network.addresses, network.listen, network.hosts),
         task_root=root,
-        path=[root, *libraries, mounts.RUNTIME if tier == "full" else _STAND_INS],
+        path=[root, *libraries, runtime_folder],
         bytecode=_bytecode(prepared, at),
         program=program,
         api=_api(prepared, tier),
         extensions=tuple(f"{opt}/extensions/{name}" for name in prepared.extensions),
-        head_room_mb=_HEAD_ROOM if program is None else _HEAD_ROOM_OF_A_PROGRAM,
+        head_room_mb=_HEAD_ROOM_OF_A_PROGRAM if prepared.is_program else _HEAD_ROOM,
         snapshot=snapshot,
         variables=_variables(
             prepared, at, root, opt, stream, initialization(provisioned=provisioned, snapshot=snapshot)
@@ -98,15 +107,17 @@ def settings(
     )
 
 
-def _program(prepared: Prepared, at: Mapping[str, str], root: str, opt: str) -> Program | None:
-    wrapper = prepared.function.environment.get("AWS_LAMBDA_EXEC_WRAPPER")
+def _program(prepared: Prepared, at: Mapping[str, str], root: str, opt: str, runtime_folder: str) -> Program | None:
+    """None: a Python handler, which needs none."""
+    wrapper = prepared.wrapper
     match family(prepared.runtime):
         case "nodejs":
             return Program((_executable(prepared, at),), (f"{at[nodejs.BOOTSTRAP]}/bootstrap.cjs",), wrapper)
-        case "provided":
-            return Program((f"{root}/bootstrap", f"{opt}/bootstrap"))  # Lambda wraps none of these
-        case "bootstrap":
+        case "provided" | "bootstrap":
             return Program((f"{root}/bootstrap", f"{opt}/bootstrap"), (), wrapper)
+        case _ if wrapper is not None:
+            # One argument, the last one: wrappers put options of the interpreter before it.
+            return Program((prepared.interpreter,), (f"{runtime_folder}/bootstrap.py",), wrapper, at[_CHILD])
         case _:
             return None
 
