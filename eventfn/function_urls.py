@@ -95,14 +95,14 @@ class FunctionUrls:
             id=url.id,
             region=function.region,
             caller=self._sources.caller(reference, arn),
-            admit=self._admission(arn, function.name, key, url.auth_type),
+            admit=self._admission(arn, function.name, key, url),
             streams=url.invoke_mode == "RESPONSE_STREAM",
             cors=None if url.cors is None else msgspec.convert(url.cors, Cors),
         )
 
     # --- who may -----------------------------------------------------------------------------------------------------
 
-    def _admission(self, arn: str, name: str, key: str, auth_type: str) -> Callable[[UrlRequest], UrlCaller | None]:
+    def _admission(self, arn: str, name: str, key: str, url: Url) -> Callable[[UrlRequest], UrlCaller | None]:
         def admit(request: UrlRequest) -> UrlCaller | None:
             """By the policy as it is now. Of an alias that was deleted the URL lives on, and nobody may call it."""
             function = self._control.get(name)
@@ -111,7 +111,7 @@ class FunctionUrls:
             policy = function.policies.get(key)
             statements = () if policy is None else policy.statements
             context = {
-                "lambda:functionurlauthtype": (auth_type,),
+                "lambda:functionurlauthtype": (url.auth_type,),
                 "lambda:functionarn": (arn,),
                 "lambda:invokedviafunctionurl": ("true",),
                 "aws:sourceip": (request.source_ip,),
@@ -124,19 +124,24 @@ class FunctionUrls:
                     action=action, resource=arn, principal=principal.arn, account=principal.account, context=context
                 )
 
-            if auth_type == "NONE":
-                _require(statements, asked("lambda:InvokeFunctionUrl", None), asked("lambda:InvokeFunction", None))
-                return None
-            principal, caller = self._signer(request)
+            principal, caller = (None, None) if url.auth_type == "NONE" else self._signer(request)
             invoke_url, invoke = asked("lambda:InvokeFunctionUrl", principal), asked("lambda:InvokeFunction", principal)
-            identity = (_EVERYTHING,) if principal.policy is None else principal.policy
-            _refuse_denied(identity, invoke_url, invoke)
             _refuse_denied(statements, invoke_url, invoke, of_resource=True)
-            by_identity = evaluate(identity, invoke_url) is Decision.ALLOWED
-            by_resource = evaluate(statements, invoke_url, of_resource=True) is Decision.ALLOWED
-            own = principal.account == self._control.account
-            if not (by_identity or by_resource if own else by_identity and by_resource):
-                raise Forbidden
+            identity: tuple[Statement, ...] = ()
+            if principal is not None:
+                identity = (_EVERYTHING,) if principal.policy is None else principal.policy
+                _refuse_denied(identity, invoke_url, invoke)
+            for wanted in (invoke_url, invoke) if url.asks_for_both else (invoke_url,):
+                by_identity = evaluate(identity, wanted) is Decision.ALLOWED
+                by_resource = evaluate(statements, wanted, of_resource=True) is Decision.ALLOWED
+                if principal is None:
+                    allowed = by_resource
+                elif principal.account == self._control.account:
+                    allowed = by_identity or by_resource
+                else:
+                    allowed = by_identity and by_resource
+                if not allowed:
+                    raise Forbidden
             return caller
 
         return admit
@@ -156,14 +161,6 @@ class FunctionUrls:
         key = _access_key(whole)
         user = principal.account if principal.arn.endswith(":root") else key
         return principal, UrlCaller(access_key=key, account=principal.account, user_id=user, arn=principal.arn)
-
-
-def _require(statements: tuple[Statement, ...], url: Asked, invoke: Asked) -> None:
-    """Lambda asks for both permissions of newer URLs; here lambda:InvokeFunction is only not to be denied, so that what
-    was written for older ones works."""
-    _refuse_denied(statements, url, invoke, of_resource=True)
-    if evaluate(statements, url, of_resource=True) is not Decision.ALLOWED:
-        raise Forbidden
 
 
 def _refuse_denied(statements: tuple[Statement, ...], *asked: Asked, of_resource: bool = False) -> None:

@@ -51,6 +51,7 @@ class Urls:
             modified_ms=now,
             cors=call.input.get("Cors"),
             invoke_mode=call.input.get("InvokeMode"),
+            asks_for_both=True,
         )
 
         def edit(function: ManagedFunction) -> ManagedFunction:

@@ -132,6 +132,9 @@ class Url(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=
     modified_ms: int
     cors: JsonObject | None = None
     invoke_mode: str | None = None  # None: was never asked for, BUFFERED
+    # Whether lambda:InvokeFunction has to be allowed too, as AWS asks of all URLs that were made since October 2025.
+    # Those that this node made before it asked go on without.
+    asks_for_both: bool = False
 
 
 class ManagedFunction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):

@@ -18,6 +18,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from eventfn.engine.contract import Put
+from eventfn.engine.sqlite import SqliteEngine
 from tests.api.boto import REGION, Api
 from tests.support import RunningNode, running_node, until, write_project
 
@@ -71,6 +73,7 @@ access_key_id = "AKIAGUEST"
 secret_access_key = "guests-secret"
 principal = "arn:aws:iam::111111111111:user/guest"
 """
+FOR_ALL = {"Action": "lambda:InvokeFunctionUrl", "Principal": "*", "FunctionUrlAuthType": "NONE"}
 FORBIDDEN = {
     "Message": "Forbidden. For troubleshooting Function URL authorization issues, see: "
     "https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
@@ -119,8 +122,13 @@ async def open_to_all(api: Api, function: str, **more: Any) -> str:
 
 
 async def permit(api: Api, function: str, auth_type: str, principal: str, **more: Any) -> None:
-    given = {"Action": "lambda:InvokeFunctionUrl", "Principal": principal, "FunctionUrlAuthType": auth_type, **more}
-    await api("add_permission", FunctionName=function, StatementId=f"by-{principal[-5:]}".replace("*", "all"), **given)
+    """Both actions that a URL asks for."""
+    name = f"by-{principal[-5:]}".replace("*", "all")
+    given = {"FunctionName": function, "Principal": principal, **more}
+    url = {"StatementId": name, "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": auth_type}
+    invoke = {"StatementId": f"{name}-through-it", "Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True}
+    await api("add_permission", **given, **url)
+    await api("add_permission", **given, **invoke)
 
 
 async def test_a_url_is_answered_as_soon_as_it_is_made(node: RunningNode, api: Api, call: Caller) -> None:
@@ -153,10 +161,37 @@ async def test_nobody_may_before_a_policy_says_so_and_none_when_it_does_not_any_
     assert headers["x-amzn-ErrorType"] == "AccessDeniedException"
     await permit(api, "echo", "NONE", "*")
     assert (await call(url))[0] == 201
+    for statement in ("by-all", "by-all-through-it"):  # it takes both
+        await api("remove_permission", FunctionName="echo", StatementId=statement)
+        assert (await call(url))[0] == 403
+        if statement == "by-all":
+            await api("add_permission", FunctionName="echo", StatementId="by-all", **FOR_ALL)
+            assert (await call(url))[0] == 201
     await api("remove_permission", FunctionName="echo", StatementId="by-all")
-    assert (await call(url))[0] == 403
     await permit(api, "echo", "AWS_IAM", "*")  # of another kind of URL
     assert (await call(url))[0] == 403
+
+
+async def test_a_url_that_was_made_before_both_were_asked_for_goes_on(tmp_path: Path, call: Caller) -> None:
+    folder = write_project(tmp_path / "project", TOML, work=WORK)
+    async with running_node(folder, tmp_path / "data") as node:
+        api = Api(node.admin)
+        made = await api("create_function_url_config", FunctionName="echo", AuthType="NONE")
+        await api("add_permission", FunctionName="echo", StatementId="all", **FOR_ALL)
+        assert (await call(made["FunctionUrl"]))[0] == 403
+    engine = SqliteEngine(tmp_path / "data")
+    await engine.open(0)
+    try:
+        key = "lambda/declared/echo"
+        document = (await engine.scan(key))[key]
+        before = document.replace(b',"AsksForBoth":true', b"")
+        assert before != document
+        await engine.commit([Put(key, before)], 0)
+    finally:
+        await engine.close()
+    async with running_node(folder, tmp_path / "data") as node:
+        config = await Api(node.admin)("get_function_url_config", FunctionName="echo")
+        assert (await call(config["FunctionUrl"]))[0] == 201
 
 
 async def test_a_url_that_there_is_not_is_forbidden(api: Api, call: Caller) -> None:

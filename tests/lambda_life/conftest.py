@@ -133,6 +133,14 @@ class Team:
             Principal="*",
             FunctionUrlAuthType="NONE",
         )
+        self.lab(
+            "add_permission",
+            FunctionName=name,
+            StatementId="anybody-through-it",
+            Action="lambda:InvokeFunction",
+            Principal="*",
+            InvokedViaFunctionUrl=True,
+        )
         made = self.lab("create_function_url_config", FunctionName=name, AuthType="NONE", InvokeMode=mode)
         return Url(made["FunctionUrl"])
 
