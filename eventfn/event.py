@@ -42,6 +42,7 @@ class Record(msgspec.Struct, frozen=True):
     token: Any = None  # the connector's own handle; the host never looks inside
     dedupe_key: str | None = None  # within the dedupe window an event with this key is accepted once
     position: Position | None = None  # kept together with the accepted event ("event" sources only)
+    trace: str | None = None  # the trace header that it came with: how often functions have passed it on already
 
 
 class Batch(msgspec.Struct, frozen=True):

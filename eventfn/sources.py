@@ -243,7 +243,7 @@ class Sources:
                 owner=self._owner,
                 log=log,
             )
-        return Intake(function, binding, trigger, self._bus.call, self._clock, log=log)
+        return Intake(function, binding, trigger, self._bus.call, self._clock, log=log, chains=self._bus)
 
     def _trigger(self, project: Project, bound: Bound, log: logging.Logger) -> tuple[Any, HostAssignments]:
         """The connector's object for it, and through what it tells the host which shards it has."""

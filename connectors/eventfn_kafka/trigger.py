@@ -197,7 +197,7 @@ class KafkaTrigger:
         return shape.event(self._settings.event_format, self._bootstrap, records, self._settings.event_source_arn)
 
     def describe(self, shard: str, records: Sequence[Record]) -> BatchInfo:
-        return shape.batch_info(shard, self._bootstrap, records)
+        return shape.batch_info(shard, self._bootstrap, records, self._settings.event_source_arn)
 
 
 @aiokafka.ConsumerRebalanceListener.register

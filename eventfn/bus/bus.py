@@ -135,6 +135,17 @@ class Bus:
             outcome = msgspec.structs.replace(outcome, executed_version=version)
         return outcome
 
+    def stops(self, reference: str, trace_id: str) -> bool:
+        """Whether the function is not to run for what has come with this trace header: it has too often already."""
+        target = self._functions.get(reference)
+        if target is None:
+            return False  # which is said when it is invoked
+        try:
+            chained(target, trace_id)
+        except RecursiveInvocation:
+            return True
+        return False
+
     async def submit(
         self,
         reference: str,

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
@@ -25,7 +25,8 @@ from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.functions.model import Function, TriggerBinding
 from eventfn.rules.batching import MAX_RECORD, Gathering, Scaling, effective_lease, judge
 from eventfn.rules.filters import compile_criteria
-from eventfn.trigger import DONE, Encodes, Reject, Retry, Settlement, Trigger
+from eventfn.rules.recursion import MOST, furthest
+from eventfn.trigger import DONE, RETRY, Encodes, Reject, Retry, Settlement, Trigger
 
 # While a function takes less than this for a batch, the next one is read before it has a place: what is on a lease
 # meanwhile is one batch, for so long. In seconds.
@@ -36,6 +37,16 @@ AFTER_THE_OTHERS = Retry(after=1)
 LAST_WORD = 5.0  # seconds that a source has to take what is handed back when a drain's time is over
 
 Invoke = Callable[[str, bytes], Awaitable[Outcome]]  # (function, event)
+
+
+class Chains(Protocol):
+    """Who counts how often a function has run for what it has sent to its own source (rules/recursion.py)."""
+
+    def stops(self, reference: str, trace_id: str) -> bool: ...
+
+    def call(self, reference: str, payload: bytes, *, trace_id: str) -> Awaitable[Outcome]:
+        """An Invoke that goes on with the count."""
+        ...
 
 
 class _Read:
@@ -82,11 +93,13 @@ class Intake:
         *,
         log: logging.Logger,
         jitter: Jitter = random.random,
+        chains: Chains | None = None,
     ) -> None:
         settings = binding.intake
         self._function = function.name
         self._trigger = trigger
         self._invoke = invoke
+        self._chains = chains
         self._clock = clock
         self._log = log
         self._jitter = jitter
@@ -224,6 +237,16 @@ class Intake:
             return Reject(reason)
         if record.group is not None and record.group in failed:
             return AFTER_THE_OTHERS
+        if record.trace is not None and self._chains and self._chains.stops(self._function, record.trace):
+            # By itself, before it is in a batch: what came with it is not to stay behind for it.
+            self._log.warning(
+                "%s is not invoked with record %s, for which it has run %d times in one chain: "
+                "it stays with its source, and goes to the source's dead letters if it has some",
+                self._function,
+                record.id,
+                MOST,
+            )
+            return RETRY
         return None
 
     # --- batches -----------------------------------------------------------------------------------------------------
@@ -280,7 +303,7 @@ class Intake:
             self._land(flight, (Retry(after=self._system_errors.next()),) * len(flight.items))
             return
         delays = Delays(self._jitter)
-        while (outcome := await self._outcome(payload)).kind is OutcomeKind.THROTTLED:
+        while (outcome := await self._outcome(flight.records, payload)).kind is OutcomeKind.THROTTLED:
             if self._draining.is_set():
                 self._land(flight, (HAND_BACK,) * len(flight.items))
                 return
@@ -306,8 +329,11 @@ class Intake:
             self._system_errors.reset()
         self._land(flight, settlements)
 
-    async def _outcome(self, payload: bytes) -> Outcome:
+    async def _outcome(self, records: Sequence[Record], payload: bytes) -> Outcome:
+        traces = [record.trace for record in records if record.trace is not None]
         try:
+            if traces and self._chains:
+                return await self._chains.call(self._function, payload, trace_id=furthest(traces))
             return await self._invoke(self._function, payload)
         except Throttled as error:
             return Outcome(OutcomeKind.THROTTLED, b"", retry_after=error.retry_after)

@@ -24,7 +24,7 @@ FIRST_DELAY = 1.0  # seconds, doubled with every failure in a row ...
 LONGEST_DELAY = 60.0  # ... up to this
 
 # What a record is kept, grouped and told apart by.
-_FIELDS = {"id": str, "payload": bytes, "group": str | None, "dedupe_key": str | None}
+_FIELDS = {"id": str, "payload": bytes, "group": str | None, "dedupe_key": str | None, "trace": str | None}
 _USUAL = (str, bytes)
 
 Jitter = Callable[[], float]  # 0 to 1
@@ -178,7 +178,7 @@ def checked(batch: Any) -> Batch:
     for record in cast(tuple[Any, ...], batch.records):
         group = record.group
         keyed = group is None or type(group) is str
-        if keyed and (type(record.id), type(record.payload)) == _USUAL and record.dedupe_key is None:
+        if keyed and (type(record.id), type(record.payload)) == _USUAL and record.dedupe_key is record.trace is None:
             continue  # as nearly all are: the rest of the loop costs more than what it is for
         wrong = [name for name, kind in _FIELDS.items() if not isinstance(getattr(record, name), kind)]
         if wrong:

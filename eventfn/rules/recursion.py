@@ -10,6 +10,7 @@ Source: contract, "Recursion detection". Not here: what becomes of an invocation
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from urllib.parse import unquote
 
 MOST = 16  # invocations of one function in one chain, Lambda's
@@ -33,14 +34,24 @@ def beginning(arn: str) -> str:
 def stepped(trace: str, own: str) -> tuple[str, int]:
     """The trace header with one more invocation of the function with this mark, and how many these are by now."""
     fields = [field for field in trace.split(";") if field]
-    counts: dict[str, int] = {}
-    for field in fields:
-        if field.startswith(_FIELD):
-            counts = _counts(unquote(field.removeprefix(_FIELD)))
+    counts = _lineage(trace)
     counts[own] = count = counts.pop(own, 0) + 1
     kept = list(counts.items())[-_MOST_FUNCTIONS:]
     others = [field for field in fields if not field.startswith(_FIELD)]
     return ";".join([*others, _FIELD + "|".join(f"{name}:{times}" for name, times in kept)]), count
+
+
+def furthest(traces: Iterable[str]) -> str:
+    """Of the trace headers of records that are handled together the one that goes on: where a function ran most."""
+    return max(traces, key=lambda trace: max(_lineage(trace).values(), default=0))
+
+
+def _lineage(trace: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for field in trace.split(";"):
+        if field.startswith(_FIELD):
+            counts = _counts(unquote(field.removeprefix(_FIELD)))
+    return counts
 
 
 def _counts(lineage: str) -> dict[str, int]:

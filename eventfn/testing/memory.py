@@ -60,10 +60,20 @@ class MemorySource:
         """Records that are not finished, those in flight included."""
         return len(self._entries)
 
-    def put(self, event: Any, *, id: str | None = None, group: str | None = None, arrived_ms: int = 0) -> str:  # noqa: A002 - Record's own word
+    def put(
+        self,
+        event: Any,
+        *,
+        id: str | None = None,  # noqa: A002 - Record's own word
+        group: str | None = None,
+        arrived_ms: int = 0,
+        trace: str | None = None,
+    ) -> str:
         """The id of the new record; `event` is any JSON value."""
         record_id = id or str(next(self._sequence))
-        record = Record(id=record_id, payload=msgspec.json.encode(event), group=group, arrived_ms=arrived_ms)
+        record = Record(
+            id=record_id, payload=msgspec.json.encode(event), group=group, arrived_ms=arrived_ms, trace=trace
+        )
         self._entries.append(_Entry(record))
         self._changes.tell()
         return record_id

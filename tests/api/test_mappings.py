@@ -371,3 +371,54 @@ async def test_mappings_of_streams_keep_their_place(servers: Servers, tmp_path: 
             await until(given_up, "both records are in the dead letters")
             for uuid in uuids:
                 await api(node)("delete_event_source_mapping", UUID=uuid)
+
+
+async def test_a_function_that_feeds_its_own_queue_is_stopped(servers: Servers, tmp_path: Path) -> None:
+    """ElasticMQ keeps the header of whoever sends as AWSTraceHeader, as SQS does. moto and MiniStack do not."""
+    code = """
+import json
+import os
+import urllib.request
+
+
+def handler(event, context):
+    for record in event["Records"]:
+        again = {"QueueUrl": os.environ["QUEUE"], "MessageBody": str(int(record["body"]) + 1)}
+        headers = {
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": "AmazonSQS.SendMessage",
+            "X-Amzn-Trace-Id": os.environ["_X_AMZN_TRACE_ID"],
+        }
+        sent = urllib.request.Request(os.environ["AWS_ENDPOINT_URL_SQS"], json.dumps(again).encode(), headers)
+        urllib.request.urlopen(sent).close()
+"""
+    async with Queue.on(servers, "elasticmq", dead_letters=1) as queue:
+        project = Project(tmp_path, str(queue.settings.endpoint_url))
+        async with running_node(project.folder, project.data) as node:
+            call = api(node)
+            await call(
+                "create_function",
+                FunctionName="echo",
+                Role=ROLE,
+                Runtime="python3.11",
+                Handler="app.handler",
+                Timeout=2,
+                Code={"ZipFile": zipped(app=code)},
+                Environment={"Variables": {"QUEUE": queue.url}},
+            )
+
+            async def is_ready() -> bool:
+                return bool((await call("get_function_configuration", FunctionName="echo"))["State"] == "Active")
+
+            await until(is_ready, "the function is ready")
+            created = await call(
+                "create_event_source_mapping", EventSourceArn=await queue.arn(queue.url), FunctionName="echo"
+            )
+            await settled(call, created["UUID"])
+            await queue.send("1")
+            (dead,) = await until(lambda: queue.received(queue.dead_url), "the queue's RedrivePolicy has the last one")
+            assert dead["Body"] == "17", "sixteen have been handled"
+            assert (await node.function("echo"))["counts"]["invocations"] == 16
+            await queue.send("100")  # another chain begins: the queue is not stopped, nor the function
+            (dead,) = await until(lambda: queue.received(queue.dead_url), "this one is found too")
+            assert dead["Body"] == "116"

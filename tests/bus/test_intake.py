@@ -20,7 +20,7 @@ from eventfn.bus.queues import NamedQueues
 from eventfn.bus.source import Delays
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import Backoff, ConnectorError, ShuttingDown, Throttled
-from eventfn.event import MAX_SYNC_REQUEST, Batch, Record
+from eventfn.event import MAX_SYNC_REQUEST, Batch, Outcome, Record
 from eventfn.functions.model import Queue
 from eventfn.testing import FakeClock, MemorySource, MemoryTrigger, trigger_context
 from eventfn.trigger import DONE, RETRY, QueueMessage, Reject, Retry, Settlement
@@ -492,6 +492,42 @@ async def test_an_error_of_ours_comes_again_later_and_later(tmp_path: Path, outc
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------
+
+
+class CountingChains:
+    """What has come with the header "far" is one too many."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self.traces: list[str] = []
+
+    def stops(self, reference: str, trace_id: str) -> bool:
+        return trace_id == "far"
+
+    async def call(self, reference: str, payload: bytes, *, trace_id: str) -> Outcome:
+        self.traces.append(trace_id)
+        return await self._calls.invoke(reference, payload)
+
+
+async def test_a_record_that_came_back_too_often_stays_behind_alone(tmp_path: Path) -> None:
+    clock = FakeClock()
+    source, trigger = source_and_trigger(clock, tmp_path)
+    calls = Calls()
+    chains = CountingChains(calls)
+    intake = Intake(function(), binding(), cast(Any, trigger), calls.invoke, clock, log=log, chains=chains)
+    traced = {1: None, 2: "far", 3: "Lineage=00000000:1", 4: "Lineage=00000000:2"}
+    ids = {number: source.put(number, trace=trace) for number, trace in traced.items()}
+    running = asyncio.create_task(intake.run())
+    await settle_down(clock)
+    assert [call.records for call in calls.running] == [[1, 3, 4]]
+    assert chains.traces == ["Lineage=00000000:2"]
+    calls.running[0].end(SUCCESS)
+    await settle_down(clock)
+    assert dict(source.settlements) == {
+        ids[number]: RETRY if trace == "far" else DONE for number, trace in traced.items()
+    }
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_source_hears_how_much_there_is_a_place_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfn.rules.recursion import MOST, beginning, mark, stepped
+from eventfn.rules.recursion import MOST, beginning, furthest, mark, stepped
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 A, B = mark(ARN + "a"), mark(ARN + "b")
@@ -63,3 +63,9 @@ def test_a_lineage_of_thousands_of_functions_is_cut() -> None:
     assert count == 1
     assert len(first) < 400
     assert stepped(first, A)[1] == 2
+
+
+def test_of_several_records_the_one_counts_for_which_a_function_ran_most() -> None:
+    fresh, far = "Root=1-a", f"Root=1-b;Lineage={B}:1|{A}:7"
+    assert furthest([fresh]) == fresh
+    assert furthest([fresh, f"Lineage={A}:6", far, ""]) == far

@@ -55,6 +55,7 @@ def record(message: Mapping[str, Any], queue_arn: str, region: str, token: Any) 
         arrived_ms=int(attributes.get("SentTimestamp", 0)),
         receives=int(attributes.get("ApproximateReceiveCount", 1)),
         token=token,
+        trace=attributes.get("AWSTraceHeader"),
     )
 
 

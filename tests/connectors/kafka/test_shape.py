@@ -149,6 +149,7 @@ def test_the_words_for_a_batch_that_failed() -> None:
             }
         },
     }
+    assert shape.batch_info("a-0", "b:1", records, "arn:msk").info == {**info.info, "eventSourceArn": "arn:msk"}
 
 
 @pytest.mark.parametrize("event_format", ["lambda", "plain"])
