@@ -26,7 +26,9 @@ def check(function: Function, runtime: str, task_root: str, opt_root: str | None
         raise _problem(function, *mistake)
     extensions = _extensions(opt_root)
     if extensions and function.snap_start:
-        raise _problem(function, "snap_start", f"copies have no extensions, and /opt has {', '.join(extensions)}")
+        # Lambda copies a whole machine, with all that runs in it; a fork is of one process.
+        message = f"a copy is a fork, which takes no extensions along: leave it out, or {', '.join(extensions)} in /opt"
+        raise _problem(function, "snap_start", message)
     if len(extensions) > MOST_EXTENSIONS:
         message = f"expected at most {MOST_EXTENSIONS} extensions in /opt/extensions, got {len(extensions)}"
         raise _problem(function, "layers", message)

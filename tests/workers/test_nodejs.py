@@ -117,6 +117,8 @@ def test_executable_files_in_a_layer_are_extensions(tmp_path: Path) -> None:
         (folder / name).touch(mode=mode)
     (folder / "nested").mkdir()
     assert runs.check(fn(None), "python3.11", "/", str(tmp_path)) == ("a", "b")
+    with pytest.raises(ConfigError, match=r"snap_start: a copy is a fork, .*: leave it out, or a, b in /opt"):
+        runs.check(fn(None, snap_start=True), "python3.11", "/", str(tmp_path))
     for number in range(9):
         (folder / f"more-{number}").touch(mode=0o755)
     with pytest.raises(ConfigError, match="at most 10 extensions"):
