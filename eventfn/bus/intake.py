@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from eventfn.bus.source import Delays, Jitter, Source, SourceStatus
+from eventfn.bus.source import Delays, Jitter, Source, SourceStatus, no_event
 from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
 from eventfn.errors import EventfnError, Throttled
@@ -299,8 +299,8 @@ class Intake:
         try:
             payload = self._encode(flight.records)
         except Exception:
-            self._log.exception("the connector cannot make an event of %d records", len(flight.records))
-            self._land(flight, (Retry(after=self._system_errors.next()),) * len(flight.items))
+            self._log.exception("the connector makes no event of %d records", len(flight.records))
+            self._land(flight, self._unfit(flight.records))
             return
         delays = Delays(self._jitter)
         while (outcome := await self._outcome(flight.records, payload)).kind is OutcomeKind.THROTTLED:
@@ -344,6 +344,20 @@ class Intake:
         if hasattr(self._trigger, "encode"):
             return cast(Encodes, self._trigger).encode(records)
         return b'{"Records":[' + b",".join(record.payload for record in records) + b"]}"
+
+    def _unfit(self, records: Sequence[Record]) -> list[Settlement]:
+        """Of a batch of which the connector makes no event: those at fault are rejected, the others come again."""
+        settlements: list[Settlement] = []
+        for record in records:
+            try:
+                self._encode([record])
+            except Exception as error:
+                settlements.append(Reject(no_event(self._trigger, error)))
+            else:
+                settlements.append(HAND_BACK)
+        if all(settlement is HAND_BACK for settlement in settlements):  # only together: perhaps not for ever
+            return [Retry(after=self._system_errors.next())] * len(records)
+        return settlements
 
     def _land(self, flight: _Flight, settlements: Sequence[Settlement]) -> None:
         self._flights.discard(flight)

@@ -18,7 +18,7 @@ import msgspec
 
 from eventfn.bus.link import Link
 from eventfn.bus.marks import Marks, Overtaken
-from eventfn.bus.source import Delays, Jitter, checked
+from eventfn.bus.source import Delays, Jitter, checked, no_event
 from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.errors import EngineError, EventfnError, Throttled
@@ -279,10 +279,11 @@ class ShardHost:
         piece = step.piece
         try:
             payload = self._event(piece, step.window)
-        except Exception:
-            self._log.exception("the connector cannot make an event of %d records", len(piece.records))
-            lane.put_back(self._clock.monotonic(), delays.next())
-            return None
+        except Exception as error:
+            self._log.exception("the connector makes no event of %d records of %s", len(piece.records), self.shard.id)
+            lane.unfit()
+            why = no_event(self._plan.trigger, error)
+            return Outcome(OutcomeKind.SYSTEM_ERROR, b"", error_message=why)
         if self._plan.places is None:
             outcome = await self._outcome(payload)
         else:
@@ -345,8 +346,7 @@ class ShardHost:
         condition = info.exhausted if step.condition == EXHAUSTED else step.condition
         try:
             event = self._event(piece, None)
-        except Exception:  # that may be why it is given up: it must not stay for that
-            self._log.exception("the connector cannot make an event of %d records", len(piece.records))
+        except Exception:  # perhaps it is why; it must not stay for that
             event = _plain(piece.records)
         while not self._fenced:
             try:

@@ -170,6 +170,14 @@ class Source:
             self._log.exception("%s: the connector raised what its contract does not allow", what)
 
 
+def no_event(trigger: object, error: Exception) -> str:
+    """Why a record of which the connector makes no event can never be handled."""
+    return (
+        f"{type(trigger).__name__} makes no event of it, which the connector's author must mend: "
+        f"{type(error).__name__}: {error}"
+    )
+
+
 def checked(batch: Any) -> Batch:
     """A careless record must not break its host later, nor stand in the engine where no function can be invoked with
     it. Raises what `read` would have, had the connector noticed."""

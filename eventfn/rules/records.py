@@ -14,7 +14,7 @@ from eventfn.destination import ORIGIN, SHAPE, OutgoingRecord
 from eventfn.event import Outcome
 from eventfn.functions.model import Function
 from eventfn.rules.lifecycle import Accepted, Verdict
-from eventfn.rules.streaming import TOO_OLD
+from eventfn.rules.streaming import NO_EVENT, TOO_OLD
 from eventfn.trigger import BatchInfo
 
 BUILT_IN_DEAD_LETTERS = "queue:dead-letters"  # for functions that declare neither on_failure nor dead_letter_queue
@@ -119,7 +119,7 @@ class BatchFailure(msgspec.Struct, frozen=True):
     function_arn: str
     condition: str
     invokes: int
-    outcome: Outcome | None  # of the last invocation; None: it was too old to be invoked with
+    outcome: Outcome | None  # of the last invocation, or why there was none; None: it was too old to be invoked with
     info: BatchInfo
     event: bytes  # what the function was, or would have been, invoked with
 
@@ -132,7 +132,7 @@ def given_up(failure: BatchFailure, uri: str, now: int) -> OutgoingRecord:
     """The record for the destination `uri`. Elsewhere than in SQS and SNS the events themselves go with it, under
     "payload": what was given up must not be gone when its stream forgets it."""
     # An outcome that is not why it is given up is another batch's, or an earlier one's.
-    outcome = failure.outcome if failure.invokes > 0 and failure.condition != TOO_OLD else None
+    outcome = failure.outcome if failure.invokes > 0 and failure.condition not in (TOO_OLD, NO_EVENT) else None
     record: dict[str, Any] = {
         "requestContext": _RequestContext(failure.id, failure.function_arn, failure.condition, failure.invokes),
     }
@@ -148,7 +148,8 @@ def given_up(failure: BatchFailure, uri: str, now: int) -> OutgoingRecord:
         "RequestID": failure.id,
         "ErrorCode": "200",
     }
-    text = (outcome.error_message or outcome.error_type) if outcome is not None else None
+    why = failure.outcome if failure.condition == NO_EVENT else outcome
+    text = (why.error_message or why.error_type) if why is not None else None
     attributes["ErrorMessage"] = _cut(text or failure.condition)  # SQS takes no empty one
     return OutgoingRecord(failure.id, _encode(record), attributes)
 

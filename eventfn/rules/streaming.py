@@ -28,6 +28,7 @@ from eventfn.rules.windows import STATE_LIMIT, Window, WindowCall, window_start
 
 EXHAUSTED = "RetryAttemptsExhausted"
 TOO_OLD = "RecordAgeExceeded"
+NO_EVENT = "RecordNotEncodable"  # eventfn's own: the connector makes no event of it
 TOO_LARGE = "RecordTooLarge"  # eventfn's own: one record alone is more than a function can be invoked with
 # Seconds after the end of a tumbling window in which its last records may still come, and in which a shard that has
 # more would have given some: it is read once a second.
@@ -76,7 +77,7 @@ Step = Invoke | GiveUp
 
 class Lane:
     """One line of records that are handled strictly one batch after the other. `next` says what is to be done; exactly
-    one of `succeeded`, `failed`, `put_back` or `gave_up` says what came of it."""
+    one of `succeeded`, `failed`, `put_back`, `unfit` or `gave_up` says what came of it."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -85,7 +86,7 @@ class Lane:
         self._pieces: list[Piece] = []  # a stack: tried before anything that waits
         self._busy: Piece | None = None
         self._not_before = 0.0
-        self._exhausted = False  # the piece on top is to be given up
+        self._give_up: str | None = None  # the piece on top, for this reason
         self._ended = False
         self.window: Window | None = None  # the tumbling window that is open
         self.quiet_since: float | None = None  # when the shard was asked for more; None: it is not asked now
@@ -128,8 +129,8 @@ class Lane:
         """None while a batch is in flight, not complete, or not to be tried again yet."""
         if self._busy is not None:
             return None
-        if self._exhausted:
-            return self._begin(GiveUp(self._pieces.pop(), EXHAUSTED))
+        if self._give_up is not None:
+            return self._begin(GiveUp(self._pieces.pop(), self._give_up))
         if not self._pieces:
             piece = self._take(now, now_ms)
             if piece is None:
@@ -268,7 +269,7 @@ class Lane:
         rest.failures += 1
         self._pieces.append(rest)
         if 0 <= self._policy.maximum_retry_attempts < rest.failures:
-            self._exhausted = True
+            self._give_up = EXHAUSTED
         else:
             self._not_before = now + delay
 
@@ -279,10 +280,21 @@ class Lane:
         self._pieces.append(piece)
         self._not_before = now + delay
 
+    def unfit(self) -> None:
+        """No event can be made of it, now or later: it was not run. It is halved until it is known which record is at
+        fault, and that one is given up."""
+        piece = self._ends()
+        piece.invokes -= 1
+        if middle := len(piece.records) // 2:
+            self._pieces += [_behind(piece, middle), _front(piece, middle)]
+        else:
+            self._pieces.append(piece)
+            self._give_up = NO_EVENT
+
     def gave_up(self) -> None:
         """What was to be given up is safe with the on-failure destination."""
         piece = self._ends()
-        self._exhausted = False
+        self._give_up = None
         if piece.final:
             self.window = None
 

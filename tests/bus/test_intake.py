@@ -661,19 +661,37 @@ async def test_a_source_that_says_when_is_asked_then(tmp_path: Path, caplog: pyt
 
 
 class Speechless(CheckedTrigger):
+    """Has no word for what is odd, nor for more than two."""
+
     def encode(self, records: Sequence[Record]) -> bytes:
-        raise RuntimeError("a bug of the connector's")
+        numbers = [msgspec.json.decode(record.payload) for record in records]
+        if any(number % 2 for number in numbers) or len(records) > 2:
+            raise RuntimeError("a bug of the connector's")
+        return msgspec.json.encode({"Records": numbers})
 
 
-async def test_a_connector_that_cannot_make_an_event_loses_nothing(
+async def test_records_of_which_the_connector_makes_no_event_are_rejected_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, batch_size=3)
     bench.trigger.__class__ = Speechless
     async with bench:
         await bench.put(1)
-        assert bench.settled == [("1", Retry(1.0))]
-        assert "cannot make an event of 1 records" in caplog.text
+        ((_, rejected),) = bench.settled
+        assert isinstance(rejected, Reject)
+        assert "Speechless makes no event of it, which the connector's author must mend" in rejected.reason
+        assert "RuntimeError: a bug of the connector's" in rejected.reason
+        assert "makes no event of 1 records" in caplog.text
+        await bench.put(2)
+        assert bench.running == [[2]], "and what is behind it is handled"
+
+
+async def test_what_is_no_event_only_together_is_tried_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, batch_size=3, maximum_batching_window=Duration(5))
+    bench.trigger.__class__ = Speechless
+    async with bench:
+        await bench.put(2, 4, 6)
+        assert [settlement for _, settlement in bench.settled] == [Retry(1.0)] * 3
 
 
 class Deaf(CheckedTrigger):

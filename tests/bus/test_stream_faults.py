@@ -252,18 +252,18 @@ async def test_a_commit_that_hangs_is_tried_again(clock: FakeClock, engine: Memo
     assert function.handled == [0]
 
 
-async def test_what_cannot_be_made_an_event_of_is_given_up_when_it_is_too_old(
+async def test_what_no_event_can_be_made_of_is_given_up_alone(
     clock: FakeClock, engine: MemoryEngine, tmp_path: Path
 ) -> None:
     class Careless(MemoryStreamTrigger):
         def encode(self, records: Sequence[Record]) -> bytes:
-            if b'"poison"' in records[0].payload:
+            if any(b'"poison"' in record.payload for record in records):
                 raise KeyError("value")
             return b'{"Records":[%b]}' % b",".join(record.payload for record in records)
 
     stream, function = new_stream(), Function()
-    stream.put("poison", arrived_ms=clock.now_ms())
-    stream.put("behind", arrived_ms=0)
+    for value in ("a", "b", "poison", "c", "d"):
+        stream.put(value)
     host = make_host(
         stream,
         function.invoke,
@@ -271,13 +271,15 @@ async def test_what_cannot_be_made_an_event_of_is_given_up_when_it_is_too_old(
         clock,
         tmp_path,
         trigger_class=Careless,
-        batch_size=1,
-        maximum_record_age=Duration(60),
+        batch_size=5,
     )
     async with running(host):
-        await until(clock, lambda: function.handled == ["behind"], most=200)
+        await until(clock, lambda: function.handled == ["a", "b", "c", "d"], most=200)
     (record,) = await outbox(engine, DEAD_LETTERS)
     assert values(record["payload"]) == ["poison"]
+    assert record["requestContext"]["condition"] == "RecordNotEncodable"
+    assert record["requestContext"]["approximateInvokeCount"] == 0
+    assert "responseContext" not in record
 
 
 @pytest.mark.parametrize("garbage", [None, {"shardId": "shard-0"}, BatchInfo("MemoryBatchInfo", {"at": object()})])
