@@ -1,7 +1,8 @@
 """Friendly values in settings: "6h", "512 MB", a date. Numbers mean Lambda's units: seconds and megabytes.
 
 PURE. What belongs here: the types that a Settings struct of the core or of a connector is annotated with, and how
-their text is read. `Annotated[Duration, Between(1, 900)]` adds bounds; a `DestinationUri` is text that names a sink.
+their text is read, and shown. `Annotated[Duration, Between(1, 900)]` adds bounds; a `DestinationUri` is text that names
+a sink.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -104,3 +106,18 @@ class NamesDestination(msgspec.Struct, frozen=True):
 
 
 DestinationUri = Annotated[str, NamesDestination()]  # "queue:orders", "fn:NAME", "https://..."
+
+
+def without_secrets(url: str) -> str:
+    """A URL as `status` and logs may show it: with "***" for its password and for all values of its query, since
+    tokens are among them."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    login, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = login.partition(":")
+    netloc = f"{name}{':***' if colon else ''}{at}{host}"
+    pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)
+    query = "&".join(f"{key}=***" if equals else "***" for key, equals, _ in pairs)
+    return urlunsplit(parts._replace(netloc=netloc, query=query))

@@ -16,6 +16,7 @@ import msgspec
 from eventfn.clock import Clock
 from eventfn.errors import Backoff, ConnectorError
 from eventfn.event import Batch, Record
+from eventfn.units import without_secrets
 from eventfn_sse.answers import problem
 from eventfn_sse.parser import Event, EventStreamParser
 
@@ -36,6 +37,7 @@ class SseReader:
         too_large: Callable[[Event], None],
     ) -> None:
         self._url = url
+        self._shown = without_secrets(url)
         self._answer = answer
         self._clock = clock
         self._too_large = too_large
@@ -64,11 +66,11 @@ class SseReader:
         try:
             piece = await self._answer.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            raise ConnectorError(f"{self._url}: {self._over or f'the connection was lost: {error}'}") from None
+            raise ConnectorError(f"{self._shown}: {self._over or f'the connection was lost: {error}'}") from None
         finally:
             self._is_waiting = self._is_quiet = False
         if not piece:
-            why = f"{self._url}: {self._over or 'the server has ended the stream'}"
+            why = f"{self._shown}: {self._over or 'the server has ended the stream'}"
             retry = self._parser.retry
             raise ConnectorError(why) if retry is None else Backoff(max(retry, SHORTEST_PAUSE), why)
         return piece
@@ -120,17 +122,18 @@ async def ask(
     session: aiohttp.ClientSession, url: str, headers: dict[str, str], query: dict[str, str], clock: Clock
 ) -> aiohttp.ClientResponse:
     """An answer that is an event stream. Raises ConnectorError, whose message shows nothing of headers and query."""
+    shown = without_secrets(url)
     try:
         async with asyncio.timeout(HANDSHAKE):
             answer = await session.get(url, headers=headers, params=query, allow_redirects=False)
     except TimeoutError:
-        raise ConnectorError(f"{url} did not answer within {HANDSHAKE:g} s") from None
+        raise ConnectorError(f"{shown} did not answer within {HANDSHAKE:g} s") from None
     except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:  # whose text has the URL with the query
-        raise ConnectorError(f"{url} does not answer as HTTP has it: {type(error).__name__}") from None
+        raise ConnectorError(f"{shown} does not answer as HTTP has it: {type(error).__name__}") from None
     except aiohttp.ClientError as error:
-        raise ConnectorError(f"{url} cannot be reached: {error or type(error).__name__}") from None
+        raise ConnectorError(f"{shown} cannot be reached: {error or type(error).__name__}") from None
     said = {name.lower(): value for name, value in answer.headers.items()}
-    refused = problem(url, answer.status, said, clock.now_ms() / 1000)
+    refused = problem(shown, answer.status, said, clock.now_ms() / 1000)
     if refused is not None:
         answer.close()
         raise refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ import msgspec
 from eventfn.errors import ConnectorError
 from eventfn.event import Record
 from eventfn.trigger import BatchInfo, Shard, Start, Traits, TriggerContext
+from eventfn.units import without_secrets
 from eventfn_sse.parser import LARGEST, Event
 from eventfn_sse.reader import SseReader, ask
 from eventfn_sse.settings import HostSettings, SseSettings, SseShared
@@ -28,6 +30,7 @@ class SseTrigger:
 
     def __init__(self, settings: SseSettings, shared: SseShared, context: TriggerContext) -> None:
         self._url = settings.url
+        self._shown = without_secrets(settings.url)
         self._idle_timeout = None if settings.idle_timeout is None else float(settings.idle_timeout)
         self._host = shared.hosts.get(settings.host, HostSettings())
         self._clock = context.clock
@@ -46,11 +49,14 @@ class SseTrigger:
         )
 
     async def shards(self) -> Sequence[Shard]:
-        return [Shard(self._url)]  # another URL is another stream, with positions of its own
+        """Another URL is another stream, with positions of its own, also where it differs in what is not shown."""
+        if self._shown == self._url:
+            return [Shard(self._url)]
+        return [Shard(f"{self._shown}#{hashlib.sha256(self._url.encode()).hexdigest()[:12]}")]
 
     async def open_shard(self, shard: Shard, at: str | Start) -> SseReader:
         if self._session is None:
-            raise ConnectorError(f"{self._url}: not connected")
+            raise ConnectorError(f"{self._shown}: not connected")
         position = at if isinstance(at, str) else ""
         headers = self._host.headers | ({"Last-Event-ID": position} if position else {})
         answer = await ask(self._session, self._url, headers, self._host.query, self._clock)
@@ -61,7 +67,7 @@ class SseTrigger:
     def _say_too_large(self, event: Event) -> None:
         self._log.error(
             "an event of %s with more than %d bytes was left out: type %s, last event ID %r",
-            self._url,
+            self._shown,
             LARGEST,
             event.type,
             event.last_event_id,
@@ -71,7 +77,7 @@ class SseTrigger:
         return BatchInfo(
             "SseBatchInfo",
             {
-                "url": self._url,
+                "url": self._shown,
                 "startEventId": records[0].id,
                 "endEventId": records[-1].id,
                 "batchSize": len(records),

@@ -135,7 +135,7 @@ async def connect(settings: WebsocketSettings, host: HostSettings, clock: Clock,
                         message if isinstance(message, str) else msgspec.json.encode(message).decode()
                     )
         except (TimeoutError, ConnectionError) as error:
-            raise ConnectorError(f"{settings.url}: the connection was lost while subscribing") from error
+            raise ConnectorError(f"{settings.shown}: the connection was lost while subscribing") from error
     except BaseException:
         await session.close()
         raise
@@ -157,13 +157,13 @@ async def _open(
         )
     except aiohttp.WSServerHandshakeError as error:
         after = error.headers.get("retry-after") if error.headers else None
-        raise refusal(settings.url, error.status, after, clock.now_ms() / 1000) from None
+        raise refusal(settings.shown, error.status, after, clock.now_ms() / 1000) from None
     except TimeoutError:
-        raise ConnectorError(f"{settings.url} did not answer within {HANDSHAKE:g} s") from None
+        raise ConnectorError(f"{settings.shown} did not answer within {HANDSHAKE:g} s") from None
     except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:  # whose text has the URL with the query
-        raise ConnectorError(f"{settings.url} does not answer as a WebSocket: {type(error).__name__}") from None
+        raise ConnectorError(f"{settings.shown} does not answer as a WebSocket: {type(error).__name__}") from None
     except aiohttp.ClientError as error:
-        raise ConnectorError(f"{settings.url} cannot be reached: {error or type(error).__name__}") from None
+        raise ConnectorError(f"{settings.shown} cannot be reached: {error or type(error).__name__}") from None
 
 
 async def _refuse(

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from eventfn.units import Between, Duration
+from eventfn.units import Between, Duration, without_secrets
 
 _EXPECTED = 'expected a URL such as "wss://example.com/feed"'
 
@@ -39,6 +39,10 @@ class WebsocketSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def split(self) -> SplitResult:
         return urlsplit(self.url)
+
+    @property
+    def shown(self) -> str:
+        return without_secrets(self.url)
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,10 +37,10 @@ class WebsocketTrigger:
     async def read(self, limit: int) -> Batch:
         connection = self._connection
         if connection is None:
-            raise ConnectorError(f"{self._settings.url}: not connected")
+            raise ConnectorError(f"{self._settings.shown}: not connected")
         while not connection.messages:
             if connection.over is not None:
-                raise ConnectorError(f"{self._settings.url}: {connection.over}")
+                raise ConnectorError(f"{self._settings.shown}: {connection.over}")
             connection.arrived.clear()
             await connection.arrived.wait()
         # Nothing is awaited from here on: a cancelled read has taken nothing.

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventfn.units import without_secrets
+
 
 class Address(msgspec.Struct, frozen=True):
     """Where a listener can be reached: ("admin", "127.0.0.1:41234")."""
@@ -166,8 +168,10 @@ def summary(settings: msgspec.Struct) -> str:
 
 
 def _as_written(value: Any) -> str:
-    """As it stands in eventfn.toml, but for the quotes around text."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """As it stands in eventfn.toml, but for the quotes around text, and for secrets in a URL."""
+    if isinstance(value, str):
+        return without_secrets(value) if "://" in value else value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

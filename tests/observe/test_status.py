@@ -20,6 +20,8 @@ class Settings(msgspec.Struct):
         (Settings("/hello", "GET"), "path=/hello method=GET"),
         (Settings("/hello", is_async=True), "path=/hello async=true"),
         (Settings("in", events=["x", "y"]), 'path=in events=["x", "y"]'),
+        (Settings("https://a/b?topic=c&token=s3cret"), "path=https://a/b?topic=***&token=***"),
+        (Settings("amqp://me:s3cret@a/b"), "path=amqp://me:***@a/b"),
     ],
 )
 def test_a_summary_shows_what_differs_from_the_defaults(settings: Settings, expected: str) -> None:

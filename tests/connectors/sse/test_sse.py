@@ -183,7 +183,7 @@ async def test_a_refusal_is_said_without_any_secret(
     server.answer = answer
     secret = HostSettings(headers={"Authorization": "s3cret"}, query={"token": "s3cret"})
     with pytest.raises(ConnectorError) as refused:
-        await reading(server.url, hosts={"127.0.0.1": secret})
+        await reading(f"{server.url}?key=s3cret", hosts={"127.0.0.1": secret})
     assert "s3cret" not in repr(refused.value)
 
 
@@ -191,7 +191,7 @@ async def test_a_server_that_is_down_is_said_without_any_secret(server: SseServe
     await server.refuse()
     secret = HostSettings(headers={"Authorization": "s3cret"}, query={"token": "s3cret"})
     with pytest.raises(ConnectorError, match="cannot be reached") as refused:
-        await reading(server.url, hosts={"127.0.0.1": secret})
+        await reading(f"{server.url}?key=s3cret", hosts={"127.0.0.1": secret})
     assert "s3cret" not in repr(refused.value)
 
 

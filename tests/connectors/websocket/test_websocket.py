@@ -174,7 +174,7 @@ async def test_a_refusal_is_said_without_any_secret(
     server.answer = (status, headers)
     secret = HostSettings(headers={"Authorization": "s3cret"}, query={"token": "s3cret"}, messages=("s3cret",))
     with pytest.raises(ConnectorError, match=expected) as refused:
-        await reading(server.url, {"127.0.0.1": secret}).connect()
+        await reading(f"{server.url}?key=s3cret", {"127.0.0.1": secret}).connect()
     assert "s3cret" not in repr(refused.value)
 
 
