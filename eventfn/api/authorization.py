@@ -1,4 +1,5 @@
-"""Whether the one who asks may do what he asks: identity policies, and the policy of the function that it is about.
+"""Whether the one who asks may do what he asks: identity policies, and the policy of the function or the layer version
+that it is about.
 
 In the account's own house one of the two has to allow it; who is of another account needs both. Whose key has no
 policy may do everything in his own account. Not here: what a statement means (functions/permissions).
@@ -7,14 +8,18 @@ policy may do everything in his own account. Not here: what a statement means (f
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
+
+import msgspec
 
 from eventfn.api.errors import ApiError, access_denied
 from eventfn.api.identity import Principal
 from eventfn.api.operations import Call
 from eventfn.errors import Refused
 from eventfn.functions.control import Control
+from eventfn.functions.managed import Layer
 from eventfn.functions.names import Named
 from eventfn.functions.permissions import Asked, Decision, Statement, evaluate
 
@@ -24,6 +29,8 @@ _ACTIONS = {
     "Invoke": "InvokeFunction",
     "InvokeWithResponseStream": "InvokeFunction",
 }
+
+_LAYER_VERSION = re.compile(r"(?P<layer>arn:[^:]+:lambda:[^:]+:[^:]+:layer:(?P<name>[^:]+)):(?P<number>\d+)")
 
 # The input's member that names the resource as an ARN of its own.
 _ARNS = ("Resource", "ResourceArn", "CodeSigningConfigArn", "DurableExecutionArn")
@@ -52,9 +59,20 @@ def authorize(call: Call, control: Control, now: float, source_ip: str) -> None:
         account=caller.account,
         context=_context(call, control, function, now, source_ip),
     )
+    statements = _layer_policy(control, asked.resource) if function is None else _policy(control, function)
+    _decide(caller, asked, statements, own=own)
+    if own:
+        return
+    for layer in call.input.get("Layers") or ():  # which a function would have, and he may not
+        use = msgspec.structs.replace(asked, action="lambda:GetLayerVersion", resource=layer)
+        _decide(caller, use, _layer_policy(control, layer), own=False)
+
+
+def _decide(caller: Principal, asked: Asked, statements: Sequence[Statement], *, own: bool) -> None:
+    """`statements` are those of the resource's policy. Raises ApiError."""
     everything: Statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     by_identity = evaluate((everything,) if caller.policy is None else caller.policy, asked)
-    by_resource = evaluate(_policy(control, function), asked, of_resource=True)
+    by_resource = evaluate(statements, asked, of_resource=True)
     for decision, kind in ((by_identity, "an identity-based"), (by_resource, "a resource-based")):
         if decision is Decision.DENIED:
             raise _denied(asked, f"with an explicit deny in {kind} policy")
@@ -114,11 +132,21 @@ def _resource(call: Call, control: Control, function: Named | None) -> str:
     return "*"
 
 
-def _policy(control: Control, function: Named | None) -> Sequence[Statement]:
+def _policy(control: Control, function: Named) -> Sequence[Statement]:
     """The statements about exactly this function, version or alias."""
-    found = None if function is None else control.get(function.name)
-    policy = None if found is None or function is None else found.policies.get(function.qualifier or "")
+    found = control.get(function.name)
+    policy = None if found is None else found.policies.get(function.qualifier or "")
     return () if policy is None else policy.statements
+
+
+def _layer_policy(control: Control, arn: str) -> Sequence[Statement]:
+    """Of the layer version that this is the ARN of, if it is."""
+    parts = _LAYER_VERSION.fullmatch(arn)
+    layer = None if parts is None else control.store.document(f"layers/{parts['name']}", Layer)
+    if parts is None or layer is None or layer.arn != parts["layer"]:
+        return ()
+    version = layer.versions.get(parts["number"])
+    return () if version is None or version.policy is None else version.policy.statements
 
 
 def _context(

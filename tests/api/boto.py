@@ -56,6 +56,10 @@ class Api:
         error = told.value.response["Error"]
         return error["Code"], error["Message"]
 
+    async def wait(self, waiter: str, **given: Any) -> None:
+        quickly = {"Delay": 0.05, "MaxAttempts": 600}
+        await asyncio.to_thread(self.client.get_waiter(waiter).wait, **given, WaiterConfig=quickly)
+
     async def invoke(self, function: str, event: Any, **more: Any) -> Any:
         answer: dict[str, Any] = await asyncio.to_thread(
             self.client.invoke, FunctionName=function, Payload=json.dumps(event), **more
