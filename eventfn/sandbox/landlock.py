@@ -95,13 +95,19 @@ def rules(access: Access, *, tcp: bool, version: int) -> int:
         ctypes.c_uint(0),
     )
     try:
-        for paths, rights in ((access.read, _READ), (access.write, _WRITE), (access.listed, _READ_DIR)):
-            for path in paths:
-                _allow(descriptor, path, rights & forbidden.files)
+        add(descriptor, access, tcp=tcp, version=version)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def add(descriptor: int, access: Access, *, tcp: bool, version: int) -> None:
+    """More of it, to rules that were made with the same `tcp` and `version` and are not enforced yet."""
+    forbidden = handled(version, tcp=tcp)
+    for paths, rights in ((access.read, _READ), (access.write, _WRITE), (access.listed, _READ_DIR)):
+        for path in paths:
+            _allow(descriptor, path, rights & forbidden.files)
 
 
 def without(read: Iterable[str], hidden: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

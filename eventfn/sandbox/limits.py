@@ -23,12 +23,12 @@ def set_limits(policy: Policy) -> None:
         ("RLIMIT_RTPRIO", 0),
         ("RLIMIT_DATA", megabytes * 1_048_576),
     ):
-        _lower(name, value)
+        lower(name, value)
     if policy.tier == "full":
-        _lower("RLIMIT_NPROC", policy.processes)
+        lower("RLIMIT_NPROC", policy.processes)
 
 
-def _lower(name: str, value: int) -> None:
+def lower(name: str, value: int) -> None:
     kind: int = getattr(resource, name)
     _, hard = resource.getrlimit(kind)
     wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)

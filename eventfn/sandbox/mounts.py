@@ -231,15 +231,19 @@ def finish(mounts: Iterable[tuple[int, str]], hidden: Iterable[str], *, tmp_mb: 
     """The function's own mounts in their places, something empty over what is `hidden` in them, /tmp with its size, and
     nothing can be added any more."""
     for descriptor, target in mounts:
-        Path(target).mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.makedirs(target, mode=0o755, exist_ok=True)  # noqa: PTH103 - a Path costs as much as the call
         attach(descriptor, target)
     for path in hidden:
         if Path(path).is_dir():
             flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
             _mount("tmpfs", path, "tmpfs", flags, "mode=555,size=4k,nr_inodes=1")
-    # An inode takes about 1 KB of memory that no byte count sees: one for each 4 KB, as file systems have it.
-    _mount("none", "/tmp", None, _MS_REMOUNT | _MS_NOSUID | _MS_NODEV, f"size={tmp_mb}m,nr_inodes={tmp_mb * 256}")  # noqa: S108 - its own
+    size_tmp(tmp_mb)
     _set_attributes(_AT_FDCWD, "/", 0, _MOUNT_ATTR_RDONLY)
+
+
+def size_tmp(megabytes: int) -> None:
+    # An inode takes about 1 KB of memory that no byte count sees: one for each 4 KB, as file systems have it.
+    _mount("none", "/tmp", None, _MS_REMOUNT | _MS_NOSUID | _MS_NODEV, f"size={megabytes}m,nr_inodes={megabytes * 256}")  # noqa: S108 - its own
 
 
 def replace_file(target: str, text: str) -> None:

@@ -20,6 +20,7 @@ class Policy(NamedTuple):
     memory_mb: int  # the function's memory_size
     name: str  # the function's, for ps and top
     hidden: tuple[str, ...] = ()  # folders within what is readable that are eventfn's own
+    rules: int | None = None  # descriptor of Landlock rules that were begun already: what is named here is added
     control: int | None = None  # descriptor of the socket on which it is asked for copies of itself (snap_start)
     open_files: int = 1024  # Lambda's ulimit -n
     processes: int = 1024  # and threads

@@ -70,6 +70,18 @@ def allow_looking_into() -> None:
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, 1)
 
 
+def narrow_capabilities() -> None:
+    """The first half of `drop_capabilities`, which then has only the second left to do: what is held is kept, but for
+    the power over the sets themselves, and nothing that is started gets any of it."""
+    sets = _CapabilitySets()
+    _capabilities("capget", sets)
+    _limit(sets)
+    sets[0] &= ~(1 << _CAP_SETPCAP)
+    sets[1] &= ~(1 << _CAP_SETPCAP)
+    sets[2] = sets[5] = 0  # inheritable
+    _capabilities("capset", sets)
+
+
 def drop_capabilities() -> None:
     """None in any of the five sets, and with no_new_privs, which is set elsewhere, no way to get one back.
 
@@ -78,12 +90,16 @@ def drop_capabilities() -> None:
     """
     sets = _CapabilitySets()
     _capabilities("capget", sets)
-    if sets[0] & 1 << _CAP_SETPCAP:
+    _limit(sets)
+    # Last, since the two above need one: effective, permitted and inheritable.
+    _capabilities("capset", _CapabilitySets())
+
+
+def _limit(held: ctypes.Array[ctypes.c_uint32]) -> None:
+    if held[0] & 1 << _CAP_SETPCAP:
         _prctl("PR_SET_SECUREBITS", _PR_SET_SECUREBITS, _SECUREBITS)
         _empty_bounding_set()
     _prctl("PR_CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    # Last, since the two above need one: effective, permitted and inheritable.
-    _capabilities("capset", _CapabilitySets())
 
 
 def _empty_bounding_set() -> None:

@@ -254,6 +254,17 @@ def test_a_version_asks_for_nothing_that_came_later() -> None:
     assert all(landlock.handled(version, tcp=True).tcp == 0 for version in VERSIONS)
 
 
+def test_rules_can_be_added_until_they_are_enforced(folder: Path) -> None:
+    def work() -> list[int]:
+        privileges.no_new_privileges()
+        rules = landlock.rules(Access(read=(*SYSTEM, str(folder / "read")), write=()), tcp=True, version=HERE)
+        landlock.add(rules, Access(read=(), write=(str(folder / "write"),)), tcp=True, version=HERE)
+        landlock.enforce(rules)
+        return [errno_of(os.open, folder / name / "file", os.O_RDWR) for name in ("write", "read", "other")]
+
+    assert in_fork(work) == [0, errno.EACCES, errno.EACCES]
+
+
 def test_its_rules_are_not_inherited_by_a_program_that_is_started(folder: Path) -> None:
     descriptor = landlock.rules(access_to(folder), tcp=True, version=HERE)
     try:

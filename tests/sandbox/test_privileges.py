@@ -38,6 +38,21 @@ def test_root_keeps_none_and_gets_none_back() -> None:
     assert in_fork(work) == [NONE, [1, 1, 1], ["0" * 16], 0b1110_1111]
 
 
+@only_root
+def test_the_first_half_leaves_what_set_up_takes_and_no_way_to_more() -> None:
+    def work() -> list[object]:
+        before = int(sets()["CapEff"], 16)
+        privileges.narrow_capabilities()
+        seen = sets()
+        given_up = before & ~int(seen["CapEff"], 16)
+        del seen["CapEff"], seen["CapPrm"]
+        privileges.drop_capabilities()
+        securebits: int = libc.prctl(27, 0, 0, 0, 0)  # PR_GET_SECUREBITS
+        return [given_up, set(seen.values()) == {""}, sets(), securebits]
+
+    assert in_fork(work) == [1 << 8, True, NONE, 0b1110_1111], "CAP_SETPCAP, then all"
+
+
 @pytest.mark.parametrize("user", [pytest.param(NOBODY, marks=only_root), None])
 def test_an_ordinary_user_has_none_and_it_is_no_error(user: int | None) -> None:
     def work() -> dict[str, str]:

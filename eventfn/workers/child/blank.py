@@ -11,7 +11,7 @@ import signal
 import socket
 from typing import NoReturn
 
-from eventfn.sandbox import mounts, namespaces, network, privileges, syscalls
+from eventfn.sandbox import contain, landlock, mounts, namespaces, network, privileges, syscalls
 from eventfn.workers.child import clone, environment, frames, init, rehearsal
 from eventfn.workers.child.ground import Ground
 
@@ -26,8 +26,14 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         _start_handler(channel, ground, ground.skeleton, machines_network=machines_network)
     # `random` has reseeded itself behind the fork. OpenSSL has not drawn a number yet in the zygote, so it seeds itself
     # here when it does; to make it do so now would cost each environment half a megabyte.
-    rehearsal.rehearse(ground.stand_ins)
-    environment.main(channel, ground, machines_network=machines_network)
+    tcp = ground.tier == "full" or machines_network
+    try:
+        access = landlock.Access(ground.readable, ground.writable)
+        rules = contain.begin(ground.tier, access, tcp=tcp, version=ground.landlock)
+    except OSError as error:
+        environment.never_started(channel, str(error))
+    rehearsal.rehearse(ground)
+    environment.main(channel, ground, rules, machines_network=machines_network)
 
 
 def _start_handler(channel: int, ground: Ground, skeleton: mounts.Skeleton, *, machines_network: bool) -> None:

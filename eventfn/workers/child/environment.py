@@ -15,8 +15,8 @@ from eventfn.workers.child import compiled, frames, keeper, loading, logs, progr
 from eventfn.workers.child.ground import Ground
 
 
-def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
-    """It ends by os._exit, or by what the function raises to leave."""
+def main(channel: int, ground: Ground, rules: int | None, *, machines_network: bool) -> None:
+    """`rules`: what contain.begin made. It ends by os._exit, or by what the function raises to leave."""
     first = frames.read_first(channel)
     if first is None:
         os._exit(0)
@@ -36,8 +36,10 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         log_pipe=log_pipe,
         control=control,
         mounts=tuple(zip(trees, settings["mounts"], strict=True)),
-        readable=(*ground.readable, *settings["readable"]),
-        writable=(*ground.writable, *settings["writable"]),
+        # In a tree of its own all that it is given lies below what is readable already.
+        readable=(*ground.readable, *settings["readable"]) if rules is None else (),
+        writable=(*ground.writable, *settings["writable"]) if rules is None else tuple(settings["writable"]),
+        rules=rules,
         hidden=tuple(settings["hidden"]),
         landlock=ground.landlock,
         tcp=ground.tier == "full" or machines_network,
@@ -68,10 +70,10 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
             snapshot.run_hooks_before()
     except Exception as error:
         readiness.fail(error)
+    if settings["snapshot"]:
+        snapshot.settle()
     readiness.say_ready()
     if settings["snapshot"]:
-        gc.collect()
-        gc.freeze()  # what the init has made is not looked through, and so not copied, in each copy again
         copied = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))
         logs.keep_pipe()
         os.environ.update(copied["variables"])

@@ -41,7 +41,7 @@ def choose(handler: Handler, settings: dict[str, Any]) -> Callable[[], None]:
     return lambda: _serve_blocking(handler)
 
 
-class _Runtime:
+class Runtime:
     """What both loops do with a request before its handler is called, and after."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
 
 
 def _serve_blocking(handler: Handler) -> None:
-    runtime, pid = _Runtime(), os.getpid()
+    runtime, pid = Runtime(), os.getpid()
     inbox = Inbox(frames.CHANNEL)
     read: Callable[[int], frames.Frame | None] = frames.read  # until something may come that was not asked for
     while (frame := read(frames.CHANNEL)) is not None:
@@ -163,7 +163,7 @@ class _Server(asyncio.Protocol):
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._runtime = _Runtime()
+        self._runtime = Runtime()
         self._buffer = bytearray()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._flows: dict[int, _Flow] = {}

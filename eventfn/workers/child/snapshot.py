@@ -14,6 +14,7 @@ word, as on any channel.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -45,6 +46,13 @@ def run_hooks_before() -> None:
             hook(*arguments, **options)
     except Exception as error:
         raise Fault("Runtime.BeforeSnapshotError", f"{type(error).__name__}: {error}") from error
+
+
+def settle() -> None:
+    """What each copy would else do for itself, or wait for: it is stopped as soon as it has said that it is ready."""
+    ssl.RAND_bytes(1)  # OpenSSL sets itself up, a millisecond; a copy then only adds to it
+    gc.collect()
+    gc.freeze()  # what the init has made is not looked through, and so not copied, in each copy again
 
 
 def run_hooks_after() -> None:
