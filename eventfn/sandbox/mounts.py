@@ -231,8 +231,11 @@ def finish(mounts: Iterable[tuple[int, str]], hidden: Iterable[str], *, tmp_mb: 
     """The function's own mounts in their places, something empty over what is `hidden` in them, /tmp with its size, and
     nothing can be added any more."""
     for descriptor, target in mounts:
-        os.makedirs(target, mode=0o755, exist_ok=True)  # noqa: PTH103 - a Path costs as much as the call
-        attach(descriptor, target)
+        try:
+            attach(descriptor, target)
+        except FileNotFoundError:  # none of those that every tree has
+            Path(target).mkdir(mode=0o755, parents=True, exist_ok=True)
+            attach(descriptor, target)
     for path in hidden:
         if Path(path).is_dir():
             flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC

@@ -156,9 +156,10 @@ class _Loaded:
     """A function whose module is imported. Raises whatever the import raised."""
 
     def __init__(self, prepared: Prepared, surroundings: _Surroundings) -> None:
-        settings = telling.settings(prepared, _STREAM, "none", None, provisioned=False)
+        settings = telling.settings(prepared, "none", None, provisioned=False)
         own = prepared.function.environment
-        self.variables = {k: v for k, v in settings.variables.items() if k in own or k.startswith(_HOSTS_OWN)}
+        variables = settings.variables | telling.own_variables(prepared, _STREAM)
+        self.variables = {k: v for k, v in variables.items() if k in own or k.startswith(_HOSTS_OWN)}
         self._path = settings.path
         self._root = prepared.task_root
         self._modules: dict[str, ModuleType] = {}

@@ -29,7 +29,7 @@ from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.flow import Flow
 from eventfn.workers.json_lines import JsonLines
-from eventfn.workers.launching import Launch, Launched, Living
+from eventfn.workers.launching import First, Launch, Launched, Living
 from eventfn.workers.lines import PlatformLines
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
@@ -42,7 +42,9 @@ _SHUTDOWN = 0.5  # seconds after SIGTERM, Lambda's for a runtime
 NEVER = float("inf")
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
+_BETWEEN = 0.005  # seconds
 _MOST_NUMBERS = 1 << 31
+_FIRST = 1
 _LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
 
 
@@ -134,23 +136,40 @@ class Environment(asyncio.Protocol):
         self._frozen = False
         self._doors: socket.socket | None = None
         self._relay: Relay | None = None
+        self._first: Request | None = None  # given to it at its start, and not begun with
+        self._was_begun = False  # it has begun with that before anybody knew that it was ready
+        self._restored = False
+        self._start_began = 0.0
         self._cause: Failure | None = None  # why it was killed, when that was not its own doing
         self._undelivered = False
         self._process: Living | None = None
         self._channel_open = False
+        self._connecting = False
         self._logs: LogPipe
         self._transport: asyncio.Transport
 
     # --- starting --------------------------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch, init_timeout: float, phase: str = "init", *, restored: bool = False) -> None:
-        """Until it can take a request; `restored`: its init has run already, in another one. Raises InitFailed,
-        NotStarted, OSError; then it ends."""
-        began = self._clock.monotonic()
-        runtime = telling.version_and_arn(self.prepared)
-        self._log(self._lines.restore_start(*runtime) if restored else self._lines.init_start(*runtime))
+    async def start(
+        self,
+        launch: Launch,
+        init_timeout: float,
+        phase: str = "init",
+        *,
+        restored: bool = False,
+        first: Request | None = None,
+    ) -> None:
+        """Until it can take a request; `restored`: its init has run already, in another one. Of `first`, which it may
+        begin with at once, `unbegun` says afterwards what has become. Raises InitFailed, NotStarted, OSError; then it
+        ends."""
+        self._start_began = began = self._clock.monotonic()
+        self._restored = restored
         try:
-            launched = await self._launch(launch)
+            launched = self._launch(launch, self._ahead(first))
+            # Before anything is heard of it, but not before it has been given something to do.
+            runtime = telling.version_and_arn(self.prepared)
+            self._log(self._lines.restore_start(*runtime) if restored else self._lines.init_start(*runtime))
+            await self._connect(launched)
             async with asyncio.timeout(init_timeout):
                 await self._ready
                 self._open_doors(launched)
@@ -168,16 +187,20 @@ class Environment(asyncio.Protocol):
             self.kill()
             raise
         launched.process.limit_cpu_to(int(self.prepared.function.memory_size))
-        self._init_ms = (self._clock.monotonic() - began) * 1000
-        if restored:
-            self._log(self._lines.restore_report(self._init_ms))
+        if not self._was_begun:
+            self._init_is_over()
         self.idle_since = self._clock.monotonic()
 
-    async def _launch(self, launch: Launch) -> Launched:
+    def _init_is_over(self) -> None:
+        self._init_ms = (self._clock.monotonic() - self._start_began) * 1000
+        if self._restored:
+            self._log(self._lines.restore_report(self._init_ms))
+
+    def _launch(self, launch: Launch, first: First | None) -> Launched:
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         self._logs = LogPipe(log_read, self._log_printed)
         try:
-            launched = launch(self._stream, log_write)
+            launched = launch(self._stream, log_write, first)
         except BaseException:
             self._logs.close()  # there is no process whose end would do so
             raise
@@ -186,14 +209,48 @@ class Environment(asyncio.Protocol):
         self._process = launched.process
         self._doors = launched.doors
         launched.process.on_end(self._exited)
+        if first is None:
+            self._logs.follow()
+        else:
+            # A look at the channel lies between the two, where a late turn of the loop may find that it has begun.
+            self._loop.call_later(_MOMENT, self._loop.call_later, _BETWEEN, self._logs.follow)
+        return launched
+
+    async def _connect(self, launched: Launched) -> None:
+        self._connecting = True  # what it says may be there already, and its end known
         try:
             await self._loop.create_unix_connection(lambda: self, sock=launched.channel)
         except BaseException:
             launched.channel.close()
             raise
+        finally:
+            self._connecting = False
         if launched.unsent:
             self._transport.write(launched.unsent)
-        return launched
+
+    def _ahead(self, request: Request | None) -> First | None:
+        """A request as it goes with the settings: it is sent again where the init takes its time."""
+        if request is None:
+            return None
+        self._first = request
+        # Until then the log pipe is not read, so that what the init has written can be told from the request's.
+        return First(b"".join(self._frame(_FIRST, request)), time.monotonic() + _MOMENT)
+
+    def _begin_first(self, request: Request, written: int) -> None:
+        """Its init is over, and it is at its first request already. `written`: bytes in the log by then."""
+        self._first = None
+        if written:
+            self._logs.drain(written)
+        self._was_begun = True
+        self._number = _FIRST
+        self._init_is_over()
+        self._begin(_FIRST, request)
+        self._logs.follow()
+
+    def unbegun(self) -> Request | None:
+        """What it was given at its start, if it has not begun with it."""
+        request, self._first = self._first, None
+        return request
 
     def _open_doors(self, launched: Launched) -> None:
         """It has handed over the sockets of its allow-list before it was ready."""
@@ -240,6 +297,10 @@ class Environment(asyncio.Protocol):
         if self._frozen:
             self._thaw()
         self._number = number = self._number % _MOST_NUMBERS + 1
+        self._begin(number, request)
+        self._send(number, request)
+
+    def _begin(self, number: int, request: Request) -> None:
         self.requests[number] = request
         request.started_ms = self._clock.now_ms()
         request.started = self._clock.monotonic()
@@ -250,11 +311,13 @@ class Environment(asyncio.Protocol):
             self._look_at(request.start_due, now)
         if request.tail is not None:
             self._say_start(request)
-        self._send(number, request)
+
+    def _frame(self, number: int, request: Request) -> tuple[Buffer, ...]:
+        kind = frames.INVOKE if request.stream is None else frames.STREAM
+        return wire.invoke(number, self._timeout_ms, request.invocation, kind)
 
     def _send(self, number: int, request: Request) -> None:
-        kind = frames.INVOKE if request.stream is None else frames.STREAM
-        frame = wire.invoke(number, self._timeout_ms, request.invocation, kind)
+        frame = self._frame(number, request)
         if len(frame) == 1:
             self._transport.write(frame[0])
         else:
@@ -509,7 +572,15 @@ class Environment(asyncio.Protocol):
             self._streamed(answer)
         elif self._ready.done():
             self._break_protocol("it is ready twice")
+        elif answer.kind == frames.READY and answer.number:
+            if self._first is None:
+                self._break_protocol("it has begun with a request that it was not given")
+                return
+            self._ready.set_result(None)
+            self._begin_first(self._first, answer.peak_kb)
         elif answer.kind == frames.READY:
+            self._logs.drain()  # what the init has written, before the first request's
+            self._logs.follow()
             self._ready.set_result(None)
         elif answer.kind == frames.NEVER_STARTED:
             self._ready.set_exception(NotStarted(answer.header))
@@ -567,7 +638,7 @@ class Environment(asyncio.Protocol):
 
     def _exited(self) -> None:
         self._takes_no_more()
-        if not self._channel_open:
+        if not self._channel_open and not self._connecting:
             self._end()
         elif self._end_timer is None:
             # Its last answer may still be in the channel, which then ends; unless a daemon of it holds it open.

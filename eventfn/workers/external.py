@@ -26,7 +26,7 @@ from eventfn.workers.contract import LogSink, Prepared
 from eventfn.workers.environment import Environment, InitFailed, NotStarted, Owner, Request
 from eventfn.workers.failures import Failure
 from eventfn.workers.keeping import RUNTIME, Keeping
-from eventfn.workers.launching import Launch, Launched
+from eventfn.workers.launching import First, Launch, Launched
 from eventfn.workers.local_api import extensions, runtime, telemetry
 from eventfn.workers.local_api.api import Api
 from eventfn.workers.local_api.delivery import Delivery
@@ -115,11 +115,12 @@ class External(Environment):
         if self._keeping is not None:
             try:
                 self._extension_logs = LogPipe(self._keeping.open(), self._log_of_extensions)
+                self._extension_logs.follow()
             except OSError as error:
                 raise NotStarted(f"environment not started: {error}") from None
 
-    async def _launch(self, launch: Launch) -> Launched:
-        launched = await super()._launch(launch)
+    def _launch(self, launch: Launch, first: First | None) -> Launched:
+        launched = super()._launch(launch, first)
         if launched.control is not None:
             self._runtime_runs = False  # until the extensions have registered
             self._keeping = Keeping(launched.control, self._process_ended)
@@ -331,7 +332,15 @@ class External(Environment):
 
     # --- telemetry ---------------------------------------------------------------------------------------------------
 
-    async def start(self, launch: Launch, init_timeout: float, phase: str = "init", *, restored: bool = False) -> None:
+    async def start(
+        self,
+        launch: Launch,
+        init_timeout: float,
+        phase: str = "init",
+        *,
+        restored: bool = False,
+        first: Request | None = None,
+    ) -> None:
         self._began = self._loop.time()
         version, arn = telling.version_and_arn(self.prepared)
         function = self.prepared.function
@@ -339,7 +348,7 @@ class External(Environment):
         facts |= {"functionVersion": self.prepared.number, "instanceId": self._stream}
         memory = {"instanceMaxMemory": int(function.memory_size) << 20}
         self._telemetry.tell("platform.initStart", self._init_facts() | facts | memory)
-        await super().start(launch, init_timeout, phase, restored=restored)
+        await super().start(launch, init_timeout, phase, restored=restored, first=first)
 
     def _init_facts(self) -> dict[str, Any]:
         kind = "provisioned-concurrency" if self.provisioned else "on-demand"

@@ -19,6 +19,7 @@ from eventfn.event import Outcome
 from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import NEVER, Environment, Request
 from eventfn.workers.failures import Failure
+from eventfn.workers.launching import Scripts
 from eventfn.workers.snapshots import Snapshot
 
 # A function that answers within this computes; a slower one mostly waits, and costs no cache. Not less, since what is
@@ -27,6 +28,7 @@ _QUICK_MS = 5.0
 # Seconds between two looks at whether anything is answered. Nothing twice in a row: those who are busy wait for
 # something, and the cores are free for others. Once may be a long turn of the loop with the answers behind it.
 _LOOK = 0.001
+_MOST_AHEAD = 16_384  # bytes of a request that goes with the settings: small beside what the channel holds
 _CORES = os.cpu_count() or 1
 
 
@@ -51,12 +53,14 @@ class Fleet:
         self.environments: set[Environment] = set()
         self.waiting: deque[Request] = deque()
         self.starting = 0
+        self.scripts = Scripts()
         self.failures = 0  # failed inits in a row
         self._failure: Failure | None = None  # the latest of them
         self.retired = False
         self.snapshot: asyncio.Task[Snapshot] | None = None  # of a function with snap_start
         self.held_back = False  # no starts for now, after failed ones
         self._host = host
+        self.ahead = 0  # requests that wait no more, in the hands of environments that are starting
         self._free: list[Environment] = []
         self._capacity: int = prepared.function.concurrency_per_environment
         self._was_ready = False
@@ -152,7 +156,7 @@ class Fleet:
 
     def wanted(self) -> int:
         """Environments to start now, beyond those starting."""
-        for_waiting = -(-len(self.waiting) // self._capacity) - self.starting
+        for_waiting = -(-(len(self.waiting) + self.ahead) // self._capacity) - self.starting
         if not self._may_run() or (self.held_back and self._failure is not None):
             for_waiting = 0
         wanted, most = max(for_waiting, self.provisioned_wanted()), self.prepared.most_environments
@@ -168,6 +172,24 @@ class Fleet:
         """Without those that are ending: that may take half a second."""
         return sum(1 for environment in self.environments if not environment.ended)
 
+    # --- the first request of all ----------------------------------------------------------------------------------
+
+    def hand_over(self) -> Request | None:
+        """For the environment that is being started, where no other could have it sooner."""
+        if not self.waiting or self.environments or self.starting > 1:
+            return None
+        invocation = self.waiting[0].invocation
+        if len(invocation.payload) + (0 if invocation.apart is None else len(invocation.apart.body)) > _MOST_AHEAD:
+            return None
+        self.ahead += 1
+        return self.waiting.popleft()
+
+    def handed_over(self, unbegun: Request | None) -> None:
+        """It has begun with it, or gives it back."""
+        self.ahead -= 1
+        if unbegun is not None:
+            self.waiting.appendleft(unbegun)
+
     # --- what happens to environments ------------------------------------------------------------------------------
 
     def ready(self, environment: Environment) -> None:
@@ -177,7 +199,8 @@ class Fleet:
         if environment.ended:  # it died in the same moment
             return
         self.environments.add(environment)
-        self.freed(environment)
+        if not environment.full:
+            self.freed(environment)
 
     def failed(self, environment: Environment, failure: Failure) -> None:
         """An init failed, and with it the requests that waited for it. Where no init has ever worked that is all of

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from eventfn.functions.model import Function
 from eventfn.sandbox import allow_list
 from eventfn.sandbox.cgroups import Group
 from eventfn.workers import wire
@@ -48,27 +49,59 @@ class Launched(NamedTuple):
     doors: socket.socket | None = None  # on which listeners come, before it is ready: the API's, those of `relayed`
 
 
+class First(NamedTuple):
+    """A request that comes with the settings, so that nobody waits between an init and it."""
+
+    frame: bytes
+    until: float  # wire.Own.first_until
+
+
 class Launch(Protocol):
-    def __call__(self, stream: str, log_pipe: int) -> Launched:
+    def __call__(self, stream: str, log_pipe: int, first: First | None = None) -> Launched:
         """`log_pipe` is the descriptor that becomes its stdout and stderr; it stays the caller's. Raises OSError."""
         ...
+
+
+class Script(NamedTuple):
+    """What all environments of a function are told alike, made once."""
+
+    function: Function
+    plan: allow_list.Plan | None
+    settings: wire.Settings
+    encoded: bytes
+
+
+class Scripts:
+    """Of one version of a function."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[bool, bool], Script] = {}
+
+    def of(self, prepared: Prepared, tier: str, *, provisioned: bool, snapshot: bool) -> Script:
+        function = prepared.function
+        made = self._made.get((provisioned, snapshot))
+        if made is None or made.function != function:  # its network may be another one: what "aws" stands for
+            # Without a network of its own there is nothing to shut it in, and its doors and hosts would be the
+            # machine's.
+            plan = None if isinstance(function.network, str) or tier != "full" else allow_list.plan(function.network)
+            settings = telling.settings(prepared, tier, plan, provisioned=provisioned, snapshot=snapshot)
+            made = Script(function, plan, settings, wire.encode(settings))
+            self._made[provisioned, snapshot] = made
+        return made
 
 
 def in_blank(
     blank: Blank,
     trees: Sequence[int],
+    script: Script,
     prepared: Prepared,
-    tier: str,
     *,
-    provisioned: bool = False,
     control: socket.socket | None = None,
 ) -> Launch:
     """`trees` are the mounts that its settings name, `control` the snapshot's end of its socket; both are closed."""
-    function = prepared.function
-    # Without a network of its own there is nothing to shut it in, and its doors and hosts would be the machine's.
-    plan = None if isinstance(function.network, str) or tier != "full" else allow_list.plan(function.network)
+    function, plan, settings, encoded = script
 
-    def launch(stream: str, log_pipe: int) -> Launched:
+    def launch(stream: str, log_pipe: int, first: First | None = None) -> Launched:
         process, channel = blank
         doors: socket.socket | None = None
         ours: socket.socket | None = None
@@ -79,9 +112,10 @@ def in_blank(
             channel.setblocking(False)
             if process.group is not None:
                 process.group.limit_memory(int(function.memory_size), int(function.ephemeral_storage))
-            snapshot = control is not None
-            settings = telling.settings(prepared, stream, tier, plan, provisioned=provisioned, snapshot=snapshot)
-            frame = wire.settings(settings)
+            own = wire.Own(telling.own_variables(prepared, stream), None if first is None else first.until)
+            frame = wire.settings(own, encoded)
+            if first is not None:
+                frame += first.frame
             if settings.extensions:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 handed.insert(0, theirs.detach())

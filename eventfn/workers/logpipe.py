@@ -24,15 +24,22 @@ class LogPipe:
         self._arrived = select.poll()
         self._arrived.register(descriptor, select.POLLIN)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(descriptor, self.drain)
+        self._follows = False
 
-    def drain(self) -> None:
-        """Writes the lines that are in the pipe now. Called before an answer is passed on, so they come first."""
+    def follow(self) -> None:
+        """From now on what arrives is written as it comes."""
+        if not self._follows and self._descriptor >= 0:
+            self._follows = True
+            self._loop.add_reader(self._descriptor, self.drain)
+
+    def drain(self, most: int = _PIPE) -> None:
+        """Writes the lines that are in the pipe now, `most` bytes of it. Called before an answer is passed on, so they
+        come first."""
         # Mostly there is nothing: asking costs a third of a read that raises.
         if self._descriptor < 0 or not self._arrived.poll(0):
             return
         try:
-            data = os.read(self._descriptor, _PIPE)
+            data = os.read(self._descriptor, most)
         except BlockingIOError:
             return
         if not data:

@@ -30,6 +30,7 @@ from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared, Surroun
 from eventfn.workers.environment import NEVER, Environment, InitFailed, NotStarted, Request
 from eventfn.workers.external import External
 from eventfn.workers.fleet import Fleet
+from eventfn.workers.launching import Launch
 from eventfn.workers.names import Names
 from eventfn.workers.relay import OwnApi
 from eventfn.workers.sandboxes import Sandboxes
@@ -155,7 +156,7 @@ class WorkerPool:
             idle=sum(fleet.idle for fleet in fleets),
             starting=sum(fleet.starting for fleet in fleets),
             in_flight=sum(fleet.in_flight for fleet in fleets),
-            waiting=sum(len(fleet.waiting) for fleet in fleets),
+            waiting=sum(len(fleet.waiting) + fleet.ahead for fleet in fleets),
             failing=any(fleet.hopeless for fleet in fleets),
         )
 
@@ -198,9 +199,10 @@ class WorkerPool:
                 min(spare, key=lambda environment: environment.idle_since).end()
 
     async def _start(self, fleet: Fleet, provisioned: bool) -> None:
-        self._make_room()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._make_room)  # as soon as this start waits for somebody else
         slot = _Slot(self)
-        timer = asyncio.get_running_loop().call_later(_SLOT_SECONDS, slot.give_back)
+        timer = loop.call_later(_SLOT_SECONDS, slot.give_back)
         try:
             environment = await self._started(fleet, provisioned)
         finally:
@@ -220,13 +222,19 @@ class WorkerPool:
             environment = self._new(fleet, provisioned=provisioned)
             try:
                 prepared, environment.good_until = await self._told(fleet.prepared)
-                if prepared.function.snap_start:
+                restored = prepared.function.snap_start
+                if restored:
                     snapshot = await self._snapshot(fleet)
-                    copy = functools.partial(snapshot.copy, credentials=prepared.told.credentials)
-                    await environment.start(copy, timeout, restored=True)
+                    launch: Launch = functools.partial(snapshot.copy, prepared=prepared)
                 else:
-                    launch = await self._sandboxes.launch(prepared, provisioned=provisioned)
-                    await environment.start(launch, timeout, phase)
+                    launch = await self._sandboxes.launch(prepared, fleet.scripts, provisioned=provisioned)
+                forked = not (prepared.is_program or prepared.speaks_runtime_api)
+                first = fleet.hand_over() if forked and not provisioned else None
+                try:
+                    await environment.start(launch, timeout, phase, restored=restored, first=first)
+                finally:
+                    if first is not None:
+                        fleet.handed_over(environment.unbegun())
             except InitFailed as error:
                 function = fleet.prepared.function
                 allowed = 0.0 if provisioned or function.snap_start else float(function.timeout)
@@ -272,7 +280,7 @@ class WorkerPool:
         try:
             with theirs:
                 prepared, _ = await self._told(fleet.prepared)
-                launch = await self._sandboxes.launch(prepared, control=theirs)
+                launch = await self._sandboxes.launch(prepared, fleet.scripts, control=theirs)
                 original = self._new(fleet)
                 timeout = max(_INIT_OF_A_SNAPSHOT, float(fleet.prepared.function.timeout))
                 await original.start(launch, timeout)
@@ -285,7 +293,7 @@ class WorkerPool:
         return snapshot
 
     async def _warm(self, fleet: Fleet) -> None:
-        await self._sandboxes.warm(fleet.prepared.interpreter)
+        await self._sandboxes.warm(self._networked(fleet.prepared), fleet.scripts)
         if fleet.prepared.function.snap_start and not fleet.retired:
             # As soon as it is published, as in Lambda. Whoever invokes it takes another one if this fails, and is told.
             with contextlib.suppress(InitFailed, NotStarted, ZygoteDied, OSError, ConnectorError):
@@ -298,9 +306,16 @@ class WorkerPool:
             return prepared, NEVER
         function = prepared.function
         told, expires = await self._surroundings.told(function, prepared.runtime)
-        function = msgspec.structs.replace(function, network=self._surroundings.network(function))
         left = expires - self._clock.now_ms() / 1000 - float(function.timeout) - _BEFORE_EXPIRY
-        return msgspec.structs.replace(prepared, function=function, told=told), self._clock.monotonic() + left
+        return msgspec.structs.replace(self._networked(prepared), told=told), self._clock.monotonic() + left
+
+    def _networked(self, prepared: Prepared) -> Prepared:
+        """With the network that it reaches."""
+        function = prepared.function
+        network = function.network if self._surroundings is None else self._surroundings.network(function)
+        if network == function.network:
+            return prepared
+        return msgspec.structs.replace(prepared, function=msgspec.structs.replace(function, network=network))
 
     def _new(self, fleet: Fleet, *, provisioned: bool = False) -> Environment:
         kind = External if fleet.prepared.speaks_runtime_api else Environment

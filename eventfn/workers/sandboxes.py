@@ -33,17 +33,24 @@ class Sandboxes:
         self._sandbox = sandbox
         self._clock = clock
         self._owners = Owners()
+        self._scripting = asyncio.Lock()
         self._sources: dict[str, asyncio.Task[_Source]] = {}  # by interpreter
         self._blanks: list[Blanks] = []
         self._zygotes: list[Zygote] = []  # dead ones too, while a clone of theirs may be left
 
     async def launch(
-        self, prepared: Prepared, *, provisioned: bool = False, control: socket.socket | None = None
+        self,
+        prepared: Prepared,
+        scripts: launching.Scripts,
+        *,
+        provisioned: bool = False,
+        control: socket.socket | None = None,
     ) -> launching.Launch:
         """A sandbox that waits for this function, and what is to be mounted in it. Raises ZygoteDied, OSError."""
         network, tier = prepared.function.network, self._sandbox.tier
         if (why := allow_list.unenforceable(network, tier) or _unreachable(prepared, tier)) is not None:
             raise OSError(errno.ENOTSUP, why)
+        script = scripts.of(prepared, tier, provisioned=provisioned, snapshot=control is not None)
         source = await self._source(prepared.interpreter)
         shared = bool(prepared.function.file_system_configs) and os.geteuid() == 0
         trees: list[int] = []
@@ -57,12 +64,15 @@ class Sandboxes:
             for descriptor in trees:
                 os.close(descriptor)
             raise
-        return launching.in_blank(blank, trees, prepared, tier, provisioned=provisioned, control=control)
+        return launching.in_blank(blank, trees, script, prepared, control=control)
 
-    async def warm(self, interpreter: str) -> None:
-        """Has blanks of it ready soon."""
+    async def warm(self, prepared: Prepared, scripts: launching.Scripts) -> None:
+        """Has blanks of its kind ready soon, and what they are to be told."""
         with contextlib.suppress(ZygoteDied, OSError):  # whoever needs it tries again, and is told
-            await self._source(interpreter)
+            await self._source(prepared.interpreter)
+        async with self._scripting:  # one a turn of the loop: a node may have a thousand functions
+            await asyncio.sleep(0)
+            scripts.of(prepared, self._sandbox.tier, provisioned=False, snapshot=prepared.function.snap_start)
 
     async def _tree(self, place: telling.Place) -> Tree:
         owners = await self._owners.of(place.path) if place.shared and os.geteuid() == 0 else None

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import signal
 import socket
 from collections.abc import Callable
 
 from eventfn.sandbox.cgroups import Group
+from eventfn.workers import wire
 from eventfn.workers.child import snapshot
 from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import Environment
-from eventfn.workers.launching import Launched
+from eventfn.workers.launching import First, Launched
 from eventfn.workers.runtimes import telling
 
 _OBEYS_WITHIN = 1.0  # seconds until a copy that was told to end has ended, or all end
@@ -55,16 +55,16 @@ class Snapshot:
     def group(self) -> Group | None:
         return self._process.group
 
-    def copy(self, stream: str, log_pipe: int, *, credentials: dict[str, str]) -> Launched:
-        """A launching.Launch, but for the credentials. Raises SnapshotDied."""
-        settings = {"variables": telling.variables_of_a_copy(stream, credentials)}
+    def copy(self, stream: str, log_pipe: int, first: First | None = None, *, prepared: Prepared) -> Launched:
+        """A launching.Launch, but for what it is told. Raises SnapshotDied."""
+        own = wire.Own(telling.own_variables(prepared, stream), None if first is None else first.until)
         ours, theirs = socket.socketpair()
         number = next(self._numbers) & 0xFFFF_FFFF
         made = Copy(number, self)
         with theirs:
             try:
                 self.wake(made)
-                request = snapshot.REQUEST.pack(snapshot.COPY, number) + json.dumps(settings).encode()
+                request = snapshot.REQUEST.pack(snapshot.COPY, number) + wire.encode(own)
                 socket.send_fds(self._control, [request], [theirs.fileno(), log_pipe])
             except OSError as error:  # it does not read, or is gone, which is not known here yet
                 ours.close()
@@ -74,6 +74,8 @@ class Snapshot:
                     f"the environment that those of {self.prepared.function.name} are copied from died: {error}"
                 ) from error
         ours.setblocking(False)
+        if first is not None:
+            ours.send(first.frame)  # the channel is empty, and has room for it
         self._copies[number] = made
         self._limit()
         return Launched(made, ours)

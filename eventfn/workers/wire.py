@@ -40,7 +40,7 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that an environment is told about itself."""
+    """What all environments of a function are told alike."""
 
     supervisor: int  # pid
     function: str
@@ -69,6 +69,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str]
 
 
+class Own(msgspec.Struct, frozen=True):
+    """What one of them is told besides."""
+
+    variables: dict[str, str]
+    # Its first request comes right behind, and it may begin with that at once if its init is over by then, on the
+    # machine's monotonic clock. None: there is none.
+    first_until: float | None = None
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A frame from an environment: RESULT, ERROR, CHUNK, READY, NEVER_STARTED or INIT_ERROR."""
 
@@ -92,8 +101,13 @@ _PREFIX = frames.PREFIX
 _SIZE = frames.SIZE
 
 
-def settings(its: Settings) -> bytes:
-    return frames.join(frames.INIT, payload=_encode(its))
+def encode(its: Settings | Own) -> bytes:
+    return _encode(its)
+
+
+def settings(own: Own, encoded: bytes) -> bytes:
+    """`encoded`: Settings."""
+    return frames.join(frames.INIT, _encode(own), encoded)
 
 
 def cancel(number: int) -> bytes:

@@ -18,29 +18,34 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 
+_folders: dict[str, str] = {}  # of this environment, which has one function
+
+
+class _Loader(SourceFileLoader):
+    def get_data(self, path: str) -> bytes:
+        if path.endswith(".pyc"):
+            for sources, bytecode in _folders.items():
+                if path.startswith(f"{sources}/"):
+                    try:
+                        return super().get_data(bytecode + path.removeprefix(sources))
+                    except FileNotFoundError:
+                        break
+        return super().get_data(path)
+
+
+_find = FileFinder.path_hook(
+    (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Loader, SOURCE_SUFFIXES), (SourcelessFileLoader, BYTECODE_SUFFIXES)
+)
+
 
 def use(folders: Mapping[str, str]) -> None:
     """Sources in these folders are imported from the bytecode in those; what has none there is compiled as ever."""
-
-    class Loader(SourceFileLoader):
-        def get_data(self, path: str) -> bytes:
-            if path.endswith(".pyc"):
-                for sources, bytecode in folders.items():
-                    if path.startswith(f"{sources}/"):
-                        try:
-                            return super().get_data(bytecode + path.removeprefix(sources))
-                        except FileNotFoundError:
-                            break
-            return super().get_data(path)
-
-    find = FileFinder.path_hook(
-        (ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, SOURCE_SUFFIXES), (SourcelessFileLoader, BYTECODE_SUFFIXES)
-    )
-
-    def hook(path: str) -> PathEntryFinder:
-        if not any(f"{path}/".startswith(f"{sources}/") for sources in folders):
-            raise ImportError("none of ours")
-        return find(path)
-
+    _folders.update(folders)
     if folders:
-        sys.path_hooks.insert(0, hook)
+        sys.path_hooks.insert(0, _hook)
+
+
+def _hook(path: str) -> PathEntryFinder:
+    if not any(f"{path}/".startswith(f"{sources}/") for sources in _folders):
+        raise ImportError("none of ours")
+    return _find(path)

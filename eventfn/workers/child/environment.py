@@ -20,8 +20,10 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
     first = frames.read_first(channel)
     if first is None:
         os._exit(0)
-    settings: dict[str, Any] = json.loads(first[0])
-    log_pipe, *trees = first[1]
+    header, payload, (log_pipe, *trees), rest = first
+    settings: dict[str, Any] = json.loads(payload)
+    own: dict[str, Any] = json.loads(header)
+    settings["variables"].update(own["variables"])
     if settings["network"] is not None or settings["api"] is not None:
         try:
             _open_doors(settings, trees.pop(0))
@@ -72,17 +74,17 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
         readiness.fail(error)
     if settings["snapshot"]:
         snapshot.settle()
-    readiness.say_ready()
+    request = readiness.say_ready(own["first_until"], rest)
     if settings["snapshot"]:
-        copied = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))
+        own = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))
         logs.keep_pipe()
-        os.environ.update(copied["variables"])
+        os.environ.update(own["variables"])
         try:
             snapshot.run_hooks_after()
         except Exception as error:
             readiness.fail(error)
-        readiness.say_ready()
-    serve()
+        request = readiness.say_ready(own["first_until"], bytearray())
+    serve(request)
     logs.flush()
     os._exit(0)
 

@@ -5,7 +5,7 @@
 
 Supervisor to environment                  amount              header
     one byte, with descriptors: the gate
-    INIT      settings, with descriptors   -                   -
+    INIT      settings, with descriptors   -                   what is this environment's own, as JSON; wire.Own
     INVOKE    an event                     milliseconds left   request id, ARN, trace id, client context
     REQUEST   an event, parts of it apart  milliseconds left   request id, ARN, trace id, client context, time,
               (eventfn.event.Apart)                            ms since the epoch
@@ -14,10 +14,15 @@ Supervisor to environment                  amount              header
     ROOM      -                            more bytes of room  -
     GONE      -                            -                   -; nobody takes the chunks any more
 Environment to supervisor
-    READY, NEVER_STARTED, INIT_ERROR       -                   -; reason; error type, message (payload: error object)
+    READY     -                            bytes in the log    -
+    NEVER_STARTED, INIT_ERROR              -                   reason; error type, message (payload: error object)
     RESULT    the answer                   most KB ever held   -
     ERROR     the error object             most KB ever held   error type, message
     CHUNK     some of a streamed answer    -                   the content type, in the first one
+
+A small first request may come right behind the settings. An environment whose init is over by the moment that they
+name begins with it at once: READY then has its number, and says how much of the log was written before. An init that
+takes longer leaves it: READY has no number, and the request comes again.
 
 `number` counts the requests of one environment. `logged` says that something may stand in the log pipe that belongs
 before this answer. A REQUEST's answer may have the text of its "body" apart too; nothing else has a body.
@@ -123,20 +128,27 @@ def pass_gate(channel: int) -> bool:
     return bool(gate)
 
 
-def read_first(channel: int) -> tuple[bytes, list[int]] | None:
-    """The settings, and the descriptors that came with them; None at the end of the channel."""
+def read_first(channel: int) -> tuple[str, bytes, list[int], bytearray] | None:
+    """What is its own, the settings, the descriptors that came with them, and what came behind, for `read_ahead`; None
+    at the end of the channel."""
     with socket.socket(fileno=os.dup(channel)) as receiving:
         first, descriptors, _, _ = socket.recv_fds(receiving, _CHUNK, MAX_DESCRIPTORS)
     data = bytearray(first)
-    while data:
-        frame, _ = cut(data) if len(data) >= SIZE else (None, 0)
+    found = read_ahead(channel, data) if data else None
+    return None if found is None else (found[3], found[4], descriptors, data)
+
+
+def read_ahead(channel: int, data: bytearray) -> Frame | None:
+    """A frame of which some may be there already, in `data`, which keeps what follows it; None at the end."""
+    while True:
+        frame, size = cut(data) if len(data) >= SIZE else (None, 0)
         if frame is not None:
-            return frame[4], descriptors
+            del data[:size]
+            return frame
         more = os.read(channel, _CHUNK)
         if not more:
-            break
+            return None
         data += more
-    return None
 
 
 def write(channel: int, frame: bytes, body: bytes | memoryview = b"") -> None:

@@ -78,6 +78,11 @@ def flush() -> bool:
     return any(_waiting)
 
 
+def waiting() -> int:
+    """After `flush`: how many bytes waited in the log pipe."""
+    return int.from_bytes(_waiting, sys.byteorder)
+
+
 def log_failure(failure: Failure) -> None:
     """An uncaught exception as one event, its indentation kept by no-break spaces."""
     if _as_json:

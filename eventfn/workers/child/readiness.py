@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import NoReturn
 
 from eventfn.workers.child import frames, logs, results
 
 
-def say_ready() -> None:
-    frames.write(frames.CHANNEL, frames.join(frames.READY))
+def say_ready(first_until: float | None, rest: bytearray) -> frames.Frame | None:
+    """The first request, if there is one to begin with at once: wire.Own.first_until, and what of it was received."""
+    if first_until is None:
+        frames.write(frames.CHANNEL, frames.join(frames.READY))
+        return None
+    request = frames.read_ahead(frames.CHANNEL, rest)
+    if request is None:
+        os._exit(0)
+    logs.flush()  # before the look at the clock: until then nobody has read what was written
+    if time.monotonic() >= first_until:
+        frames.write(frames.CHANNEL, frames.join(frames.READY))
+        return None
+    frames.write(frames.CHANNEL, frames.join(frames.READY, number=request[1], amount=logs.waiting()))
+    return request
 
 
 def fail(error: Exception) -> NoReturn:

@@ -47,6 +47,8 @@ def rehearse(ground: Ground) -> None:
     sys.path.insert(0, ground.stand_ins)
     handler = loading.load(_VARIABLES["_HANDLER"])
     serving.choose(handler, _SETTINGS)
+    logs.flush()
+    logs.waiting()
     _serve()
     for name in set(sys.modules) - known:
         del sys.modules[name]
@@ -58,17 +60,18 @@ def rehearse(ground: Ground) -> None:
 def _receive() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        socket.send_fds(ours, [frames.join(frames.INIT, payload=json.dumps(_SETTINGS).encode())], [0])
+        frame = frames.join(frames.INIT, b'{"first_until": null}', json.dumps(_SETTINGS).encode())
+        socket.send_fds(ours, [frame], [0])
         received = frames.read_first(theirs.fileno())
     assert received is not None
-    payload, descriptors = received
+    header, payload, descriptors, _ = received
     for descriptor in descriptors:
         os.close(descriptor)
+    json.loads(header)
     json.loads(payload)
 
 
 def _walls(ground: Ground) -> None:
-    privileges.set_name(_NAME)
     privileges.hide_memory()
     limits.lower("RLIMIT_CORE", 0)
     refused = contextlib.suppress(OSError)

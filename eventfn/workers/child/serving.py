@@ -20,25 +20,26 @@ from eventfn.workers.child.streaming import Flow, Inbox
 _TRACE = "_X_AMZN_TRACE_ID"
 
 
-def choose(handler: Handler, settings: dict[str, Any]) -> Callable[[], None]:
-    """The loop that serves this handler. Raises Fault when the handler cannot do what the settings ask for."""
+def choose(handler: Handler, settings: dict[str, Any]) -> Callable[[frames.Frame | None], None]:
+    """The loop that serves this handler, from the request that is there already, if there is one. Raises Fault when the
+    handler cannot do what the settings ask for."""
     many: int = settings["concurrency"]
     kinds = handler, getattr(handler, "__call__", None)  # noqa: B004 - its kind is asked, not whether it is callable
     if any(inspect.iscoroutinefunction(each) for each in kinds):
-        return lambda: asyncio.run(_serve_concurrently(handler))
+        return lambda first: asyncio.run(_serve_concurrently(handler, first))
     if any(inspect.isasyncgenfunction(each) for each in kinds):
 
         async def begun(event: object, context: object) -> Any:
             return handler(event, context)
 
-        return lambda: asyncio.run(_serve_concurrently(begun))
+        return lambda first: asyncio.run(_serve_concurrently(begun, first))
     if many > 1:
         message = (
             f"functions.{settings['function']}.concurrency_per_environment is {many}, but handler "
             f"'{settings['handler']}' is not async: declare it `async def`, or set concurrency_per_environment = 1"
         )
         raise Fault("Runtime.InvalidConcurrency", message)
-    return lambda: _serve_blocking(handler)
+    return lambda first: _serve_blocking(handler, first)
 
 
 class Runtime:
@@ -110,11 +111,12 @@ def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
     return frames.join(frames.ERROR, header, payload, number=number, amount=_peak_kb(), logged=logged), b""
 
 
-def _serve_blocking(handler: Handler) -> None:
+def _serve_blocking(handler: Handler, first: frames.Frame | None) -> None:
     runtime, pid = Runtime(), os.getpid()
     inbox = Inbox(frames.CHANNEL)
     read: Callable[[int], frames.Frame | None] = frames.read  # until something may come that was not asked for
-    while (frame := read(frames.CHANNEL)) is not None:
+    while (frame := first or read(frames.CHANNEL)) is not None:
+        first = None
         try:
             try:
                 event, context = runtime.begin(frame)
@@ -133,11 +135,13 @@ def _serve_blocking(handler: Handler) -> None:
         frames.write(frames.CHANNEL, *answer)
 
 
-async def _serve_concurrently(handler: Handler) -> None:
+async def _serve_concurrently(handler: Handler, first: frames.Frame | None) -> None:
     loop = asyncio.get_running_loop()
     # A copy: the event loop closes its own on the way out, and the channel is to end with the process.
     channel = socket.socket(fileno=os.dup(frames.CHANNEL))
-    await loop.create_connection(lambda: _Server(handler), sock=channel)
+    _, server = await loop.create_connection(lambda: _Server(handler), sock=channel)
+    if first is not None:
+        server.take(first)
     await loop.create_future()  # until the channel ends, or a handler wants to leave
 
 
@@ -185,9 +189,9 @@ class _Server(asyncio.Protocol):
             if frame is None:
                 return
             del self._buffer[:size]
-            self._take(frame)
+            self.take(frame)
 
-    def _take(self, frame: frames.Frame) -> None:
+    def take(self, frame: frames.Frame) -> None:
         kind, number = frame[:2]
         if kind > frames.STREAM:
             self._heed(frame)

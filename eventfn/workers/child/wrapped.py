@@ -38,8 +38,7 @@ def main(facts: dict[str, Any]) -> None:
         serve = serving.choose(loading.load(handler), facts | {"handler": handler})
     except Exception as error:
         readiness.fail(error)
-    readiness.say_ready()
-    serve()
+    serve(readiness.say_ready(None, bytearray()))
     logs.flush()
     os._exit(0)
 

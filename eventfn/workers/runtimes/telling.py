@@ -68,7 +68,6 @@ def _prefix(executable: str) -> str:
 
 def settings(
     prepared: Prepared,
-    stream: str,
     tier: str,
     network: allow_list.Plan | None,
     *,
@@ -101,9 +100,7 @@ def settings(
         extensions=tuple(f"{opt}/extensions/{name}" for name in prepared.extensions),
         head_room_mb=_HEAD_ROOM_OF_A_PROGRAM if prepared.is_program else _HEAD_ROOM,
         snapshot=snapshot,
-        variables=_variables(
-            prepared, at, root, opt, stream, initialization(provisioned=provisioned, snapshot=snapshot)
-        ),
+        variables=_variables(prepared, at, root, opt, initialization(provisioned=provisioned, snapshot=snapshot)),
     )
 
 
@@ -154,7 +151,7 @@ def _bytecode(prepared: Prepared, at: Mapping[str, str]) -> dict[str, str]:
 
 
 def _variables(
-    prepared: Prepared, at: Mapping[str, str], root: str, opt: str | None, stream: str, initialized: str
+    prepared: Prepared, at: Mapping[str, str], root: str, opt: str | None, initialized: str
 ) -> dict[str, str]:
     function, kind = prepared.function, family(prepared.runtime)
     folders = ["/usr/local/bin", "/usr/bin", "/bin"]
@@ -182,7 +179,6 @@ def _variables(
         "AWS_LAMBDA_FUNCTION_VERSION": prepared.number,
         "AWS_LAMBDA_INITIALIZATION_TYPE": initialized,
         "AWS_LAMBDA_LOG_GROUP_NAME": function.logging_config.log_group or f"/aws/lambda/{function.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "LAMBDA_TASK_ROOT": root,
         "LAMBDA_RUNTIME_DIR": runtime_folder,
     }
@@ -191,7 +187,7 @@ def _variables(
         reserved["AWS_LAMBDA_LOG_LEVEL"] = function.logging_config.application_log_level
     if kind != "provided":
         reserved["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{prepared.runtime}"
-    return settable | prepared.told.endpoints | function.environment | reserved | prepared.told.credentials
+    return settable | function.environment | reserved
 
 
 def _node_path(runtime: str, root: str, opt: str, runtime_folder: str) -> tuple[str, ...]:
@@ -205,9 +201,11 @@ def initialization(*, provisioned: bool, snapshot: bool) -> str:
     return "provisioned-concurrency" if provisioned else "on-demand"
 
 
-def variables_of_a_copy(stream: str, credentials: dict[str, str]) -> dict[str, str]:
-    """What differs in an environment that was copied from another one."""
-    return {"AWS_LAMBDA_LOG_STREAM_NAME": stream} | credentials
+def own_variables(prepared: Prepared, stream: str) -> dict[str, str]:
+    """What is known when it is started: no variable of the function's takes their place, but those of endpoints."""
+    own = prepared.function.environment
+    endpoints = {name: value for name, value in prepared.told.endpoints.items() if name not in own}
+    return {"AWS_LAMBDA_LOG_STREAM_NAME": stream} | endpoints | prepared.told.credentials
 
 
 def version_and_arn(prepared: Prepared) -> tuple[str, str]:
