@@ -233,10 +233,11 @@ class Deployments:
         return ready is not None and ready.made_of == self._made_of(function, version)
 
     def _made_of(self, function: ManagedFunction, version: Version) -> object:
-        """What makes another version of it. A folder is looked at once more whenever its function was updated."""
-        looked = version.last_modified_ms if version.code.folder is not None else None
+        """What makes another version of it. Every update does, also one that changes nothing: a folder is looked at
+        once more, and what was read at init is read again."""
         environments = function.provisioned_of(version.number), function.scaling_of(version.number)
-        return version.code, version.configuration, environments, looked, function.runtime_wanted(version)
+        looked, runtime = version.last_modified_ms, function.runtime_wanted(version)
+        return version.code, version.configuration, environments, looked, runtime
 
     async def _prepared(self, function: ManagedFunction, version: Version) -> _Ready:
         """Raises ConfigError, OSError, EngineError, BadArchive, _CannotBeKeptIn, _AnotherRuntime."""
@@ -255,6 +256,7 @@ class Deployments:
             arn=function.arn,
             region=function.region,
             number=version.number,
+            updated_ms=version.last_modified_ms,
             most_environments=function.scaling_of(version.number).max_execution_environments,
         )
         return _Ready(made_of, prepared)

@@ -25,6 +25,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     arn: str
     version: str  # changes with code or configuration: an environment never serves two versions
     number: str = "$LATEST"  # Lambda's: "3" of a version that was published
+    updated_ms: int = 0  # by the API: after an update all environments are new, whatever it has changed
     task_root: str  # folder with the code
     opt_root: str | None = None  # folder shaped as /opt is: requirements and layers together
     # What is compiled of code and layers that are used in place: `task/` for task_root, `opt/` for opt_root, each laid

@@ -161,6 +161,22 @@ async def test_until_an_update_is_ready_the_one_before_runs_on(tmp_path: Path, e
         assert node.text() == "two"
 
 
+async def test_every_update_begins_with_fresh_environments(tmp_path: Path, engine: MemoryEngine) -> None:
+    """Also one that changes nothing: it is how owners make a function read again what it has read at init."""
+    async with running(tmp_path, engine) as node:
+        await node.create("one")
+        await node.idle()
+        first = node.pool.deployed["f"]
+        await node.update(await node.upload("one"))
+        await node.idle()
+        assert node.pool.deployed["f"].task_root == first.task_root
+        assert node.pool.deployed["f"] != first, "which is what the pool goes by"
+        second = node.pool.deployed["f"]
+        await node.store.change("f", lambda f: msgspec.structs.replace(f, tags={"a": "b"}))
+        await node.idle()
+        assert node.pool.deployed["f"] is second
+
+
 async def test_a_version_stays_what_it_was(tmp_path: Path, engine: MemoryEngine) -> None:
     async with running(tmp_path, engine) as node:
         await node.create("one")
