@@ -1,4 +1,7 @@
-"""Event source mappings of brokers by boto3: Kafka of one's own, MSK and Amazon MQ, each on a real server."""
+"""Event source mappings of brokers by boto3: Kafka of one's own, MSK and Amazon MQ.
+
+The mappings are what is asked about here. Kafka itself is asked of the real broker (tests/connectors/kafka).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from typing import Any
 import aiormq
 
 from tests.api.boto import Api
-from tests.servers import kafka, rabbitmq
-from tests.servers.kafka import make_topic, running_kafka
+from tests.servers import kafka_mock, rabbitmq
 from tests.servers.needed import need
 from tests.servers.rabbitmq import RabbitMQ
 from tests.support import RunningNode, running_node, until, write_project
@@ -66,11 +68,10 @@ async def made(node: RunningNode, **given: Any) -> None:
 
 
 async def test_kafka_of_ones_own_and_msk(tmp_path: Path) -> None:
-    need(kafka.missing())
-    async with running_kafka(tmp_path / "kafka") as cluster:
-        (server,) = cluster.bootstrap
+    need(kafka_mock.missing())
+    with kafka_mock.mock_kafka() as (server,):
         for topic in ("own", "managed"):
-            await make_topic(server, topic)
+            await kafka_mock.ask_for_topic(server, topic)
         folder = project(
             tmp_path, f'[kafka.clusters.shop]\nbootstrap_servers = ["{server}"]'.replace("\n", "\n        ")
         )
@@ -87,7 +88,7 @@ async def test_kafka_of_ones_own_and_msk(tmp_path: Path) -> None:
             await producer.start()
             try:
                 for topic in ("own", "managed"):
-                    await producer.send_and_wait(topic, b"hello")
+                    await producer.send_and_wait(topic, b"hello", partition=0)
             finally:
                 await producer.stop()
             await until(lambda: len(noted(tmp_path)) == 2, "both topics are read")
