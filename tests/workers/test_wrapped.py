@@ -125,7 +125,7 @@ async def test_it_may_stay_beside_its_function(bench: Workbench, tmp_path: Path)
 async def test_handlers_that_are_async_or_stream_can_the_same(bench: Workbench, tmp_path: Path) -> None:
     code = """
         import asyncio
-        together = asyncio.Barrier(2) if hasattr(asyncio, "Barrier") else None
+        together = asyncio.Barrier(2)
         async def handler(event, context):
             await together.wait()
             return event
