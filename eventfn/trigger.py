@@ -263,6 +263,12 @@ class Assignments(Protocol):
         """These are somebody else's already: nothing of them is committed any more."""
         ...
 
+    def failed(self, error: Exception) -> None:
+        """This node is refused as a member, or cannot ask to be one: `status` says so until the next `assign`, also of
+        nothing. What goes wrong with a shard its reader raises; this is for a node that has none. The stream goes on
+        trying by itself."""
+        ...
+
 
 class ShardReader(Protocol):
     """One shard that is being read. Its methods are called one at a time, except that `commit` runs beside `read`."""

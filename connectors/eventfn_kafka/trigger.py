@@ -133,7 +133,7 @@ class KafkaTrigger:
             try:
                 await consumer._subscription.wait_for_assignment()
             except KafkaError as error:
-                self._context.log.warning("group %s: %s", self._group, said(error))
+                self._assignments.failed(ConnectorError(f"group {self._group}: {said(error)}"))
                 await self._context.clock.sleep(_BEFORE_IT_TRIES_AGAIN)
                 with contextlib.suppress(KafkaError):
                     consumer._coordinator.check_errors()

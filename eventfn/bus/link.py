@@ -47,7 +47,7 @@ class Link:
             self._down.clear()
             self.up.set()
             self.tried.set()
-            self._mended()  # an idle source may have nothing to read for long
+            self.mended()  # an idle source may have nothing to read for long
             await self._down.wait()
             await self._clock.sleep(self._delays.next() if self._after is None else self._after)
 
@@ -69,10 +69,16 @@ class Link:
     def works(self) -> None:
         """Something was read. Not to be said after connecting: one that connects and then fails at once would spin."""
         self._delays.reset()
-        self._mended()
+        self.mended()
 
-    def _mended(self) -> None:
+    def failed(self, what: str, error: Exception) -> None:
+        """It is up, and of no use for now. Who said so makes it work again, and then says that it is `mended`."""
+        self.status.connected = False
+        self.note(what, error)
+
+    def mended(self) -> None:
         if self.status.last_error is not None:
+            self.status.connected = self.up.is_set()
             self.status.last_error = None
             self._log.info("is back")
 

@@ -209,10 +209,15 @@ class StreamIntake:
                 self._sharing.ended()
 
     def assign(self, shards: Sequence[Shard]) -> None:
+        if self._link.up.is_set():
+            self._link.mended()
         for shard in shards:
             held = self._hosts.get(shard.id)
             if (held is None or held.ending) and not self._draining.is_set():
                 self._begin(shard, SourceMarks(self._clock), self._start)
+
+    def failed(self, error: Exception) -> None:
+        self._link.failed("is not a member of its group", error)
 
     async def revoke(self, shards: Sequence[str], deadline: float) -> None:
         hosts = [self._hosts[shard] for shard in shards if shard in self._hosts]
@@ -270,6 +275,10 @@ class HostAssignments:
     def lost(self, shards: Sequence[str]) -> None:
         if self.host is not None:
             self.host.lost(shards)
+
+    def failed(self, error: Exception) -> None:
+        if self.host is not None:
+            self.host.failed(error)
 
 
 def _start(settings: Intake, traits: Traits) -> Start:

@@ -25,7 +25,9 @@ class StreamHost:
         self.finished: set[str] = set()  # shards that were read to their end
         self.shards: dict[str, Shard] = {}  # ours now
         self.readers: dict[str, ShardReader] = {}
-        self.history: list[tuple[str, str]] = []  # ("assign" | "revoke" | "lost" | "end", shard), in order
+        self.history: list[
+            tuple[str, str]
+        ] = []  # ("assign" | "revoke" | "lost" | "end", shard), ("failed", why), in order
         self._start = start
         self._listed = False  # what shards() said still holds: children come when a shard ends
         self._behind: dict[str, str] = {}  # what was read of each shard, done or not
@@ -54,6 +56,9 @@ class StreamHost:
             if (reading := self._reading.get(shard)) is not None:
                 reading.cancel()
         self._changes.tell()
+
+    def failed(self, error: Exception) -> None:
+        self.history.append(("failed", str(error)))
 
     # --- what a test does --------------------------------------------------------------------------------------------
 

@@ -164,7 +164,12 @@ async def test_a_member_without_a_partition_hears_what_is_wrong_and_tries_again(
 
             coordinator.ensure_coordinator_known = refuse
             coordinator.request_rejoin()
+            await until(lambda: member.host.status.last_error, "status says so")
+            assert "group-that-refuses" in str(member.host.status.last_error)
+            assert not member.host.status.connected
             await until(lambda: not refusals, "it was refused, and tried again")
+            await until(lambda: member.host.status.connected, "it is a member again")
+            assert member.host.status.last_error is None
             await (busy if member is idle else idle).stop()
             await ledger.send(b"1")
             await until_done(ledger)
