@@ -5,8 +5,10 @@
     ERROR -timeout               and none of these
     { $.level = "ERR*" && ($.status >= 500 || $.user NOT EXISTS) }      fields of a message that is JSON
 
-PURE. Source: "Filter pattern syntax" of the CloudWatch Logs user guide. Not here: patterns of columns, "[a, b = 1]",
-and regular expressions, "%a%": these are refused, and not half understood.
+    [ip, ..., status = 4* || status = 500, bytes > 1000]                  words of a message, each in its place
+
+PURE. Source: "Filter pattern syntax" of the CloudWatch Logs user guide. Not here: regular expressions, "%a%". They are
+refused: one of a reader's, on lines of a function's, could hold up the node.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import fnmatch
 import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 Matches = Callable[[str], bool]
@@ -55,7 +57,7 @@ def compiled(pattern: str) -> Matches:
     if text.startswith("{"):
         return _json(text)
     if text.startswith("["):
-        raise BadPattern("Invalid filter pattern: patterns of columns, [a, b], are not supported")
+        return _columns(text)
     return _terms(text)
 
 
@@ -71,8 +73,8 @@ def _terms(text: str) -> Matches:
             raise BadPattern(f"Invalid filter pattern: a quotation mark is missing in {text[at:]!r}")
         kind: str = found[1]
         quoted, plain = found[2], found[3]
-        if plain is not None and len(plain) > 1 and plain[0] == plain[-1] == "%":
-            raise BadPattern("Invalid filter pattern: regular expressions, %a%, are not supported")
+        if plain is not None:
+            _refuse_regular(plain)
         wanted[kind].append(str(plain) if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
         at = found.end()
         while at < len(text) and text[at].isspace():
@@ -154,6 +156,9 @@ class _Parser:
                 self._fail("a closing parenthesis")
             self._depth -= 1
             return test
+        return self._comparison()
+
+    def _comparison(self) -> _Test:
         kind, selector = self._next("a selector such as $.level")
         if kind != "selector":
             self._fail("a selector such as $.level", back=True)
@@ -186,15 +191,13 @@ class _Parser:
         number = _number(text) if kind == "word" else None
         if number is not None:
             return lambda event: _is_number(found := _at(event, steps)) and (found == number) is not negated
-        if kind == "text":
-            text = re.sub(r"\\(.)", r"\1", text[1:-1])
-        like = re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]"))).match
+        like = _like(kind, text)
 
         def test(event: Any) -> bool:
             found = _at(event, steps)
             if isinstance(found, bool):
                 found = str(found).lower()
-            return isinstance(found, str | int | float) and bool(like(str(found))) is not negated
+            return isinstance(found, str | int | float) and like(str(found)) is not negated
 
         return test
 
@@ -225,6 +228,21 @@ class _Parser:
         raise BadPattern(f"Invalid filter pattern: expected {expected}, got {found}")
 
 
+def _like(kind: str, text: str) -> Matches:
+    """ "*" is any text; all else stands for itself."""
+    if kind == "text":
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    else:
+        _refuse_regular(text)
+    pattern = re.compile(fnmatch.translate(text.replace("[", "[[]").replace("?", "[?]")))
+    return lambda found: pattern.match(found) is not None
+
+
+def _refuse_regular(text: str) -> None:
+    if len(text) > 1 and text[0] == text[-1] == "%":
+        raise BadPattern("Invalid filter pattern: regular expressions, %a%, are not supported")
+
+
 def _at(event: Any, steps: list[str | int]) -> Any:
     for step in steps:
         if not (_is_list(event) if isinstance(step, int) else _is_object(event)):
@@ -250,3 +268,83 @@ def _number(text: str) -> float | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+_WORD = re.compile(r"\S+")
+_CLOSING = {"[": "]", '"': '"'}  # what stands between them is one field of a message
+_COLUMN = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^,"])*')  # of a pattern
+_ANY_NUMBER = "..."
+
+
+def _columns(text: str) -> Matches:
+    if not text.endswith("]"):
+        raise BadPattern("Invalid filter pattern: a closing bracket is missing")
+    columns, at, inner = [""], 0, text[1:-1]
+    while at <= len(inner):
+        found = _COLUMN.match(inner, at)
+        assert found is not None, "it matches nothing, too"
+        columns[-1] = found[0].strip()
+        at = found.end() + 1
+        if at <= len(inner):
+            if inner[at - 1] != ",":
+                raise BadPattern(f"Invalid filter pattern: a quotation mark is missing in {inner[at - 1 :]!r}")
+            columns.append("")
+    if columns.count(_ANY_NUMBER) > 1:
+        raise BadPattern("Invalid filter pattern: only one column can be ...")
+    before = columns.index(_ANY_NUMBER) if _ANY_NUMBER in columns else len(columns)
+    tests = [_Column(column).whole() for column in columns if column != _ANY_NUMBER]
+    exactly = len(tests) == len(columns)
+
+    def matches(message: str) -> bool:
+        fields = list(_fields(message))
+        if len(fields) < len(tests) or (exactly and len(fields) > len(tests)):
+            return False
+        after = len(tests) - before
+        held = fields[:before] + fields[len(fields) - after :]
+        return all(test(field) for test, field in zip(tests, held, strict=True))
+
+    return matches
+
+
+def _fields(message: str) -> Iterator[str]:
+    """In time that grows with the length: a function writes what it likes, so what is never closed is looked for once
+    only."""
+    closing, at = dict(_CLOSING), 0
+    while at < len(message):
+        first = message[at]
+        if first.isspace():
+            at += 1
+            continue
+        if (closed := closing.get(first)) is not None:
+            if (end := message.find(closed, at + 1)) >= 0:
+                yield message[at + 1 : end]
+                at = end + 1
+                continue
+            del closing[first]
+        word = _WORD.match(message, at)
+        assert word is not None, "it begins with no space"
+        yield word[0]
+        at = word.end()
+
+
+class _Column(_Parser):
+    """A name alone, or what is said of it: conditions of one field, in which the name stands for the field."""
+
+    def _comparison(self) -> _Test:
+        if self._next("a column's name")[0] != "word":
+            self._fail("a column's name", back=True)
+        sign = next((sign for sign in ("=", "!=", *_COMPARE) if self._took(sign)), None)
+        if sign is None:
+            return lambda field: True
+        kind, text = self._next("a value")
+        if kind not in ("text", "word"):
+            self._fail("a value", back=True)
+        if sign in _COMPARE:
+            number, holds = _number(text), _COMPARE[sign]
+            if number is None:
+                self._fail("a number", back=True)
+            return lambda field: (found := _number(field)) is not None and holds(found, number)
+        like, negated = _like(kind, text), sign == "!="
+        return lambda field: like(field) is not negated

@@ -106,7 +106,9 @@ def test_what_is_no_json_has_no_field(message: str) -> None:
         ("{ " + "(" * 30 + "$.a = 1" + ")" * 30 + " }", "too many parentheses"),
         ("{ $.a = 'x & y' }", 'not understood: "& y\'"'),
         ('"open', "a quotation mark is missing in '\"open'"),
-        ("[ip, user]", "patterns of columns, [a, b], are not supported"),
+        ("[ip, user", "a closing bracket is missing"),
+        ("[..., ip, ...]", "only one column can be ..."),
+        ("[ip = ]", "expected a value, got the end"),
         ("%a+%", "regular expressions, %a%, are not supported"),
         ("a" * 1025, "longer than 1024 characters"),
     ],
@@ -121,3 +123,63 @@ def test_what_is_wrong_is_said(pattern: str, expected: str) -> None:
 def test_no_pattern_breaks_it(pattern: str, message: str) -> None:
     with contextlib.suppress(BadPattern):
         compiled(pattern)(message)
+
+
+ACCESS = '127.0.0.1 - frank [10/Oct/2000:13:25:15 -0700] "GET /index.html HTTP/1.0" 404 1534'
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("[ip, user, username, timestamp, request, status_code, bytes]", True),
+        ("[ip, user, username, timestamp, request = *.html*, status_code = 4*, bytes]", True),
+        ('[ip, user, username, timestamp, request = "GET *", status_code, bytes]', True),
+        ('[ip, user, username, timestamp = "10/Oct*", request, status_code, bytes]', True),
+        ("[ip, user, username, timestamp, request, status_code = 404, bytes > 1000]", True),
+        ("[ip, user, username, timestamp, request, status_code, bytes <= 1000]", False),
+        ("[ip, user, username, timestamp, request, status_code != 404, bytes]", False),
+        ("[ip, user, username > 1, timestamp, request, status_code, bytes]", False),
+        ("[..., status_code = 404, bytes]", True),
+        ("[..., status_code = 200, bytes]", False),
+        ("[ip = 127.*, ...]", True),
+        ("[ip = 10.*, ...]", False),
+        ("[ip, ..., bytes = 1534]", True),
+        ("[..., status_code = 200 || status_code = 404, bytes]", True),
+        ("[..., status_code >= 400 && status_code < 404, bytes]", False),
+        ("[..., (status_code = 200 || status_code = 404) && status_code != 404, bytes]", False),
+        ("[ip, user]", False),
+        ("[a, b, c, d, e, f, g, h]", False),
+        ("[a, b, c, d, e, f, g, ...]", True),
+        ("[...]", True),
+    ],
+)
+def test_columns(pattern: str, expected: bool) -> None:
+    assert compiled(pattern)(ACCESS) is expected
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "[a, b",
+        "[a, ..., b, ...]",
+        "[a, ]",
+        "[]",
+        '[a = "b]',
+        "[a = ]",
+        "[a > x]",
+        "[a b]",
+        "[a = %x%]",
+        "[= 1]",
+        "%x%",
+        "{ $.a = %x% }",
+    ],
+)
+def test_columns_and_expressions_that_are_refused(pattern: str) -> None:
+    with pytest.raises(BadPattern, match=r"^Invalid filter pattern: "):
+        compiled(pattern)
+
+
+def test_what_is_never_closed_is_a_word_like_any_other() -> None:
+    assert compiled('[a = "[open", b = "x", c]')('[open "x" "y')
+    line = '[ " ' * 100_000  # a function's: in time that grows with its square nobody would see the end of this
+    assert compiled("[a, ...]")(line)
