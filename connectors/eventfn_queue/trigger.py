@@ -11,6 +11,7 @@ import msgspec
 from eventfn.destination import ORIGIN, REASON
 from eventfn.event import Batch, Record
 from eventfn.trigger import (
+    DONE,
     Done,
     QueueMessage,
     ReceivedMessage,
@@ -49,8 +50,7 @@ class QueueTrigger:
             if settings.visibility_timeout is None
             else float(settings.visibility_timeout)
         )
-        self._region = context.region
-        self._account = context.account
+        self._shape = shape.Shape(self._queue, fifo=self._facts.fifo, region=context.region, account=context.account)
         self._log = context.log
 
     @property
@@ -70,7 +70,7 @@ class QueueTrigger:
     def _record(self, message: ReceivedMessage) -> Record:
         return Record(
             id=message.id,
-            payload=shape.record(message, fifo=self._facts.fifo, region=self._region, account=self._account),
+            payload=self._shape.record(message),
             group=message.group,
             arrived_ms=message.sent_ms,
             receives=message.receives,
@@ -78,6 +78,10 @@ class QueueTrigger:
         )
 
     async def settle(self, batch: Batch, settlements: Sequence[Settlement]) -> None:
+        if settlements.count(DONE) == len(settlements):
+            everything: list[ReceivedMessage] = [record.token for record in batch.records]
+            self._tell_late(await self._queues.delete(everything), everything)
+            return
         done: list[ReceivedMessage] = []
         retried: dict[float | None, list[ReceivedMessage]] = {}
         rejected: list[tuple[ReceivedMessage, str]] = []
@@ -105,14 +109,15 @@ class QueueTrigger:
         await self._queues.send(target, [dead])
 
     def _tell_late(self, kept: Sequence[bool], messages: Sequence[ReceivedMessage]) -> None:
+        if all(kept):
+            return
         late = [message.id for message, ours in zip(messages, kept, strict=True) if not ours]
-        if late:
-            self._log.warning(
-                "%d messages of queue %s were handled after their visibility timeout and will come again: %s",
-                len(late),
-                self._queue,
-                ", ".join(late[:10]),
-            )
+        self._log.warning(
+            "%d messages of queue %s were handled after their visibility timeout and will come again: %s",
+            len(late),
+            self._queue,
+            ", ".join(late[:10]),
+        )
 
     async def extend(self, batch: Batch, seconds: float) -> None:
         await self._queues.extend([record.token for record in batch.records], seconds)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from aiohttp import web
 
-from eventfn.api.answers import REQUEST_ID, Reply, new_request_id
+from eventfn.api.answers import REQUEST_ID, Reply
 from eventfn.api.authorization import authorize, may_everything
 from eventfn.api.errors import unknown_operation
 from eventfn.api.hosts import require_loopback
@@ -27,6 +27,7 @@ from eventfn.api.service_model import Operation, service_model
 from eventfn.api.signatures import Request
 from eventfn.api.telling import as_api_error
 from eventfn.api.validation import unbound, validate
+from eventfn.bus.ids import new_id
 from eventfn.errors import EventfnBug, PayloadTooLarge
 from eventfn.event import MAX_SYNC_REQUEST
 
@@ -83,7 +84,7 @@ class LambdaApi:
                 self._handlers[name] = handler
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        request_id = new_request_id()
+        request_id = new_id()
         try:
             claim, target, asked = self._open(request)
             body = await _body(request, target.operation.name)
@@ -99,7 +100,7 @@ class LambdaApi:
     def begin(self, request: Asked, body: bytes, done: Callable[[Reply], None]) -> Coroutine[Any, Any, None] | None:
         """`respond`, for a whole body of at most MAX_SYNC_REQUEST and an operation that streams no answer. `done` is
         called once: perhaps at once, perhaps later, or, where something is returned, while that is awaited."""
-        request_id = new_request_id()
+        request_id = new_id()
         try:
             claim, target, asked = self._open(request)
             call, handler = self._call(request, claim, target, asked, body, request_id)

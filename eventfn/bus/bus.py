@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
 
 import msgspec
 
 from eventfn.bus import names
 from eventfn.bus.admission import Admission
+from eventfn.bus.ids import new_id
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Operation, Put, QueueFull, Send
 from eventfn.errors import PayloadTooLarge, RecursiveInvocation, ShuttingDown, Throttled
@@ -125,7 +125,7 @@ class Bus:
             reference,
             payload,
             done,
-            request_id=request_id or str(uuid.uuid4()),
+            request_id=request_id or new_id(),
             client_context=client_context,
             trace_id=trace_id,
             log_tail=log_tail,
@@ -169,7 +169,7 @@ class Bus:
         now = self._clock.now_ms()
         send = Send(
             queue=names.EVENTS + reference,
-            id=request_id or str(uuid.uuid4()),
+            id=request_id or new_id(),
             body=payload,
             attributes={} if trace_id is None else {recursion.TRACE_HEADER: trace_id},
             dedupe_key=dedupe_key,

@@ -23,14 +23,11 @@ from eventfn.clock import Clock
 from eventfn.errors import EventfnError, Throttled
 from eventfn.event import Batch, Outcome, OutcomeKind, Record
 from eventfn.functions.model import Function, TriggerBinding
-from eventfn.rules.batching import MAX_RECORD, Gathering, Scaling, effective_lease, judge
+from eventfn.rules.batching import MAX_RECORD, Ahead, Gathering, Scaling, effective_lease, judge
 from eventfn.rules.filters import compile_criteria
 from eventfn.rules.recursion import MOST, furthest
 from eventfn.trigger import DONE, RETRY, Encodes, Reject, Retry, Settlement, Trigger
 
-# While a function takes less than this for a batch, the next one is read before it has a place: what is on a lease
-# meanwhile is one batch, for so long. In seconds.
-READ_AHEAD = 1.0
 HAND_BACK = Retry(after=0)  # to another node, or to this one after its restart
 # A source may hand out a record while an earlier one of its group is still on its way back to it.
 AFTER_THE_OTHERS = Retry(after=1)
@@ -75,7 +72,6 @@ class _Flight:
         self.items = items
         self.records = [item.record for item in items]
         self.groups = {record.group for record in self.records if record.group is not None}
-        self.throttled = False
         self.began = began
         self.task: asyncio.Task[None] | None = None
 
@@ -112,14 +108,15 @@ class Intake:
         window = float(settings.maximum_batching_window)
         self._size = settings.batch_size or trigger.traits.default_batch_size
         self._gathering: Gathering[_Waiting] = Gathering(self._size, window)
+        self._ahead = Ahead(self._size)
         self._window = window
         self._timeout = float(function.timeout)
         self._system_errors = Delays(jitter)
         self._more_to_read = False  # the last read brought all that was asked for
-        self._batch_seconds = float("inf")  # what the function took for the last one
 
         self._open: set[_Read] = set()  # read and not settled
         self._flights: set[_Flight] = set()
+        self._held_up: set[_Flight] = set()  # those that the function has no room for
         self._settling: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()  # groups in flight
         self._tasks: asyncio.TaskGroup
@@ -167,7 +164,7 @@ class Intake:
                 # What was read ahead has a place soon: it is run, since what is handed back counts as received.
                 if not self._has_one_soon or self._gathering.waits_for_more(self._clock.monotonic()):
                     self._hand_back(self._gathering.take_all())
-                for flight in [flight for flight in self._flights if flight.throttled]:
+                for flight in list(self._held_up):
                     self._give_up(flight)
                 await wait_for(self._idle, self._clock, self._drain_seconds)
                 self._hand_back(self._gathering.take_all())
@@ -191,10 +188,9 @@ class Intake:
         while True:
             # A batch is read only while it can start at once, or soon: what is not read is not on a lease.
             self._may_read.clear()
-            if self._gathering.room and (self._has_place or self._has_one_soon):
-                room = self._gathering.room
+            if room := self._room():
                 places = self._scaling.limit - len(self._flights)
-                self._source.expect(room + self._size * max(places - 1, 0))
+                self._source.expect(max(room, self._gathering.room() + self._size * max(places - 1, 0)))
                 batch = await self._source.read(room)
                 self._more_to_read = len(batch.records) == room
                 read = self._take(batch)
@@ -203,6 +199,13 @@ class Intake:
                     await self._source.extend(read.batch, wanted)
             else:
                 await self._may_read.wait()
+
+    def _room(self) -> int:
+        """How many records may be read now."""
+        ahead = self._ahead.batches(self._lease)
+        if self._throttled or not (ahead or self._has_place):
+            return 0
+        return self._gathering.room(max(ahead, 1))
 
     def _take(self, batch: Batch) -> _Read:
         now = self._clock.monotonic()
@@ -213,6 +216,8 @@ class Intake:
         failed = set[str]().union(*[read.failed_groups for read in self._open])
         for place, record in enumerate(batch.records):
             waiting = _Waiting(record, read, place)
+            if record.group is not None:
+                self._ahead.in_groups = True
             settlement = self._screen(record, failed)
             if settlement is None:
                 self._gathering.add(waiting, now)
@@ -257,12 +262,12 @@ class Intake:
 
     @property
     def _has_one_soon(self) -> bool:
-        return self._batch_seconds < READ_AHEAD and not self._throttled
+        return self._ahead.batches(self._lease) > 0 and not self._throttled
 
     @property
     def _throttled(self) -> bool:
         """While one batch waits for the function to have room, another would only wait beside it."""
-        return any(flight.throttled for flight in self._flights)
+        return bool(self._held_up)
 
     def _start_batches(self) -> None:
         """Starts what is complete. At every change, so that the next read knows how much is still of use."""
@@ -271,11 +276,17 @@ class Intake:
             self._scaling.one_waits(now)
         else:
             self._scaling.none_waits(len(self._flights), now)
-        while self._has_place and (items := self._gathering.take(now, self._busy)):
-            flight = _Flight(items, now)
-            self._flights.add(flight)
-            self._busy |= flight.groups
+        while flight := self._next_flight(now):
             flight.task = self._tasks.create_task(self._fly(flight))
+
+    def _next_flight(self, now: float) -> _Flight | None:
+        """The next batch in its place, if there are both."""
+        if not self._has_place or not (items := self._gathering.take(now, self._busy)):
+            return None
+        flight = _Flight(items, now)
+        self._flights.add(flight)
+        self._busy |= flight.groups
+        return flight
 
     def _waits_for_a_place(self, now: float) -> bool:
         """There is a batch, or one in the source most likely, and no place."""
@@ -296,25 +307,32 @@ class Intake:
             await wait_for(self._changed, self._clock, None if due is None else due - now)
 
     async def _fly(self, flight: _Flight) -> None:
+        """One batch, and then in its place the next one that waits: a task for each would cost a turn of the loop."""
+        following: _Flight | None = flight
+        while following is not None:
+            self._land(following, await self._settlements(following))
+            if (following := self._next_flight(self._clock.monotonic())) is not None:
+                following.task = asyncio.current_task()
+            self._look_again()
+
+    async def _settlements(self, flight: _Flight) -> Sequence[Settlement]:
+        """What becomes of each record, once the function has had them."""
         try:
             payload = self._encode(flight.records)
         except Exception:
             self._log.exception("the connector makes no event of %d records", len(flight.records))
-            self._land(flight, self._unfit(flight.records))
-            return
+            return self._unfit(flight.records)
         delays = Delays(self._jitter)
         while (outcome := await self._outcome(flight.records, payload)).kind is OutcomeKind.THROTTLED:
             if self._draining.is_set():
-                self._land(flight, (HAND_BACK,) * len(flight.items))
-                return
+                return (HAND_BACK,) * len(flight.items)
             # It is kept here and not given back: its records were not at fault, so they must not come nearer to
             # the dead letters. A batch of ours that ends has freed a place, which is tried for at once.
-            flight.throttled = True
+            self._held_up.add(flight)
             await wait_for(self._place_freed, self._clock, max(delays.next(), outcome.retry_after or 0))
-        flight.throttled = False
-        self._batch_seconds = self._clock.monotonic() - flight.began
+        self._held_up.discard(flight)
+        self._ahead.took(self._clock.monotonic() - flight.began)
         verdict = judge(flight.records, outcome, self._report_failures)
-        settlements = verdict.settlements
         if verdict.problem is not None:
             self._log.warning(
                 "%s: all %d records of a batch come again, because %s",
@@ -324,10 +342,9 @@ class Intake:
             )
         if outcome.kind is OutcomeKind.SYSTEM_ERROR:
             self._log.warning("%s: a batch could not be run: %s", self._function, outcome.error_message)
-            settlements = (Retry(after=self._system_errors.next()),) * len(flight.records)
-        else:
-            self._system_errors.reset()
-        self._land(flight, settlements)
+            return (Retry(after=self._system_errors.next()),) * len(flight.records)
+        self._system_errors.reset()
+        return verdict.settlements
 
     async def _outcome(self, records: Sequence[Record], payload: bytes) -> Outcome:
         traces = [record.trace for record in records if record.trace is not None]
@@ -361,20 +378,22 @@ class Intake:
 
     def _land(self, flight: _Flight, settlements: Sequence[Settlement]) -> None:
         self._flights.discard(flight)
+        self._held_up.discard(flight)
         self._busy -= flight.groups
         for item, settlement in zip(flight.items, settlements, strict=True):
             self._end(item, settlement)
-            if isinstance(settlement, Retry) and item.record.group is not None:
-                for behind in self._gathering.take_group(item.record.group):  # they would overtake it
+            group = item.record.group
+            if group is not None and isinstance(settlement, Retry):
+                for behind in self._gathering.take_group(group):  # they would overtake it
                     self._end(behind, settlement)
         self._place_freed.set()
         self._place_freed = asyncio.Event()
-        self._look_again()
 
     def _give_up(self, flight: _Flight) -> None:
         assert flight.task is not None
         flight.task.cancel()
         self._land(flight, (HAND_BACK,) * len(flight.items))
+        self._look_again()
 
     def _hand_back(self, items: Sequence[_Waiting]) -> None:
         for item in items:
@@ -393,8 +412,9 @@ class Intake:
         read = item.read
         read.settlements[item.place] = settlement
         read.left -= 1
-        if isinstance(settlement, Retry) and item.record.group is not None:
-            read.failed_groups.add(item.record.group)
+        group = item.record.group
+        if group is not None and isinstance(settlement, Retry):
+            read.failed_groups.add(group)
         if not read.left:
             task = self._tasks.create_task(self._settle(read))
             self._settling.add(task)

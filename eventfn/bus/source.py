@@ -18,7 +18,7 @@ from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.errors import Backoff, ConnectorError, EventfnError
 from eventfn.event import Batch
-from eventfn.trigger import Done, Expects, Extends, Pending, Reject, Settlement, Trigger
+from eventfn.trigger import DONE, Expects, Extends, Pending, Reject, Settlement, Trigger
 
 FIRST_DELAY = 1.0  # seconds, doubled with every failure in a row ...
 LONGEST_DELAY = 60.0  # ... up to this
@@ -152,12 +152,8 @@ class Source:
             self._log.info("is back")
 
     def _count(self, settlements: Sequence[Settlement]) -> None:
-        done = rejected = 0
-        for settlement in settlements:
-            if isinstance(settlement, Done):
-                done += 1
-            elif isinstance(settlement, Reject):
-                rejected += 1
+        done = settlements.count(DONE)
+        rejected = 0 if done == len(settlements) else sum(isinstance(each, Reject) for each in settlements)
         self.status.records_done += done
         self.status.records_rejected += rejected
         self.status.records_retried += len(settlements) - done - rejected

@@ -17,7 +17,8 @@ from typing import Protocol
 import msgspec
 
 
-class Claim(msgspec.Struct, frozen=True):
+# The collector need not look at what comes by the thousand and cannot be part of a circle: gc=False.
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """The right to settle one message. `fence` grows with every claim of it: an old claim settles nothing."""
 
     queue: str
@@ -25,7 +26,7 @@ class Claim(msgspec.Struct, frozen=True):
     fence: int
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A message as it was claimed or peeked at."""
 
     claim: Claim
@@ -68,7 +69,7 @@ class Send(msgspec.Struct, frozen=True):
     limit: int | None = None  # QueueFull when this many messages are in the queue already
 
 
-class Complete(msgspec.Struct, frozen=True):
+class Complete(msgspec.Struct, frozen=True, gc=False):
     """The claimed message is finished and goes."""
 
     claim: Claim

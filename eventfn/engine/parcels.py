@@ -47,7 +47,7 @@ _FENCE = 1  # a message of a parcel is claimed once: whatever is claimed again i
 NEVER = 1 << 62
 
 
-class Kept(msgspec.Struct, frozen=True, array_like=True):
+class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A message as it stands in its parcel."""
 
     id: str
@@ -98,16 +98,13 @@ class Parcel:
         return _encode(_State(self.marks, gone))
 
 
-class Held:
+class Held(msgspec.Struct, gc=False):
     """A message in flight. `until_ms` is when its claim lapses."""
 
-    __slots__ = ("claimed_ms", "parcel", "place", "until_ms")
-
-    def __init__(self, parcel: Parcel, place: int, claimed_ms: int, until_ms: int) -> None:
-        self.parcel = parcel
-        self.place = place
-        self.claimed_ms = claimed_ms
-        self.until_ms = until_ms
+    parcel: Parcel
+    place: int
+    claimed_ms: int
+    until_ms: int
 
     @property
     def message(self) -> Kept:
@@ -255,16 +252,17 @@ class Parcels:
                 shelf.held[sequence] = Held(parcel, place, now, until_ms)
                 taken.append(
                     Message(
-                        claim=Claim(queue, sequence, _FENCE),
-                        id=message.id,
-                        body=message.body,
-                        attributes=message.attributes,
-                        attempts=1,
-                        claims=1,
-                        sent_ms=message.sent_ms,
-                        first_claimed_ms=now,
-                        visible_ms=until_ms,
-                        dedupe_key=message.dedupe_key,
+                        Claim(queue, sequence, _FENCE),
+                        message.id,
+                        message.body,
+                        message.attributes,
+                        1,  # attempt ...
+                        1,  # ... and claim
+                        message.sent_ms,
+                        now,
+                        until_ms,
+                        None,
+                        message.dedupe_key,
                     )
                 )
             self._undo.append((self._unclaim, shelf, parcel, begin))
@@ -353,9 +351,12 @@ class Parcels:
         empty = [(parcel.last,) for parcel in touched.values() if parcel.empty]
         self._emptied |= {parcel.queue for parcel in touched.values() if parcel.empty}
         changed = [(parcel.fresh, parcel.state(), parcel.last) for parcel in touched.values() if not parcel.empty]
-        self._db.executemany("UPDATE parcel SET fresh = ?, state = ? WHERE last = ?", changed)
-        self._db.executemany("DELETE FROM parcel WHERE last = ?", empty)
-        self._db.executemany("DELETE FROM content WHERE last = ?", empty)
+        # Each statement lets go of the interpreter, and waits for the loop to have it back.
+        if changed:
+            self._db.executemany("UPDATE parcel SET fresh = ?, state = ? WHERE last = ?", changed)
+        if empty:
+            self._db.executemany("DELETE FROM parcel WHERE last = ?", empty)
+            self._db.executemany("DELETE FROM content WHERE last = ?", empty)
 
     def committed(self) -> None:
         """What was flushed is on disk."""

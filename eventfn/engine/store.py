@@ -141,10 +141,10 @@ class Store:
 
     def _apply(self, operation: Operation, now: int) -> str | None:
         match operation:
+            case Complete():  # first, since of most commits there are hundreds
+                self._complete(operation.claim, now)
             case Send():
                 return self._send(operation, now)
-            case Complete():
-                self._complete(operation.claim, now)
             case Release():
                 self._release(operation, now)
             case Extend():

@@ -58,10 +58,14 @@ class Gathering(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def room(self) -> int:
-        """How many more records are of use; none when there is enough for a batch."""
-        return max(self._size - len(self._waiting), 0) if self._bytes < MAX_RECORD else 0
+    def room(self, batches: int = 1) -> int:
+        """How many more records are of use where so many batches may wait. None while that is few, and there is enough
+        for a batch: a few cost as much as many."""
+        waiting = len(self._waiting)
+        free = self._size * batches - waiting
+        if self._bytes >= MAX_RECORD or (waiting >= self._size and 2 * free < self._size * batches):
+            return 0
+        return max(free, 0)
 
     def add(self, item: T, now: float) -> None:
         self._waiting.append((now, item))
@@ -69,7 +73,7 @@ class Gathering(Generic[T]):
 
     def waits_for_more(self, now: float) -> bool:
         """Whether nothing is complete: there are too few, and the oldest has not waited long enough."""
-        return not self._waiting or (self.room > 0 and now < self._waiting[0][0] + self._window)
+        return not self._waiting or (self.room() > 0 and now < self._waiting[0][0] + self._window)
 
     def take(self, now: float, busy: Collection[str]) -> list[T]:
         """The next batch, if one is complete; else []."""
@@ -153,6 +157,42 @@ class Scaling:
         if self._fixed is None and in_flight < self.START:
             self.limit = self.START
             self._grown = now
+
+
+class Ahead:
+    """How many batches may be read before they have a place, by what the function took for those before.
+
+    None until it is known to be quick. One while the latest took less than a second: what is on a lease meanwhile is
+    one batch, for so long. Several once dozens in a row were so quick that all of these begin in the twinkling of an
+    eye: reading and settling cost the same for one as for ten. Never several of a source with groups, since whatever
+    waits there behind a record that fails counts as received, too.
+    """
+
+    ONE = 1.0  # seconds
+    SEVERAL = 0.05  # seconds that all of them may take ...
+    OF_A_LEASE = 0.01  # ... and so much of their lease, which must not lapse when the machine stands still for a moment
+    MOST = 10
+    MOST_RECORDS = 500
+    FORGOTTEN = 0.9  # of the slowest, with every batch after it
+
+    def __init__(self, size: int) -> None:
+        self._most = min(self.MOST, self.MOST_RECORDS // size)
+        self._latest = float("inf")
+        self._slowest = self.ONE
+        self.in_groups = False
+
+    def took(self, seconds: float) -> None:
+        self._latest = seconds
+        self._slowest = max(seconds, self._slowest * self.FORGOTTEN)
+
+    def batches(self, lease: float | None) -> int:
+        """`lease`: how many seconds records are ours; None: there is none."""
+        if self._latest >= self.ONE:
+            return 0
+        seconds = self.SEVERAL if lease is None else min(self.SEVERAL, lease * self.OF_A_LEASE)
+        if self.in_groups or self._slowest > seconds:
+            return 1
+        return max(1, min(self._most, int(seconds / max(self._slowest, 1e-6))))
 
 
 # --- what became of a batch -------------------------------------------------------------------------------------------

@@ -361,6 +361,56 @@ async def test_one_batch_is_read_ahead_of_a_quick_function(tmp_path: Path) -> No
         assert sum(len(batch.records) for batch in bench.trigger.unsettled) == 2
 
 
+def unsettled(bench: Bench) -> int:
+    return sum(len(batch.records) for batch in bench.trigger.unsettled)
+
+
+async def quick_ones(bench: Bench, group: str | None = None) -> None:
+    """So many in a row that the function is known to be quick. One more runs then."""
+    for number in range(60):
+        await bench.put(number, group=group)
+        await bench.end(SUCCESS)
+    await bench.put(60, group=group)
+
+
+async def test_several_batches_are_read_ahead_of_a_function_that_is_quick_for_long(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=2, maximum_batching_window=Duration(0), maximum_concurrency=1) as bench:
+        await quick_ones(bench)
+        await bench.put(*range(61, 120))
+        assert unsettled(bench) == 1 + 20
+        for _ in range(4):
+            await bench.end(SUCCESS)
+        assert bench.running == [[67, 68]]
+        assert unsettled(bench) == 20, "one read, which is settled as a whole"
+        await bench.end(SUCCESS)
+        assert unsettled(bench) == 20 + 10, "half of the room was free, and is filled"
+        await bench.advance(0.5)
+        for _ in range(6):  # the first one was slow: what is at hand runs, and no more is read
+            await bench.end(SUCCESS)
+        assert unsettled(bench) == 10
+
+
+async def test_a_batch_that_fails_takes_nothing_with_it_that_was_read_with_it(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, maximum_concurrency=1) as bench:
+        await quick_ones(bench)
+        await bench.put(61, 62, 63)
+        assert unsettled(bench) == 4
+        await bench.end(SUCCESS)
+        await bench.end(SUCCESS)
+        await bench.end(FAILURE)
+        assert unsettled(bench) == 3
+        await bench.end(SUCCESS)
+        assert [settlement for _, settlement in bench.settled[-3:]] == [DONE, RETRY, DONE]
+
+
+async def test_one_batch_is_read_ahead_where_records_have_groups(tmp_path: Path) -> None:
+    async with Bench(tmp_path, batch_size=1, maximum_concurrency=1) as bench:
+        await quick_ones(bench, group="a")
+        for number in range(61, 70):
+            await bench.put(number, group=str(number))
+        assert unsettled(bench) == 2
+
+
 async def test_what_was_read_ahead_is_run_before_a_drain_ends(tmp_path: Path) -> None:
     async with Bench(tmp_path, batch_size=1, maximum_concurrency=1) as bench:
         await bench.put(*range(9))

@@ -14,6 +14,7 @@ from eventfn.event import MAX_SYNC_REQUEST, Outcome, OutcomeKind, Record
 from eventfn.rules.batching import (
     ENVELOPE,
     MAX_RECORD,
+    Ahead,
     Gathering,
     Scaling,
     StreamVerdict,
@@ -67,10 +68,56 @@ def test_a_full_batch_does_not_wait_for_its_window() -> None:
     gathering: Gathering[Item] = Gathering(size=2, window=300)
     for n in range(3):
         gathering.add(item(str(n)), 0)
-    assert gathering.room == 0
+    assert gathering.room() == 0
     assert ids(gathering.take(0, ())) == ["0", "1"]
-    assert gathering.room == 1
+    assert gathering.room() == 1
     assert gathering.take(0, ()) == []
+
+
+def test_room_for_several_batches_is_asked_for_when_half_of_it_is_free() -> None:
+    gathering: Gathering[Item] = Gathering(size=10, window=0)
+    assert gathering.room(4) == 40
+    for n in range(30):
+        gathering.add(item(str(n)), 0)
+    assert (gathering.room(4), gathering.room(1)) == (0, 0)
+    gathering.take(0, ())
+    assert gathering.room(4) == 20
+    assert gathering.room(2) == 0, "there are two"
+    gathering.take(0, ())
+    gathering.add(item("30"), 0)
+    assert gathering.room(1) == 0
+    gathering.take(0, ())
+    assert (gathering.room(1), gathering.room(2)) == (9, 19), "what is less than a batch is made one"
+
+
+def ahead_of(*seconds: float, size: int = 10, in_groups: bool = False, lease: float | None = 30.0) -> int:
+    ahead = Ahead(size)
+    ahead.in_groups = in_groups
+    for each in seconds:
+        ahead.took(each)
+    return ahead.batches(lease)
+
+
+def test_nothing_is_read_ahead_of_a_function_that_is_slow_or_not_known() -> None:
+    assert ahead_of() == 0
+    assert ahead_of(1.0) == 0
+    assert ahead_of(*[0.001] * 100, 1.0) == 0
+    assert ahead_of(0.9) == 1
+
+
+def test_several_batches_are_read_ahead_of_a_function_that_was_quick_for_long() -> None:
+    assert ahead_of(*[0.001] * 20) == 1
+    assert ahead_of(*[0.001] * 100) == 10
+    assert ahead_of(*[0.01] * 100) == 5, "as many as begin within 0.05 s"
+    assert ahead_of(*[0.06] * 100) == 1
+    assert ahead_of(*[0.001] * 100, 0.2, 0.001) == 1, "one that was slow is remembered"
+    assert ahead_of(*[0.0] * 100, size=100) == 5, "500 records"
+    assert ahead_of(*[0.0] * 100, size=10_000) == 1
+    assert ahead_of(*[0.0] * 100, in_groups=True) == 1
+    assert ahead_of(*[0.001] * 100, lease=None) == 10
+    assert ahead_of(*[0.001] * 100, lease=0.5) == 5, "a hundredth of the lease"
+    assert ahead_of(*[0.001] * 100, lease=0.05) == 1
+    assert ahead_of(0.9, lease=0.05) == 1
 
 
 def test_six_megabytes_are_a_batch() -> None:
@@ -80,7 +127,7 @@ def test_six_megabytes_are_a_batch() -> None:
         gathering.add(item(str(n), size=third), 0)
     assert gathering.take(0, ()) == [], "one more byte could still fit"
     gathering.add(item("3", size=third), 0)
-    assert gathering.room == 0
+    assert gathering.room() == 0
     assert ids(gathering.take(0, ())) == ["0", "1", "2"]
 
 

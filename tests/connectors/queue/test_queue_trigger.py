@@ -21,7 +21,7 @@ from eventfn.testing import DestinationSuite, FakeClock, TriggerSuite, destinati
 from eventfn.trigger import DONE, QueueMessage, ReceivedMessage, Reject, Retry, Traits, TriggerContext
 from eventfn.units import Duration
 from eventfn_queue import QueueDestination, QueueTrigger
-from eventfn_queue.shape import md5_of_attributes, record
+from eventfn_queue.shape import Shape, md5_of_attributes
 
 
 def message(**changed: Any) -> ReceivedMessage:
@@ -41,7 +41,8 @@ def message(**changed: Any) -> ReceivedMessage:
 
 
 def shaped(received: ReceivedMessage, fifo: bool = False) -> Any:
-    return msgspec.json.decode(record(received, fifo=fifo, region="us-east-1", account="000000000000"))
+    shape = Shape(received.queue, fifo=fifo, region="us-east-1", account="000000000000")
+    return msgspec.json.decode(shape.record(received))
 
 
 # --- shape ------------------------------------------------------------------------------------------------------------
