@@ -79,6 +79,11 @@ class Invocation(msgspec.Struct, frozen=True):
     trace_id: str | None = None  # X-Amzn-Trace-Id
     apart: Apart | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the event."""
+        return len(self.payload) if self.apart is None else len(self.payload) + len(self.apart.body)
+
 
 class OutcomeKind(enum.StrEnum):
     SUCCESS = "success"

@@ -42,7 +42,9 @@ def contain(policy: Policy) -> None:
             # Opens files, which the filter would let it, and needs no capability. Its rules are a descriptor too.
             landlock.enforce(_rules(policy))
         # From here on the process has the channel, the log pipe and /dev/null, and nothing of the zygote's.
-        descriptors.keep_only(channel=policy.channel, log_pipe=policy.log_pipe, control=policy.control)
+        descriptors.keep_only(
+            channel=policy.channel, log_pipe=policy.log_pipe, control=policy.control, gate=policy.gate
+        )
         channel = descriptors.CHANNEL
         if policy.tier != "full":
             # Before the function can spin: from here on the supervisor's death, of whatever kind, is this process's.

@@ -22,6 +22,7 @@ class Policy(NamedTuple):
     hidden: tuple[str, ...] = ()  # folders within what is readable that are eventfn's own
     rules: int | None = None  # descriptor of Landlock rules that were begun already: what is named here is added
     control: int | None = None  # descriptor of the socket on which it is asked for copies of itself (snap_start)
+    gate: int | None = None  # descriptor of what it asks before it begins a request that came ahead
     open_files: int = 1024  # Lambda's ulimit -n
     processes: int = 1024  # and threads
     queued_signals: int = 256

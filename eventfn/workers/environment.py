@@ -24,10 +24,12 @@ from eventfn.clock import Clock
 from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
 from eventfn.sandbox.allow_list import Target
 from eventfn.workers import failures, json_lines, lines, wire
+from eventfn.workers.ahead import Ahead
 from eventfn.workers.child import frames
 from eventfn.workers.contract import Done, LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.flow import Flow
+from eventfn.workers.gate import Gate
 from eventfn.workers.json_lines import JsonLines
 from eventfn.workers.launching import First, Launch, Launched, Living
 from eventfn.workers.lines import PlatformLines
@@ -45,6 +47,8 @@ _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_
 _BETWEEN = 0.005  # seconds
 _MOST_NUMBERS = 1 << 31
 _FIRST = 1
+_MOST_LAST_ANSWERS = 1024  # reads, since it may be there still, and go on writing
+_SILENT = 16  # answers in a row without a line in the log, until requests are sent ahead (see `_printed`)
 _LAST_WORDS = 0.5  # seconds that a closed channel and the process's end may lie apart, and a cancelled request may take
 
 
@@ -69,6 +73,8 @@ class Request(msgspec.Struct):
     stream: ResponseStream | None = None
     started_ms: int = 0  # since the epoch
     started: float = 0.0  # on the pool's clock
+    sent: float = 0.0  # likewise: earlier, if it was sent ahead
+    took_ms: float = 0.0  # without its ways there and back, where that is known
     start_due: float = 0.0  # on the machine's monotonic clock, as `deadline`: when START must have been said
     deadline: float = 0.0
     resent: bool = False  # an environment died before it had read it
@@ -85,6 +91,10 @@ class Owner(Protocol):
         ...
 
     def gone(self, environment: Environment, undelivered: list[Request]) -> None: ...
+
+    def given_back(self, requests: list[Request]) -> None:
+        """They were sent ahead and not begun, and will not be: the first one first."""
+        ...
 
     def finished(self, request: Request, outcome: Outcome) -> None: ...
 
@@ -104,7 +114,9 @@ class Environment(asyncio.Protocol):
         self.prepared = prepared
         self.provisioned = provisioned
         self.capacity: int = prepared.function.concurrency_per_environment
-        self.requests: dict[int, Request] = {}
+        self.requests: dict[int, Request] = {}  # that run
+        self.ahead: Ahead[Request] = Ahead()  # that it has besides, and will run one by one
+        self.answers = 0
         self.idle_since = 0.0
         self.ended = False  # takes no more requests
         self.good_until = NEVER  # on the pool's clock: then its credentials expire soon
@@ -134,6 +146,12 @@ class Environment(asyncio.Protocol):
         self._end_timer: asyncio.TimerHandle | None = None
         self._last_moment: asyncio.TimerHandle | None = None
         self._frozen = False
+        self._gate: Gate | None = None
+        self._gate_shut = True  # by this side, which it is until a request is sent to open it
+        self._lets_pass = False  # what is sent ahead now will be run
+        self._followed = False  # what was sent last was sent ahead
+        self._silent = 0  # answers in a row without a line in the log
+        self._is_late = False  # its request's time was over, and its answer on its way
         self._doors: socket.socket | None = None
         self._relay: Relay | None = None
         self._first: Request | None = None  # given to it at its start, and not begun with
@@ -198,7 +216,7 @@ class Environment(asyncio.Protocol):
 
     def _launch(self, launch: Launch, first: First | None) -> Launched:
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
-        self._logs = LogPipe(log_read, self._log_printed)
+        self._logs = LogPipe(log_read, self._log_printed, self._printed)
         try:
             launched = launch(self._stream, log_write, first)
         except BaseException:
@@ -208,6 +226,7 @@ class Environment(asyncio.Protocol):
             os.close(log_write)
         self._process = launched.process
         self._doors = launched.doors
+        self._gate = launched.gate
         launched.process.on_end(self._exited)
         if first is None:
             self._logs.follow()
@@ -244,7 +263,7 @@ class Environment(asyncio.Protocol):
         self._was_begun = True
         self._number = _FIRST
         self._init_is_over()
-        self._begin(_FIRST, request)
+        request.sent = self._begin(_FIRST, request)
         self._logs.follow()
 
     def unbegun(self) -> Request | None:
@@ -297,13 +316,56 @@ class Environment(asyncio.Protocol):
         if self._frozen:
             self._thaw()
         self._number = number = self._number % _MOST_NUMBERS + 1
-        self._begin(number, request)
-        self._send(number, request)
+        request.sent = self._begin(number, request)
+        self._followed = False
+        self._lets_pass = self._gate is not None and request.stream is None
+        if self._lets_pass and self._gate_shut:
+            self._gate_shut = False
+            self._send(number, request, frames.OPEN)
+        else:
+            self._send(number, request)
 
-    def _begin(self, number: int, request: Request) -> None:
+    @property
+    def reads_ahead(self) -> bool:
+        return self._gate is not None
+
+    @property
+    def may_send_ahead(self) -> bool:
+        return self._lets_pass and self._silent >= _SILENT and not self.ended and bool(self.requests)
+
+    def send_ahead(self, request: Request) -> None:
+        """To be run after what it has already, or given back. One that `may_send_ahead` takes, not streamed, small."""
+        self._number = number = self._number % _MOST_NUMBERS + 1
+        request.sent = self._clock.monotonic()
+        self.ahead.add(number, request)
+        self._followed = True
+        self._send(number, request, frames.AHEAD)
+
+    def take_back(self) -> None:
+        """What it has not begun, and now never will, goes to the owner."""
+        if self._gate is None or self._gate_shut or (passed := self._gate.shut()) is None:
+            return
+        self._gate_shut = True
+        self._lets_pass = False
+        self._give_back(passed)
+        if not self.requests and not self.ended:
+            self.idle_since = self._clock.monotonic()
+            self._owner.freed(self)
+
+    def _give_back(self, passed: int | None) -> None:
+        """All that the gate lets pass no more, by its number."""
+        requests = self.ahead.take_back(passed or 0)
+        held_up = self.requests.pop(self.ahead.held_up(passed), None)
+        if held_up is not None:
+            requests.insert(0, held_up)
+        if requests:
+            self._owner.given_back(requests)
+
+    def _begin(self, number: int, request: Request) -> float:
+        """It runs from now on. The time, on the pool's clock."""
         self.requests[number] = request
         request.started_ms = self._clock.now_ms()
-        request.started = self._clock.monotonic()
+        request.started = started = self._clock.monotonic()
         now = time.monotonic()
         request.deadline = now + self._timeout
         request.start_due = now + _MOMENT
@@ -311,13 +373,14 @@ class Environment(asyncio.Protocol):
             self._look_at(request.start_due, now)
         if request.tail is not None:
             self._say_start(request)
+        return started
 
-    def _frame(self, number: int, request: Request) -> tuple[Buffer, ...]:
+    def _frame(self, number: int, request: Request, flag: int = 0) -> tuple[Buffer, ...]:
         kind = frames.INVOKE if request.stream is None else frames.STREAM
-        return wire.invoke(number, self._timeout_ms, request.invocation, kind)
+        return wire.invoke(number, self._timeout_ms, request.invocation, kind, flag)
 
-    def _send(self, number: int, request: Request) -> None:
-        frame = self._frame(number, request)
+    def _send(self, number: int, request: Request, flag: int = 0) -> None:
+        frame = self._frame(number, request, flag)
         if len(frame) == 1:
             self._transport.write(frame[0])
         else:
@@ -349,16 +412,46 @@ class Environment(asyncio.Protocol):
         del self.requests[number]
         if answer.peak_kb > self._peak_kb:
             self._peak_kb = answer.peak_kb
+        self.answers += 1
+        self._silent = 0 if answer.logged else self._silent + 1
         self.idle_since = now = self._clock.monotonic()
-        milliseconds = (now - request.started) * 1000
+        milliseconds = request.took_ms = (now - request.started) * 1000
+        if answer.kind == frames.RESULT and (took_ms := wire.took_ms(answer)) is not None:
+            # What has waited in its channel has begun before that was known here, and is never billed as less.
+            request.took_ms = took_ms
+            milliseconds = max(milliseconds, min(took_ms, (now - request.sent) * 1000))
         if answer.kind == frames.RESULT:
             outcome = self._outcome(request, milliseconds, _SUCCESS, answer.payload, body=answer.body)
         else:
             # The function reported it: REPORT has no status then, as in Lambda.
             outcome = self._outcome(request, milliseconds, OutcomeKind.FUNCTION_ERROR, answer.payload, *answer.error)
-        if not self.ended:
+        if self.ahead:
+            self._go_on(logged=bool(answer.logged))
+        if not self.ended and not self.full:
             self._owner.freed(self)
         self._owner.finished(request, outcome)
+
+    def _go_on(self, *, logged: bool) -> None:
+        """With what it was sent ahead, now that it has answered. After lines in its log it lets all of that pass."""
+        self._is_late = False
+        if logged:
+            self._lets_pass = False
+            self._owner.given_back(self.ahead.take_back(0))
+        else:
+            self._begin(*self.ahead.begin())
+        if not self.ahead:
+            self._logs.follow()
+
+    def _printed(self) -> None:
+        """Something is in its log pipe. Whose it is can be told only as long as no other request is begun before the
+        answer of this one has come: while a function prints, nothing is sent ahead."""
+        self._silent = 0
+        if self.ahead:
+            self.take_back()
+        if self.ahead:
+            self._logs.pause()  # one is begun, so the answer before it is on its way here
+        else:
+            self._logs.drain()
 
     def _streamed(self, chunk: wire.Answer) -> None:
         """Some of an answer, for whoever takes it while it is made."""
@@ -473,6 +566,14 @@ class Environment(asyncio.Protocol):
             self._look_at(due, now)
 
     def _timed_out(self, number: int, request: Request) -> None:
+        if self.ahead:
+            self.take_back()
+        if number not in self.requests:
+            return  # it was not begun, and is given back
+        if self.ahead and not self._is_late:
+            self._is_late = True  # the next one is begun, so the answer of this one is here, and read in a moment
+            request.deadline += _MOMENT
+            return
         seconds: float = self.prepared.function.timeout
         self._logs.drain()
         self._log(self._lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
@@ -572,35 +673,68 @@ class Environment(asyncio.Protocol):
             self._streamed(answer)
         elif self._ready.done():
             self._break_protocol("it is ready twice")
-        elif answer.kind == frames.READY and answer.number:
-            if self._first is None:
-                self._break_protocol("it has begun with a request that it was not given")
-                return
-            self._ready.set_result(None)
-            self._begin_first(self._first, answer.peak_kb)
         elif answer.kind == frames.READY:
-            self._logs.drain()  # what the init has written, before the first request's
-            self._logs.follow()
-            self._ready.set_result(None)
+            if not answer.logged:
+                self._leave_gate()  # it reads nothing ahead
+            self._is_ready(answer)
         elif answer.kind == frames.NEVER_STARTED:
             self._ready.set_exception(NotStarted(answer.header))
         else:
             self._ready.set_exception(InitFailed(failures.reported(*answer.error, answer.payload)))
 
+    def _is_ready(self, answer: wire.Answer) -> None:
+        if answer.number:
+            if self._first is None:
+                self._break_protocol("it has begun with a request that it was not given")
+                return
+            self._ready.set_result(None)
+            self._begin_first(self._first, answer.peak_kb)
+        else:
+            self._logs.drain()  # what the init has written, before the first request's
+            self._logs.follow()
+            self._ready.set_result(None)
+
+    def eof_received(self) -> None:
+        """At once, and not when the transport says so a turn later: a request that came in between would be lost."""
+        self._undelivered = not self._followed and self._transport.get_write_buffer_size() > 0
+        self._lost_its_channel()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._followed:
+            self._lost_its_channel()
+            self._read_last_answers()
         self._channel_open = False
         # A broken pipe or a reset channel: the process died before it had read its request to the end, so the
         # handler never saw it, and another environment may have it.
-        self._undelivered = exc is not None
+        if exc is not None and not self._followed:
+            self._undelivered = True
         if self._process is not None and self._process.exit_code is not None:
             self._end()
-        elif self._ready.done() and self._end_timer is None and not self.ended:
+        else:
+            self._lost_its_channel()
+
+    def _lost_its_channel(self) -> None:
+        if not self._ready.done():
             # Before it is ready its end is waited for, or its init takes too long: what a wrapper starts without the
             # channel has something to say about it.
-            self._takes_no_more()
+            return
+        if self._end_timer is None and not self.ended:
             # Mostly the process is on its way out, with its own exit status. If the function closed the channel
             # and lives on, it is ended.
             self._end_timer = self._loop.call_later(_LAST_WORDS, self._closed_its_channel)
+        self._takes_no_more()
+
+    def _read_last_answers(self) -> None:
+        """A request that could not be sent any more is known before the answers that stand in the channel still."""
+        channel = self._transport.get_extra_info("socket").fileno()
+        for _ in range(_MOST_LAST_ANSWERS):
+            try:
+                data = os.read(channel, frames.READ)
+            except OSError:
+                return
+            if not data:
+                return
+            self._read(self._reader.feed, data)
 
     def _closed_its_channel(self) -> None:
         self._cause = failures.broke_protocol("it closed its channel")
@@ -635,6 +769,7 @@ class Environment(asyncio.Protocol):
         if not self.ended:
             self.ended = True
             self._owner.ending(self)
+            self.take_back()
 
     def _exited(self) -> None:
         self._takes_no_more()
@@ -660,6 +795,7 @@ class Environment(asyncio.Protocol):
             self._doors.close()
         if self._relay is not None:
             self._relay.close()
+        self._leave_gate()
         failure = self._cause or self._why_it_ended(process)
         self._init_failed(InitFailed(failure))
         undelivered: list[Request] = []
@@ -670,6 +806,18 @@ class Environment(asyncio.Protocol):
         self._fail_all(failure)
         self.gone.set_result(None)
         self._owner.gone(self, undelivered)
+
+    def _leave_gate(self) -> None:
+        """Nothing passes it any more: what has not, goes back to the owner."""
+        if self._gate is None:
+            return
+        self.take_back()
+        if not self._gate_shut:
+            self._give_back(None)
+        while self.ahead:
+            self._begin(*self.ahead.begin())
+        self._gate.close()
+        self._gate = None
 
     def _fail_all(self, failure: Failure) -> None:
         for number, request in list(self.requests.items()):
@@ -692,6 +840,9 @@ class Environment(asyncio.Protocol):
 
     def abandon(self) -> list[Request]:
         """What it was working on, taken away from it: the pool is closing."""
+        self.take_back()
+        while self.ahead:
+            self._begin(*self.ahead.begin())
         requests = list(self.requests.values())
         self.requests.clear()
         return requests

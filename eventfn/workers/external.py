@@ -145,6 +145,8 @@ class External(Environment):
             self._up.set_exception(error)
             self._up.exception()  # also when nobody waits for it any more
 
+    def eof_received(self) -> None: ...
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel ends where the program begins, or with the Python handler."""
         self._channel_open = False
@@ -153,7 +155,7 @@ class External(Environment):
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def _send(self, number: int, request: Request) -> None:
+    def _send(self, number: int, request: Request, flag: int = 0) -> None:
         invocation = request.invocation
         event = Event(
             request_id=invocation.request_id,

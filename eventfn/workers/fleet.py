@@ -20,15 +20,14 @@ from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import NEVER, Environment, Request
 from eventfn.workers.failures import Failure
 from eventfn.workers.launching import Scripts
+from eventfn.workers.pace import Pace
 from eventfn.workers.snapshots import Snapshot
 
-# A function that answers within this computes; a slower one mostly waits, and costs no cache. Not less, since what is
-# measured here has turns of the loop in it, which take milliseconds under hundreds of connections.
-_QUICK_MS = 5.0
 # Seconds between two looks at whether anything is answered. Nothing twice in a row: those who are busy wait for
 # something, and the cores are free for others. Once may be a long turn of the loop with the answers behind it.
 _LOOK = 0.001
-_MOST_AHEAD = 16_384  # bytes of a request that goes with the settings: small beside what the channel holds
+# Bytes of a request that is sent ahead, or goes with the settings: small beside what the channel holds.
+_MOST_AHEAD = 16_384
 _CORES = os.cpu_count() or 1
 
 
@@ -62,26 +61,25 @@ class Fleet:
         self._host = host
         self.ahead = 0  # requests that wait no more, in the hands of environments that are starting
         self._free: list[Environment] = []
+        self._busy: dict[Environment, None] = {}  # of those that read ahead
         self._capacity: int = prepared.function.concurrency_per_environment
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._answers = 0
-        self._typical_ms = float("inf")
+        self._pace = Pace()
         self._stalled = False  # nothing was answered for a while, and still is not
         self._look: asyncio.TimerHandle | None = None
 
     # --- the hot path ----------------------------------------------------------------------------------------------
 
     def take(self, request: Request) -> None:
-        free = self._free
-        if free and not self.waiting and (len(self.environments) - len(free) < _CORES or self._may_run()):
-            self._run(free[-1], request)
-            return
-        self.waiting.append(request)
-        self._serve_waiting()
+        if self.waiting or not self._place(request):
+            self.waiting.append(request)
+            self._serve_waiting()
 
     def freed(self, environment: Environment) -> None:
         """It can take one more."""
+        self._busy.pop(environment, None)
         if environment.stale:
             if not environment.requests:
                 environment.end()
@@ -97,22 +95,49 @@ class Fleet:
 
     def finished(self, request: Request, outcome: Outcome) -> None:
         self._answers += 1
-        # The least of late, and not the mean: on a busy machine an answer may take any time, and a few are still quick.
-        typical_ms, milliseconds = self._typical_ms * 1.03 + 0.01, outcome.duration_ms
-        self._typical_ms = milliseconds if milliseconds < typical_ms else typical_ms
+        self._pace.answered(request.took_ms or outcome.duration_ms)
         self._stalled = False
-        if self.waiting and self._look is None:  # it may be quick only now, and those who wait are looked after
+        # There may be room ahead; or it is quick only now, and those who wait are looked after.
+        if self.waiting and (self._busy or self._look is None):
             self._serve_waiting()
         self._host.finished(request, outcome)
+
+    def given_back(self, requests: list[Request]) -> None:
+        self.waiting.extendleft(reversed(requests))
+        self._serve_waiting()
+
+    def _place(self, request: Request) -> bool:
+        """Whether it is an environment's now."""
+        pace = self._pace
+        if pace.together and self._send_ahead(request, pace.together):
+            return True
+        if self._free and self._may_run():
+            self._run(self._free[-1], request)
+            return True
+        return pace.ahead > pace.together and self._send_ahead(request, pace.ahead)
 
     def _run(self, environment: Environment, request: Request) -> None:
         environment.run(request)
         if environment.full:
             self._free.pop()
+            if environment.reads_ahead:
+                self._busy[environment] = None
+
+    def _send_ahead(self, request: Request, most: int) -> bool:
+        """Always to the same one of those that are busy, as long as it has room: the others need not wake up."""
+        if request.stream is not None or request.tail is not None or request.invocation.size > _MOST_AHEAD:
+            return False
+        for environment in self._busy:
+            if len(environment.ahead) < most and environment.may_send_ahead:
+                environment.send_ahead(request)
+                if self._look is None:
+                    self._watch()
+                return True
+        return False
 
     @property
     def _quick(self) -> bool:
-        return self._typical_ms <= _QUICK_MS and self._capacity == 1
+        return self._pace.quick and self._capacity == 1
 
     def _may_run(self) -> bool:
         """Whether one more environment may be busy now."""
@@ -120,22 +145,33 @@ class Fleet:
         return not self._quick or busy < _CORES or self._stalled or self.retired
 
     def _serve_waiting(self) -> None:
-        while self.waiting and self._free and self._may_run():
-            self._run(self._free[-1], self.waiting.popleft())
+        while self.waiting and self._place(self.waiting[0]):
+            self.waiting.popleft()
         if not self.waiting:
             return
         if self._may_run():
             self._host.wants(self)
         if self._quick and self._look is None:
-            self._look = self._loop.call_later(_LOOK, self._look_for_stall, self._answers, False)
+            self._watch()
 
-    def _look_for_stall(self, answers: int, again: bool) -> None:
+    def _watch(self) -> None:
+        ahead = {environment: environment.answers for environment in self._busy if environment.ahead}
+        self._look = self._loop.call_later(_LOOK, self._look_for_stall, self._answers, ahead, False)
+
+    def _look_for_stall(self, answers: int, ahead: dict[Environment, int], again: bool) -> None:
+        """Of all its environments, and of those that were sent something `ahead`."""
         self._look = None
-        if self._answers == answers and not again:
-            self._look = self._loop.call_later(_LOOK, self._look_for_stall, answers, True)
+        stalled = self._answers == answers
+        slow = {each: count for each, count in ahead.items() if each.ahead and each.answers == count}
+        if (stalled or slow) and not again:
+            self._look = self._loop.call_later(_LOOK, self._look_for_stall, answers, slow, True)
             return
-        self._stalled = self._answers == answers
+        self._stalled = stalled
+        for environment in slow:
+            environment.take_back()
         self._serve_waiting()
+        if self._look is None and any(environment.ahead for environment in self._busy):
+            self._watch()
 
     # --- how many --------------------------------------------------------------------------------------------------
 
@@ -153,6 +189,10 @@ class Fleet:
     @property
     def in_flight(self) -> int:
         return sum(len(environment.requests) for environment in self.environments)
+
+    @property
+    def waits(self) -> int:
+        return len(self.waiting) + self.ahead + sum(len(environment.ahead) for environment in self.environments)
 
     def wanted(self) -> int:
         """Environments to start now, beyond those starting."""
@@ -178,8 +218,7 @@ class Fleet:
         """For the environment that is being started, where no other could have it sooner."""
         if not self.waiting or self.environments or self.starting > 1:
             return None
-        invocation = self.waiting[0].invocation
-        if len(invocation.payload) + (0 if invocation.apart is None else len(invocation.apart.body)) > _MOST_AHEAD:
+        if self.waiting[0].invocation.size > _MOST_AHEAD:
             return None
         self.ahead += 1
         return self.waiting.popleft()
@@ -223,6 +262,7 @@ class Fleet:
         return self.held_back and self._failure is not None and not self.environments and not self.starting
 
     def ending(self, environment: Environment) -> None:
+        self._busy.pop(environment, None)
         if environment in self._free:
             self._free.remove(environment)
 

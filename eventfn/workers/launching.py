@@ -18,6 +18,7 @@ from eventfn.sandbox.cgroups import Group
 from eventfn.workers import wire
 from eventfn.workers.blanks import Blank
 from eventfn.workers.contract import Prepared
+from eventfn.workers.gate import Gate
 from eventfn.workers.runtimes import telling
 
 
@@ -47,6 +48,7 @@ class Launched(NamedTuple):
     relayed: allow_list.Plan | None = None
     control: socket.socket | None = None  # of who keeps its processes, where it has extensions
     doors: socket.socket | None = None  # on which listeners come, before it is ready: the API's, those of `relayed`
+    gate: Gate | None = None  # where it may be sent requests ahead
 
 
 class First(NamedTuple):
@@ -105,6 +107,7 @@ def in_blank(
         process, channel = blank
         doors: socket.socket | None = None
         ours: socket.socket | None = None
+        gate: Gate | None = None
         handed = list(trees)
         if control is not None:
             handed.insert(0, control.detach())
@@ -116,6 +119,8 @@ def in_blank(
             frame = wire.settings(own, encoded)
             if first is not None:
                 frame += first.frame
+            if settings.gate:
+                gate = Gate()
             if settings.extensions:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 handed.insert(0, theirs.detach())
@@ -124,19 +129,20 @@ def in_blank(
                 handed.insert(0, theirs.detach())
             # Nothing has been written yet, so at least the descriptors and a part of the frame find room.
             try:
-                sent = socket.send_fds(channel, [frame], [log_pipe, *handed])
+                before = [log_pipe] if gate is None else [log_pipe, gate.descriptor]
+                sent = socket.send_fds(channel, [frame], [*before, *handed])
             except BrokenPipeError:
                 sent = len(frame)  # it is dead: its exit says why
         except BaseException:
             channel.close()
             process.kill()  # nobody else knows of it any more
-            for each in (doors, ours):
+            for each in (doors, ours, gate):
                 if each is not None:
                     each.close()
             raise
         finally:
             for descriptor in handed:
                 os.close(descriptor)
-        return Launched(process, channel, frame[sent:], plan, ours, doors)
+        return Launched(process, channel, frame[sent:], plan, ours, doors, gate)
 
     return launch

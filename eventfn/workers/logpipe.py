@@ -16,7 +16,10 @@ _PIPE = 65_536  # what a pipe holds
 
 
 class LogPipe:
-    def __init__(self, descriptor: int, write: Callable[[str], None]) -> None:
+    def __init__(
+        self, descriptor: int, write: Callable[[str], None], arrived: Callable[[], None] | None = None
+    ) -> None:
+        """`arrived` is called when something is in the pipe; without it, it is written at once."""
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._write = write
@@ -24,13 +27,14 @@ class LogPipe:
         self._arrived = select.poll()
         self._arrived.register(descriptor, select.POLLIN)
         self._loop = asyncio.get_running_loop()
+        self._on_arrival = arrived or self.drain
         self._follows = False
 
     def follow(self) -> None:
         """From now on what arrives is written as it comes."""
         if not self._follows and self._descriptor >= 0:
             self._follows = True
-            self._loop.add_reader(self._descriptor, self.drain)
+            self._loop.add_reader(self._descriptor, self._on_arrival)
 
     def drain(self, most: int = _PIPE) -> None:
         """Writes the lines that are in the pipe now, `most` bytes of it. Called before an answer is passed on, so they
@@ -59,6 +63,12 @@ class LogPipe:
         if self._rest:
             rest, self._rest = self._rest, b""
             self._line(rest)
+
+    def pause(self) -> None:
+        """It is not known whose lines these are: they stay in the pipe until `follow`, or `drain`."""
+        if self._follows and self._descriptor >= 0:
+            self._follows = False
+            self._loop.remove_reader(self._descriptor)
 
     def close(self) -> None:
         """The processes are gone: what they left in the pipe is written."""

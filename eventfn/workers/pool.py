@@ -156,7 +156,7 @@ class WorkerPool:
             idle=sum(fleet.idle for fleet in fleets),
             starting=sum(fleet.starting for fleet in fleets),
             in_flight=sum(fleet.in_flight for fleet in fleets),
-            waiting=sum(len(fleet.waiting) + fleet.ahead for fleet in fleets),
+            waiting=sum(fleet.waits for fleet in fleets),
             failing=any(fleet.hopeless for fleet in fleets),
         )
 

@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     extensions: tuple[str, ...] = ()
     head_room_mb: int  # data memory of each process beyond memory_mb
     snapshot: bool  # it makes copies of itself: its control socket comes behind the log's descriptor and the network's
+    gate: bool = False  # its descriptor comes right behind the log's: the environment may be sent requests ahead
     task_root: str
     path: list[str]  # before the standard library in sys.path
     bytecode: dict[str, str]  # folder of the path -> folder with what was compiled of it at publish time
@@ -99,6 +100,13 @@ class Answer(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 _PREFIX = frames.PREFIX
 _SIZE = frames.SIZE
+_MOST_DIGITS = 12
+
+
+def took_ms(answer: Answer) -> float | None:
+    """How long a RESULT says that its request took; None, if it does not."""
+    said = answer.header
+    return int(said) / 1000 if said and len(said) <= _MOST_DIGITS and said.isdecimal() else None
 
 
 def encode(its: Settings | Own) -> bytes:
@@ -123,10 +131,10 @@ def gone(number: int) -> bytes:
 
 
 def invoke(
-    number: int, milliseconds_left: int, invocation: Invocation, kind: int = frames.INVOKE
+    number: int, milliseconds_left: int, invocation: Invocation, kind: int = frames.INVOKE, flag: int = 0
 ) -> tuple[Buffer, ...]:
     """One frame, in one piece or two. `milliseconds_left` and not a deadline: the sides may read different clocks.
-    `kind`: INVOKE or STREAM, of an event that is not apart."""
+    `kind`: INVOKE or STREAM, of an event that is not apart. `flag`: AHEAD, OPEN."""
     apart, payload, trace_id = invocation.apart, invocation.payload, invocation.trace_id or ""
     if apart is None:
         body: Buffer = b""
@@ -135,7 +143,7 @@ def invoke(
         kind, body = frames.REQUEST, apart.body
         last = f"{apart.time}\n{apart.time_epoch}"
     header = f"{invocation.request_id}\n{invocation.invoked_arn}\n{trace_id}\n{last}".encode()
-    prefix = _PREFIX.pack(kind, 0, number, milliseconds_left, len(header), len(payload), len(body))
+    prefix = _PREFIX.pack(kind, flag, number, milliseconds_left, len(header), len(payload), len(body))
     if len(body) < frames.LARGE:
         return (b"".join((prefix, header, payload, body)),)
     return b"%b%b%b" % (prefix, header, payload), body

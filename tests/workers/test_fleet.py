@@ -9,7 +9,7 @@ from typing import cast
 
 import msgspec
 
-from eventfn.event import Invocation, Outcome, OutcomeKind
+from eventfn.event import Apart, Invocation, Outcome, OutcomeKind
 from eventfn.functions.model import Function
 from eventfn.workers.contract import Prepared
 from eventfn.workers.environment import Environment, Request
@@ -25,9 +25,12 @@ class Idle:
     ended = False
     stale = False
     good_until = float("inf")
+    reads_ahead = False
 
     def __init__(self, fleet: Fleet) -> None:
         self.requests: dict[int, Request] = {}
+        self.ahead: list[Request] = []
+        self.answers = 0
         self.fleet = fleet
 
     @property
@@ -39,9 +42,32 @@ class Idle:
 
     def answer(self, milliseconds: float) -> None:
         request = self.requests.pop(0)
-        self.fleet.freed(cast(Environment, self))
+        self.answers += 1
+        if self.ahead:
+            self.requests[0] = self.ahead.pop(0)
+        else:
+            self.fleet.freed(cast(Environment, self))
         outcome = Outcome(OutcomeKind.SUCCESS, b"", request.invocation.request_id, duration_ms=milliseconds)
         self.fleet.finished(request, outcome)
+
+
+class Reading(Idle):
+    """One that may be sent requests ahead, and begins none of them by itself."""
+
+    reads_ahead = True
+    took_back = False
+
+    @property
+    def may_send_ahead(self) -> bool:
+        return bool(self.requests) and not self.took_back
+
+    def send_ahead(self, request: Request) -> None:
+        self.ahead.append(request)
+
+    def take_back(self) -> None:
+        self.took_back = True
+        ahead, self.ahead = self.ahead, []
+        self.fleet.given_back(ahead)
 
 
 class Asked:
@@ -64,7 +90,7 @@ def request(name: str) -> Request:
     return Request(Invocation(name, "f", b"{}", "arn"), lambda _: None, None)
 
 
-def fleet_of(count: int, tmp_path: Path) -> tuple[Fleet, list[Idle], Asked]:
+def fleet_of(count: int, tmp_path: Path, kind: type[Idle] = Idle) -> tuple[Fleet, list[Idle], Asked]:
     function = Function(name="f", handler="f.handler", code=str(tmp_path))
     prepared = Prepared(
         function=function,
@@ -76,7 +102,7 @@ def fleet_of(count: int, tmp_path: Path) -> tuple[Fleet, list[Idle], Asked]:
     )
     pool = Asked()
     fleet = Fleet(prepared, pool)
-    environments = [Idle(fleet) for _ in range(count)]
+    environments = [kind(fleet) for _ in range(count)]
     for environment in environments:
         fleet.ready(cast(Environment, environment))
     return fleet, environments, pool
@@ -149,3 +175,58 @@ async def test_a_fleet_wants_no_more_environments_than_it_may_have(tmp_path: Pat
     assert fleet.wanted() == 1
     fleet.starting = 1
     assert fleet.wanted() == 0
+
+
+async def test_of_a_very_quick_function_one_environment_gets_what_the_next_milliseconds_bring(tmp_path: Path) -> None:
+    fleet, environments, pool = fleet_of(CORES + 2, tmp_path, Reading)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.05)
+    for number in range(4):
+        fleet.take(request(str(number)))
+    assert busy(environments) == 1
+    assert [each.invocation.request_id for each in environments[-1].ahead] == ["1", "2", "3"]
+    for _ in range(4):
+        environments[-1].answer(milliseconds=0.05)
+    assert pool.answered == ["first", "0", "1", "2", "3"]
+    assert busy(environments) == 0
+
+
+async def test_what_would_wait_longer_wakes_others_and_then_waits(tmp_path: Path) -> None:
+    fleet, environments, pool = fleet_of(CORES + 2, tmp_path, Reading)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.05)
+    for number in range(CORES * 20):
+        fleet.take(request(str(number)))
+    assert busy(environments) == CORES
+    assert sorted(len(each.ahead) for each in environments) == [0, 0, *[16] * CORES]
+    assert fleet.waits == CORES * 20 - CORES
+    while any(environment.requests for environment in environments):
+        next(environment for environment in environments if environment.requests).answer(milliseconds=0.05)
+    assert sorted(pool.answered) == sorted(["first", *(str(number) for number in range(CORES * 20))])
+
+
+async def test_whoever_was_sent_ahead_and_is_held_up_goes_to_somebody_else(tmp_path: Path) -> None:
+    fleet, environments, _ = fleet_of(CORES + 2, tmp_path, Reading)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.05)
+    for number in range(4):
+        fleet.take(request(str(number)))
+    await until(lambda: busy(environments) > 1, "what was sent ahead is taken back and run")
+    running = {each.requests[0].invocation.request_id for each in environments if each.requests}
+    assert {"0", "1"} <= running
+
+
+async def test_what_is_streamed_or_large_or_wants_its_log_is_not_sent_ahead(tmp_path: Path) -> None:
+    fleet, environments, _ = fleet_of(1, tmp_path, Reading)
+    fleet.take(request("first"))
+    environments[-1].answer(milliseconds=0.05)
+    fleet.take(request("runs"))
+    fleet.take(Request(Invocation("tail", "f", b"{}", "arn"), lambda _: None, bytearray()))
+    fleet.waiting.clear()
+    fleet.take(Request(Invocation("large", "f", b" " * 16_385, "arn"), lambda _: None, None))
+    fleet.waiting.clear()
+    fleet.take(Request(Invocation("apart", "f", b"{}", "arn", apart=Apart(b" " * 16_383, "", 0)), lambda _: None, None))
+    fleet.waiting.clear()
+    assert not environments[0].ahead
+    fleet.take(request("small"))
+    assert len(environments[0].ahead) == 1

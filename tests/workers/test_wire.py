@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from eventfn.event import MAX_SYNC_RESPONSE, Apart, Buffer, Invocation
 from eventfn.workers import wire
 from eventfn.workers.child import frames
+from eventfn.workers.child.inbox import Inbox
 
 small = st.binary(max_size=200)
 answers = st.builds(
@@ -31,7 +32,7 @@ def sent(answer: wire.Answer) -> bytes:
         answer.payload,
         number=answer.number,
         amount=answer.peak_kb,
-        logged=bool(answer.logged),
+        flag=answer.logged,
         body=bytes(answer.body),
     )
 
@@ -82,7 +83,7 @@ def read_by_the_child(*pieces: Buffer) -> frames.Frame | None:
         for piece in pieces:
             os.write(writing, piece)
         os.close(writing)
-        return frames.read(reading)
+        return Inbox(reading).next()
     finally:
         os.close(reading)
 

@@ -24,6 +24,7 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
     settings: dict[str, Any] = json.loads(payload)
     own: dict[str, Any] = json.loads(header)
     settings["variables"].update(own["variables"])
+    gate = trees.pop(0) if settings["gate"] else None
     if settings["network"] is not None or settings["api"] is not None:
         try:
             _open_doors(settings, trees.pop(0))
@@ -37,6 +38,7 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
         channel=channel,
         log_pipe=log_pipe,
         control=control,
+        gate=gate,
         mounts=tuple(zip(trees, settings["mounts"], strict=True)),
         # In a tree of its own all that it is given lies below what is readable already.
         readable=(*ground.readable, *settings["readable"]) if rules is None else (),
@@ -74,7 +76,7 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
         readiness.fail(error)
     if settings["snapshot"]:
         snapshot.settle()
-    request = readiness.say_ready(own["first_until"], rest)
+    request = readiness.say_ready(own["first_until"], rest, ahead=serve.ahead)
     if settings["snapshot"]:
         own = snapshot.serve(socket.socket(fileno=descriptors.CONTROL))
         logs.keep_pipe()
@@ -84,7 +86,7 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
         except Exception as error:
             readiness.fail(error)
         request = readiness.say_ready(own["first_until"], bytearray())
-    serve(request)
+    serve.loop(request)
     logs.flush()
     os._exit(0)
 

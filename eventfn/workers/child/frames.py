@@ -1,6 +1,6 @@
 """The frame as bytes: the one file that both sides of the channel share, standard library only.
 
-    !B kind   !B logged   !I number   !I amount   !I header length   !I payload length   !I body length
+    !B kind   !B flag   !I number   !I amount   !I header length   !I payload length   !I body length
     header: UTF-8 text, its fields divided by line feeds   payload: JSON   body: UTF-8 text
 
 Supervisor to environment                  amount              header
@@ -16,7 +16,7 @@ Supervisor to environment                  amount              header
 Environment to supervisor
     READY     -                            bytes in the log    -
     NEVER_STARTED, INIT_ERROR              -                   reason; error type, message (payload: error object)
-    RESULT    the answer                   most KB ever held   -
+    RESULT    the answer                   most KB ever held   microseconds that the request took, or nothing
     ERROR     the error object             most KB ever held   error type, message
     CHUNK     some of a streamed answer    -                   the content type, in the first one
 
@@ -24,8 +24,10 @@ A small first request may come right behind the settings. An environment whose i
 name begins with it at once: READY then has its number, and says how much of the log was written before. An init that
 takes longer leaves it: READY has no number, and the request comes again.
 
-`number` counts the requests of one environment. `logged` says that something may stand in the log pipe that belongs
-before this answer. A REQUEST's answer may have the text of its "body" apart too; nothing else has a body.
+`number` counts the requests of one environment. The flag of an answer says that something may stand in the log pipe
+that belongs before it, the flag of READY that requests may come ahead; that of a request how it passes the gate
+(child/gate.py): AHEAD comes while another one is under way, and is begun after that one's answer or never, OPEN opens
+the gate. A REQUEST's answer may have the text of its "body" apart too; nothing else has a body.
 
 An answer to STREAM that comes in chunks ends with a RESULT without payload, or an ERROR. Each request's chunks have
 WINDOW bytes of room from the beginning, each chunk takes CHUNK_COST and its payload's length of it, and ROOM gives it
@@ -43,6 +45,7 @@ PREFIX = struct.Struct("!BBIIIII")
 SIZE = PREFIX.size
 INIT, INVOKE, REQUEST, STREAM, CANCEL, ROOM, GONE = range(1, 8)
 READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR, CHUNK = range(8, 14)
+AHEAD, OPEN = 1, 2
 
 MAX_HEADER = 65_536
 MAX_PAYLOAD = 6_291_556  # Lambda's limit of a synchronous response: 6 MiB + 100 bytes; payload and body together
@@ -53,7 +56,7 @@ CHUNK_COST = 32  # what its frame is counted as, so that many small ones are bou
 MAX_DESCRIPTORS = 64  # that come with the settings
 CHANNEL = 3  # the channel's descriptor in an environment
 LARGE = 65_536  # bytes of a body; from here one more copy costs more than a second buffer
-_CHUNK = 65_536  # a larger buffer is mapped and unmapped by malloc at every read: 16 us
+READ = 65_536  # bytes of a read: a larger buffer is mapped and unmapped by malloc at every read: 16 us
 
 Frame = tuple[int, int, int, str, bytes, str]  # kind, number, amount, header, payload, body
 
@@ -65,12 +68,12 @@ def join(
     *,
     number: int = 0,
     amount: int = 0,
-    logged: bool = False,
+    flag: int = 0,
     body: bytes = b"",
     body_follows: int = 0,
 ) -> bytes:
     """A large body need not be copied into its frame: it may follow by itself, so many bytes."""
-    prefix = PREFIX.pack(kind, logged, number, amount, len(header), len(payload), len(body) + body_follows)
+    prefix = PREFIX.pack(kind, flag, number, amount, len(header), len(payload), len(body) + body_follows)
     return b"%b%b%b%b" % (prefix, header, payload, body)
 
 
@@ -88,35 +91,6 @@ def cut(data: bytearray) -> tuple[Frame | None, int]:
     return (kind, number, amount, header, payload, body), size
 
 
-def read(channel: int) -> Frame | None:
-    """The next frame, blocking; None at the end of the channel. The supervisor is trusted: no bounds here.
-
-    Nothing follows a frame before it is answered, so whatever one read returns belongs to it: small frames take a
-    single system call.
-    """
-    data = os.read(channel, _CHUNK)
-    while len(data) < SIZE:
-        more = os.read(channel, _CHUNK) if data else b""
-        if not more:
-            return None
-        data += more
-    kind, _, number, amount, header_size, payload_size, body_size = PREFIX.unpack_from(data)
-    middle = SIZE + header_size
-    end = middle + payload_size
-    if len(data) == end + body_size:
-        return kind, number, amount, data[SIZE:middle].decode(), data[middle:end], data[end:].decode()
-    whole = bytearray(end + body_size)
-    whole[: len(data)] = data
-    with memoryview(whole) as view:
-        at = len(data)
-        while at < len(whole):
-            got = os.readv(channel, [view[at:]])
-            if not got:
-                return None
-            at += got
-    return cut(whole)[0]
-
-
 def pass_gate(channel: int) -> bool:
     """Waits for the supervisor's leave to do anything, and goes into the cgroups whose doors come with it. False at the
     end of the channel."""
@@ -132,7 +106,7 @@ def read_first(channel: int) -> tuple[str, bytes, list[int], bytearray] | None:
     """What is its own, the settings, the descriptors that came with them, and what came behind, for `read_ahead`; None
     at the end of the channel."""
     with socket.socket(fileno=os.dup(channel)) as receiving:
-        first, descriptors, _, _ = socket.recv_fds(receiving, _CHUNK, MAX_DESCRIPTORS)
+        first, descriptors, _, _ = socket.recv_fds(receiving, READ, MAX_DESCRIPTORS)
     data = bytearray(first)
     found = read_ahead(channel, data) if data else None
     return None if found is None else (found[3], found[4], descriptors, data)
@@ -145,7 +119,7 @@ def read_ahead(channel: int, data: bytearray) -> Frame | None:
         if frame is not None:
             del data[:size]
             return frame
-        more = os.read(channel, _CHUNK)
+        more = os.read(channel, READ)
         if not more:
             return None
         data += more

@@ -29,7 +29,13 @@ _VARIABLES = {
     "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
     "TZ": ":UTC",
 } | {f"VARIABLE_{number}": "value" for number in range(16)}
-_SETTINGS = {"function": _NAME, "concurrency": 1, "handler": _VARIABLES["_HANDLER"], "variables": _VARIABLES}
+_SETTINGS = {
+    "function": _NAME,
+    "concurrency": 1,
+    "gate": True,
+    "handler": _VARIABLES["_HANDLER"],
+    "variables": _VARIABLES,
+}
 _EVENT = {"requestContext": {"http": {"method": "POST"}}, "headers": {"host": "none"}, "version": "2.0"}
 
 

@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import os
 import resource
 import socket
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventfn.workers.child import frames, logs, results, streaming
 from eventfn.workers.child.context import Facts, LambdaContext
 from eventfn.workers.child.events import HttpEvents
+from eventfn.workers.child.gate import GATE, Gate
+from eventfn.workers.child.inbox import Inbox
 from eventfn.workers.child.loading import Handler
 from eventfn.workers.child.results import Fault, Iterates
-from eventfn.workers.child.streaming import Flow, Inbox
+from eventfn.workers.child.streaming import Flow
 
 _TRACE = "_X_AMZN_TRACE_ID"
 
 
-def choose(handler: Handler, settings: dict[str, Any]) -> Callable[[frames.Frame | None], None]:
-    """The loop that serves this handler, from the request that is there already, if there is one. Raises Fault when the
-    handler cannot do what the settings ask for."""
+class Serve(NamedTuple):
+    """`loop` runs until the channel ends, from the request that is there already, if there is one. Whether requests may
+    come `ahead`."""
+
+    loop: Callable[[frames.Frame | None], None]
+    ahead: bool = False
+
+
+def choose(handler: Handler, settings: dict[str, Any]) -> Serve:
+    """How this handler is served. Raises Fault when the handler cannot do what the settings ask for."""
     many: int = settings["concurrency"]
     kinds = handler, getattr(handler, "__call__", None)  # noqa: B004 - its kind is asked, not whether it is callable
     if any(inspect.iscoroutinefunction(each) for each in kinds):
-        return lambda first: asyncio.run(_serve_concurrently(handler, first))
+        return Serve(functools.partial(_serve_in_a_loop, handler))
     if any(inspect.isasyncgenfunction(each) for each in kinds):
 
         async def begun(event: object, context: object) -> Any:
             return handler(event, context)
 
-        return lambda first: asyncio.run(_serve_concurrently(begun, first))
+        return Serve(functools.partial(_serve_in_a_loop, begun))
     if many > 1:
         message = (
             f"functions.{settings['function']}.concurrency_per_environment is {many}, but handler "
             f"'{settings['handler']}' is not async: declare it `async def`, or set concurrency_per_environment = 1"
         )
         raise Fault("Runtime.InvalidConcurrency", message)
-    return lambda first: _serve_blocking(handler, first)
+    gate = Gate(GATE) if settings["gate"] else None
+    return Serve(functools.partial(_serve_blocking, handler, gate), ahead=gate is not None)
 
 
 class Runtime:
@@ -68,8 +80,9 @@ class Runtime:
             return self._events.event(payload, body, request_id, own[0], int(own[1])), context
         return results.decode(payload), context
 
-    def answer(self, frame: frames.Frame, result: object) -> tuple[bytes, bytes]:
-        """A frame, and the body that follows it. Raises Fault, Iterates."""
+    def answer(self, frame: frames.Frame, result: object, began: int = 0) -> tuple[bytes, bytes]:
+        """A frame, and the body that follows it. `began`: when the request was taken up, in nanoseconds; 0: not told.
+        Raises Fault, Iterates."""
         kind, number, _, header, _, _ = frame
         if kind == frames.REQUEST:
             payload, body = self._encoder.encode_apart(result)
@@ -78,12 +91,11 @@ class Runtime:
         if len(payload) + len(body) > frames.MAX_PAYLOAD:
             return _failed(number, results.too_large(_request_id(header)))
         logged, peak_kb = logs.flush(), _peak_kb()
+        took = b"%d" % ((time.monotonic_ns() - began) // 1000) if began else b""
         if len(body) < frames.LARGE:
-            return frames.join(
-                frames.RESULT, payload=payload, number=number, amount=peak_kb, logged=logged, body=body
-            ), b""
+            return frames.join(frames.RESULT, took, payload, number=number, amount=peak_kb, flag=logged, body=body), b""
         begin = frames.join(
-            frames.RESULT, payload=payload, number=number, amount=peak_kb, logged=logged, body_follows=len(body)
+            frames.RESULT, took, payload, number=number, amount=peak_kb, flag=logged, body_follows=len(body)
         )
         return begin, body
 
@@ -108,31 +120,37 @@ def _peak_kb() -> int:
 def _failed(number: int, failure: results.Failure) -> tuple[bytes, bytes]:
     logged = logs.flush()
     header, payload = failure.header, failure.payload
-    return frames.join(frames.ERROR, header, payload, number=number, amount=_peak_kb(), logged=logged), b""
+    return frames.join(frames.ERROR, header, payload, number=number, amount=_peak_kb(), flag=logged), b""
 
 
-def _serve_blocking(handler: Handler, first: frames.Frame | None) -> None:
+def _serve_blocking(handler: Handler, gate: Gate | None, first: frames.Frame | None) -> None:
     runtime, pid = Runtime(), os.getpid()
-    inbox = Inbox(frames.CHANNEL)
-    read: Callable[[int], frames.Frame | None] = frames.read  # until something may come that was not asked for
-    while (frame := first or read(frames.CHANNEL)) is not None:
+    inbox = Inbox(frames.CHANNEL, gate)
+    while (frame := first or inbox.next_request()) is not None:
         first = None
+        began = time.monotonic_ns()
         try:
             try:
                 event, context = runtime.begin(frame)
-                answer = runtime.answer(frame, handler(event, context))
+                answer = runtime.answer(frame, handler(event, context), began)
             except Iterates as found:
                 if frame[0] == frames.STREAM:
-                    read = inbox.next_request
                     streaming.send(found.pieces, Flow(frame[1], runtime.encode), inbox)
-                    answer = runtime.answer(frame, b"")
+                    answer = runtime.answer(frame, b"", began)
                 else:
-                    answer = runtime.answer(frame, streaming.join(found.pieces))
+                    answer = runtime.answer(frame, streaming.join(found.pieces), began)
         except Exception as error:
             answer = runtime.failure(frame, error)
         if os.getpid() != pid:
             os._exit(0)  # the handler forked, and this is the copy: only one may answer
+        if gate is not None and answer[0][1]:
+            # What stands in the log pipe is this request's only as long as no other one is begun.
+            gate.hold_back()
         frames.write(frames.CHANNEL, *answer)
+
+
+def _serve_in_a_loop(handler: Handler, first: frames.Frame | None) -> None:
+    asyncio.run(_serve_concurrently(handler, first))
 
 
 async def _serve_concurrently(handler: Handler, first: frames.Frame | None) -> None:

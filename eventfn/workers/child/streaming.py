@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import select
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, cast
 
 from eventfn.workers.child import frames
+from eventfn.workers.child.inbox import Inbox
 from eventfn.workers.child.results import Fault
 
 Encode = Callable[[object], bytes]
@@ -22,7 +21,6 @@ Pieces = Iterator[object] | AsyncIterator[object]
 
 _PRELUDE = b"application/vnd.awslambda.http-integration-response"
 _BEHIND_PRELUDE = bytes(8)
-_A_LOOK = 0.002  # seconds
 _END = object()
 
 
@@ -82,46 +80,6 @@ class Flow:
         self._room -= frames.CHUNK_COST + size
         prefix = frames.PREFIX.pack(frames.CHUNK, 0, self._number, 0, len(header), size, 0)
         return prefix + header, rest[:size], rest[size:]
-
-
-class Inbox:
-    """Frames of a channel on which some come while a request is under way."""
-
-    def __init__(self, channel: int) -> None:
-        self._channel = channel
-        self._data = bytearray()
-        self._poll = select.poll()
-        self._poll.register(channel, select.POLLIN)
-        self._looked = 0.0
-
-    def next_request(self, _: int) -> frames.Frame | None:
-        """In the place of frames.read. What still comes of an answer that has ended is nobody's."""
-        while (frame := self.next()) is not None and frame[0] > frames.STREAM:
-            pass
-        return frame
-
-    def next(self) -> frames.Frame | None:
-        """Waits for it; None at the end of the channel."""
-        while True:
-            if len(self._data) >= frames.SIZE:
-                frame, size = frames.cut(self._data)
-                if frame is not None:
-                    del self._data[:size]
-                    return frame
-            more = os.read(self._channel, frames.MAX_CHUNK)
-            if not more:
-                return None
-            self._data += more
-
-    def has_more(self) -> bool:
-        """At most every few milliseconds it is looked for: many small pieces are not worth a system call each."""
-        if self._data:
-            return True
-        now = time.monotonic()
-        if now - self._looked < _A_LOOK:
-            return False
-        self._looked = now
-        return bool(self._poll.poll(0))
 
 
 def send(pieces: Pieces, flow: Flow, inbox: Inbox) -> None:

@@ -35,10 +35,10 @@ def main(facts: dict[str, Any]) -> None:
     logs.use_format()
     handler = os.environ.get("_HANDLER", "")
     try:
-        serve = serving.choose(loading.load(handler), facts | {"handler": handler})
+        serve = serving.choose(loading.load(handler), facts | {"handler": handler, "gate": False})
     except Exception as error:
         readiness.fail(error)
-    serve(readiness.say_ready(None, bytearray()))
+    serve.loop(readiness.say_ready(None, bytearray()))
     logs.flush()
     os._exit(0)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventfn.sandbox import allow_list, mounts
+from eventfn.workers import gate
 from eventfn.workers.contract import Prepared
 from eventfn.workers.runtimes import family, nodejs, versions
 from eventfn.workers.wire import NetworkPlan, Program, Settings
@@ -100,6 +101,11 @@ def settings(
         extensions=tuple(f"{opt}/extensions/{name}" for name in prepared.extensions),
         head_room_mb=_HEAD_ROOM_OF_A_PROGRAM if prepared.is_program else _HEAD_ROOM,
         snapshot=snapshot,
+        gate=program is None
+        and not snapshot
+        and not prepared.speaks_runtime_api
+        and function.concurrency_per_environment == 1
+        and gate.is_possible(),
         variables=_variables(prepared, at, root, opt, initialization(provisioned=provisioned, snapshot=snapshot)),
     )
 

@@ -1,0 +1,46 @@
+"""The requests that an environment was sent ahead, in order: which are begun, and which can be taken back. PURE.
+
+The environment begins the first when it has answered the request before it. So an answer says that the next one is
+begun, and what the gate says (child/gate.py) is never less than the answers that are still on their way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ahead(Generic[T]):
+    """Numbered requests. False when there is none."""
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[int, T]] = deque()
+        self._begun = 0  # of all that ever came ahead: those that the answers say
+        self._latest = 0  # the number of the last one of them
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, number: int, request: T) -> None:
+        self._queue.append((number, request))
+
+    def begin(self) -> tuple[int, T]:
+        """The request before it is answered."""
+        self._begun += 1
+        self._latest, request = self._queue.popleft()
+        return self._latest, request
+
+    def take_back(self, passed: int) -> list[T]:
+        """What is not begun, by the gate's number, which the environment may have made up. The first one first."""
+        at_work = min(max(passed - self._begun, 0), len(self._queue))
+        return [self._queue.pop()[1] for _ in range(len(self._queue) - at_work)][::-1]
+
+    def held_up(self, passed: int | None) -> int:
+        """The number of the one whose turn has come, by `begin`, and which the gate has not let pass; 0: there is none.
+        `passed` is the gate's number; None: the environment ended just when one was passing."""
+        if self._begun and (passed is None or passed < self._begun):
+            self._begun -= 1
+            return self._latest
+        return 0
