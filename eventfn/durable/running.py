@@ -23,7 +23,6 @@ from eventfn.functions.durable import FAILED, SUCCEEDED, Execution
 from eventfn.functions.managed import JsonObject, ManagedFunction, Version
 from eventfn.functions.names import Named
 from eventfn.functions.refusals import Refusal, missing
-from eventfn.functions.registry import Registry
 from eventfn.functions.store import Store
 
 DOCUMENTS = "durable/"  # durable/<function>/<id>
@@ -65,9 +64,8 @@ class _Failure(msgspec.Struct, frozen=True):
 class DurableExecutions:
     """`run` it while the node takes requests."""
 
-    def __init__(self, store: Store, registry: Registry, invoke: Invoke, clock: Clock) -> None:
+    def __init__(self, store: Store, invoke: Invoke, clock: Clock) -> None:
         self._store = store
-        self._registry = registry
         self._invoke = invoke
         self._clock = clock
         self._changed: dict[str, asyncio.Event] = {}  # of those that run

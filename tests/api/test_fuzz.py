@@ -255,7 +255,7 @@ def fuzzed_node() -> FakeNode:
     control = node.control
     plugins, clock = Plugins.installed(), control.clock
     node.mappings = Mappings(control.store, sources, node.registry, plugins, lambda: control.project, clock)
-    node.durable = DurableExecutions(control.store, node.registry, node.call, clock)
+    node.durable = DurableExecutions(control.store, node.call, clock)
     return node
 
 

@@ -17,7 +17,6 @@ from eventfn.functions import durable
 from eventfn.functions.durable import SUCCEEDED, Execution
 from eventfn.functions.managed import Code, Configuration, ManagedFunction, Version
 from eventfn.functions.refusals import Refusal
-from eventfn.functions.registry import Registry
 from eventfn.functions.store import Store
 from eventfn.testing import FakeClock
 
@@ -41,7 +40,7 @@ class Node:
     def __init__(self, engine: MemoryEngine, clock: FakeClock) -> None:
         self.invoked = 0
         self.store = Store(engine, clock)
-        self.executions = DurableExecutions(self.store, Registry(), self._invoke, clock)
+        self.executions = DurableExecutions(self.store, self._invoke, clock)
 
     async def _invoke(self, reference: str, payload: bytes, **more: Any) -> Outcome:
         self.invoked += 1
