@@ -14,34 +14,29 @@ import os
 import signal
 import socket
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-import msgspec
-
 from eventfn.clock import Clock
-from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Invocation, Outcome, OutcomeKind, ResponseStream
+from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Outcome, OutcomeKind
 from eventfn.sandbox.allow_list import Target
-from eventfn.workers import failures, json_lines, lines, wire
+from eventfn.workers import failures, wire
 from eventfn.workers.ahead import Ahead
 from eventfn.workers.child import frames
-from eventfn.workers.contract import Done, LogSink, Prepared
+from eventfn.workers.contract import LogSink, Prepared
 from eventfn.workers.failures import Failure
 from eventfn.workers.flow import Flow
 from eventfn.workers.gate import Gate
-from eventfn.workers.json_lines import JsonLines
+from eventfn.workers.journal import Journal
 from eventfn.workers.launching import First, Launch, Launched, Living
-from eventfn.workers.lines import PlatformLines
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
 from eventfn.workers.relay import OwnApi, Relay
+from eventfn.workers.request import NEVER, Request
 from eventfn.workers.runtimes import telling
 
-TAIL = 4096  # bytes of log that a caller may ask for
 _REST = 0.1  # seconds without a request until it is frozen, and between two looks at its memory
 _SHUTDOWN = 0.5  # seconds after SIGTERM, Lambda's for a runtime
-NEVER = float("inf")
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
 _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
 _BETWEEN = 0.005  # seconds
@@ -62,23 +57,6 @@ class InitFailed(Exception):
 
 class NotStarted(Exception):
     """The environment could not be made ready, and not by the function's fault: its sandbox did not hold."""
-
-
-class Request(msgspec.Struct):
-    """An invocation in the hands of an environment, or waiting for one."""
-
-    invocation: Invocation
-    done: Done
-    tail: bytearray | None
-    stream: ResponseStream | None = None
-    started_ms: int = 0  # since the epoch
-    started: float = 0.0  # on the pool's clock
-    sent: float = 0.0  # likewise: earlier, if it was sent ahead
-    took_ms: float = 0.0  # without its ways there and back, where that is known
-    start_due: float = 0.0  # on the machine's monotonic clock, as `deadline`: when START must have been said
-    deadline: float = 0.0
-    resent: bool = False  # an environment died before it had read it
-    flow: Flow | None = None  # once it has begun to stream
 
 
 class Owner(Protocol):
@@ -124,17 +102,14 @@ class Environment(asyncio.Protocol):
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._owner = owner
         self._clock = clock
-        self._sink = sink
         self._names = names
         self._own_api = own_api
         self._loop = asyncio.get_running_loop()
         self._name = prepared.function.name
-        # Plain numbers: what a subclass of int or float does takes longer.
-        self._memory_mb = int(prepared.function.memory_size)
+        # A plain number: what a subclass of float does takes longer.
         self._timeout = float(prepared.function.timeout)
         self._timeout_ms = int(self._timeout * 1000)
-        self._stream = lines.log_stream(clock.now_ms(), prepared.number, uuid.uuid4().hex)
-        self._lines, self._is_wanted = _format(prepared, self._stream, clock, provisioned=provisioned)
+        self.journal = Journal(prepared, sink, clock, self.requests, provisioned=provisioned)
         self._number = 0
         self._peak_kb = 0
         self._init_ms: float | None = None
@@ -186,19 +161,20 @@ class Environment(asyncio.Protocol):
             launched = self._launch(launch, self._ahead(first))
             # Before anything is heard of it, but not before it has been given something to do.
             runtime = telling.version_and_arn(self.prepared)
-            self._log(self._lines.restore_start(*runtime) if restored else self._lines.init_start(*runtime))
+            said = self.journal.lines
+            self.journal.say(said.restore_start(*runtime) if restored else said.init_start(*runtime))
             await self._connect(launched)
             async with asyncio.timeout(init_timeout):
                 await self._ready
                 self._open_doors(launched)
                 await self._initialised()
         except TimeoutError:
-            self._log(self._lines.init_report(init_timeout * 1000, phase, "timeout", None))
+            self.journal.say(self.journal.lines.init_report(init_timeout * 1000, phase, "timeout", None))
             self.kill()
             raise InitFailed(failures.timed_out(init_timeout)) from None
         except InitFailed as error:
             milliseconds = (self._clock.monotonic() - began) * 1000
-            self._log(self._lines.init_report(milliseconds, phase, "error", error.failure.error_type))
+            self.journal.say(self.journal.lines.init_report(milliseconds, phase, "error", error.failure.error_type))
             self.kill()
             raise
         except BaseException:
@@ -212,13 +188,13 @@ class Environment(asyncio.Protocol):
     def _init_is_over(self) -> None:
         self._init_ms = (self._clock.monotonic() - self._start_began) * 1000
         if self._restored:
-            self._log(self._lines.restore_report(self._init_ms))
+            self.journal.say(self.journal.lines.restore_report(self._init_ms))
 
     def _launch(self, launch: Launch, first: First | None) -> Launched:
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         self._logs = LogPipe(log_read, self._log_printed, self._printed)
         try:
-            launched = launch(self._stream, log_write, first)
+            launched = launch(self.journal.stream, log_write, first)
         except BaseException:
             self._logs.close()  # there is no process whose end would do so
             raise
@@ -290,7 +266,9 @@ class Environment(asyncio.Protocol):
 
     def _open_relay(self, listeners: Sequence[socket.socket], targets: Sequence[Target]) -> None:
         try:
-            self._relay = Relay(listeners, targets, self._names, self._log, self._clock, inward=self._connected_inward)
+            self._relay = Relay(
+                listeners, targets, self._names, self.journal.say, self._clock, inward=self._connected_inward
+            )
         except ValueError as error:
             raise NotStarted(f"environment not started: {error}") from None
 
@@ -372,7 +350,7 @@ class Environment(asyncio.Protocol):
         if self._next_look > request.start_due:
             self._look_at(request.start_due, now)
         if request.tail is not None:
-            self._say_start(request)
+            self.journal.say_start(request)
         return started
 
     def _frame(self, number: int, request: Request, flag: int = 0) -> tuple[Buffer, ...]:
@@ -385,15 +363,6 @@ class Environment(asyncio.Protocol):
             self._transport.write(frame[0])
         else:
             self._transport.writelines(frame)
-
-    def _say_start(self, request: Request) -> None:
-        """The START line is held back for a moment: mostly it is written together with END and REPORT."""
-        if request.start_due < NEVER:
-            request.start_due = NEVER
-            start = self._lines.start(request.invocation.request_id, self.prepared.number)
-            if start:
-                self._sink.write(self._name, self._stream, request.started_ms, start)
-                _add(request.tail, start)
 
     def _answered(self, answer: wire.Answer) -> None:
         """The hot path back: the function's lines, then END and REPORT, then the outcome."""
@@ -490,35 +459,8 @@ class Environment(asyncio.Protocol):
         request_id, init_ms, used_mb = request.invocation.request_id, self._init_ms, -(-self._peak_kb // 1024)
         self._init_ms = None  # only the first request of an environment is a cold start
         failed = kind is not _SUCCESS
-        tail = self._say_end(request, milliseconds, init_ms, used_mb, suffix, failed=failed)
+        tail = self.journal.say_end(request, milliseconds, init_ms, used_mb, suffix, failed=failed)
         return Outcome(kind, payload, request_id, error_type, message, milliseconds, init_ms, used_mb, tail, None, body)
-
-    def _say_end(
-        self,
-        request: Request,
-        milliseconds: float,
-        init_ms: float | None,
-        used_mb: int,
-        suffix: str,
-        *,
-        failed: bool,
-    ) -> bytes:
-        """END and REPORT. The log's tail, if the caller wants it."""
-        request_id = request.invocation.request_id
-        end = self._lines.end(request_id)
-        report = self._lines.report(request_id, milliseconds, self._memory_mb, used_mb, init_ms, suffix, failed=failed)
-        now_ms = self._clock.now_ms()
-        told = [(now_ms, end), (now_ms, report)]
-        if request.start_due < NEVER:
-            told.insert(0, (request.started_ms, self._lines.start(request_id, self.prepared.number)))
-        if not end:  # in text all of them are there
-            told = [each for each in told if each[1]]
-        if told:
-            self._sink.write_all(self._name, self._stream, told)
-        if request.tail is None:
-            return b""
-        ending = f"{end}\n{report}\n" if end else f"{report}\n"
-        return (bytes(request.tail) + ending.encode())[-TAIL:]
 
     def _fail(self, number: int, failure: Failure, milliseconds: float | None = None, status: str = "") -> None:
         """The request ends by what happened to its environment."""
@@ -558,7 +500,7 @@ class Environment(asyncio.Protocol):
         now = time.monotonic()
         for number, request in list(self.requests.items()):
             if request.start_due <= now:
-                self._say_start(request)
+                self.journal.say_start(request)
             if request.deadline <= now:
                 self._timed_out(number, request)
         if self.requests and not self.ended:
@@ -576,7 +518,7 @@ class Environment(asyncio.Protocol):
             return
         seconds: float = self.prepared.function.timeout
         self._logs.drain()
-        self._log(self._lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
+        self.journal.say(self.journal.lines.timed_out(self._clock.now_ms(), request.invocation.request_id, seconds))
         if self._process is not None:
             self._peak_kb = max(self._peak_kb, self._process.memory_kb())
         if self.capacity == 1:
@@ -822,7 +764,7 @@ class Environment(asyncio.Protocol):
     def _fail_all(self, failure: Failure) -> None:
         for number, request in list(self.requests.items()):
             if failure.crash:
-                self._log(f"{failure.message(request.invocation.request_id)}\n{failure.error_type}")
+                self.journal.say(f"{failure.message(request.invocation.request_id)}\n{failure.error_type}")
             self._fail(number, failure)
 
     def _init_failed(self, error: Exception) -> None:
@@ -848,39 +790,7 @@ class Environment(asyncio.Protocol):
         return requests
 
     def _log_printed(self, line: str) -> None:
-        if self._is_wanted is None or self._is_wanted(line):
-            self._log(line)
-
-    def _log(self, message: str) -> None:
-        if not message:
-            return  # a line that the log's format or level has not
-        for request in self.requests.values():
-            self._say_start(request)
-        self._sink.write(self._name, self._stream, self._clock.now_ms(), message)
-        for request in self.requests.values():
-            _add(request.tail, message)
-
-
-def _format(
-    prepared: Prepared, stream: str, clock: Clock, *, provisioned: bool
-) -> tuple[PlatformLines, Callable[[str], bool] | None]:
-    """How the platform writes into the function's log, and which of the function's own lines are kept; None: all."""
-    function = prepared.function
-    wished = function.logging_config
-    if wished.log_format == "Text":
-        return lines, None
-    initialization = telling.initialization(provisioned=provisioned, snapshot=function.snap_start)
-    platform = JsonLines(
-        function=function.name,
-        arn=prepared.arn,
-        version=prepared.number,
-        stream=stream,
-        memory_mb=int(function.memory_size),
-        initialization=initialization,
-        level=wished.system_log_level,
-        now_ms=clock.now_ms,
-    )
-    return platform, json_lines.wanted(wished.application_log_level)
+        self.journal.say_printed(line)
 
 
 class _LargeFrame(asyncio.BufferedProtocol):
@@ -900,10 +810,3 @@ class _LargeFrame(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._environment.connection_lost(exc)
-
-
-def _add(tail: bytearray | None, message: str) -> None:
-    if tail is not None:
-        tail += message.encode() + b"\n"
-        if len(tail) > 2 * TAIL:
-            del tail[:-TAIL]

@@ -23,7 +23,7 @@ from eventfn.event import Buffer, Invocation, Outcome, OutcomeKind, ResponseStre
 from eventfn.workers import failures, lines, wire
 from eventfn.workers.child import frames
 from eventfn.workers.contract import LogSink, Prepared
-from eventfn.workers.environment import Environment, InitFailed, NotStarted, Owner, Request
+from eventfn.workers.environment import Environment, InitFailed, NotStarted, Owner
 from eventfn.workers.failures import Failure
 from eventfn.workers.keeping import RUNTIME, Keeping
 from eventfn.workers.launching import First, Launch, Launched
@@ -37,6 +37,7 @@ from eventfn.workers.local_api.telemetry import Subscriber, Telemetry
 from eventfn.workers.logpipe import LogPipe
 from eventfn.workers.names import Names
 from eventfn.workers.relay import OwnApi
+from eventfn.workers.request import Request
 from eventfn.workers.runtimes import family, telling
 
 _SHUTDOWN = 2.0  # seconds that external extensions have, Lambda's, and of these
@@ -201,7 +202,7 @@ class External(Environment):
                 self._over()
             return
         for extension in self._extensions.all:
-            self._log(self._lines.extension(extension.name, extension.events))
+            self.journal.say(self.journal.lines.extension(extension.name, extension.events))
             facts = {"name": extension.name, "state": "Ready", "events": list(extension.events)}
             self._telemetry.tell("platform.extension", facts)
         self._telemetry.tell(
@@ -305,7 +306,7 @@ class External(Environment):
         self._tell_report(request, milliseconds, answer.init_ms, suffix)
         init_ms, self._init_ms = self._init_ms, None
         failed = answer.kind is not OutcomeKind.SUCCESS
-        tail = self._say_end(request, milliseconds, init_ms, answer.max_memory_mb, suffix, failed=failed)
+        tail = self.journal.say_end(request, milliseconds, init_ms, answer.max_memory_mb, suffix, failed=failed)
         if self._hold is not None:
             self._hold.cancel()
             self._hold = None
@@ -347,7 +348,7 @@ class External(Environment):
         version, arn = telling.version_and_arn(self.prepared)
         function = self.prepared.function
         facts = {"runtimeVersion": version, "runtimeVersionArn": arn, "functionName": function.name}
-        facts |= {"functionVersion": self.prepared.number, "instanceId": self._stream}
+        facts |= {"functionVersion": self.prepared.number, "instanceId": self.journal.stream}
         memory = {"instanceMaxMemory": int(function.memory_size) << 20}
         self._telemetry.tell("platform.initStart", self._init_facts() | facts | memory)
         await super().start(launch, init_timeout, phase, restored=restored, first=first)
@@ -371,7 +372,7 @@ class External(Environment):
         metrics = {
             "durationMs": round(milliseconds, 3),
             "billedDurationMs": math.ceil(milliseconds + (init_ms or 0.0)),
-            "memorySizeMB": self._memory_mb,
+            "memorySizeMB": int(self.prepared.function.memory_size),
             "maxMemoryUsedMB": -(-self._peak_kb // 1024),
         }
         if init_ms is not None:
@@ -386,7 +387,7 @@ class External(Environment):
         self._telemetry.tell("function", line)
 
     def _log_of_extensions(self, line: str) -> None:
-        self._log(line)
+        self.journal.say(line)
         self._telemetry.tell("extension", line)
 
     def _subscribed(self, subscriber: Subscriber) -> None:

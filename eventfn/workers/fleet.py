@@ -17,10 +17,11 @@ from typing import Protocol
 
 from eventfn.event import Outcome
 from eventfn.workers.contract import Prepared
-from eventfn.workers.environment import NEVER, Environment, Request
+from eventfn.workers.environment import Environment
 from eventfn.workers.failures import Failure
 from eventfn.workers.launching import Scripts
 from eventfn.workers.pace import Pace
+from eventfn.workers.request import NEVER, Request
 from eventfn.workers.snapshots import Snapshot
 
 # Seconds between two looks at whether anything is answered. Nothing twice in a row: those who are busy wait for

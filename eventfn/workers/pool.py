@@ -27,12 +27,13 @@ from eventfn.sandbox import privileges
 from eventfn.sandbox.probe import Sandbox
 from eventfn.workers import failures, pressure
 from eventfn.workers.contract import Done, LogSink, PoolStats, Prepared, Surroundings
-from eventfn.workers.environment import NEVER, Environment, InitFailed, NotStarted, Request
+from eventfn.workers.environment import Environment, InitFailed, NotStarted
 from eventfn.workers.external import External
 from eventfn.workers.fleet import Fleet
 from eventfn.workers.launching import Launch
 from eventfn.workers.names import Names
 from eventfn.workers.relay import OwnApi
+from eventfn.workers.request import NEVER, Request
 from eventfn.workers.sandboxes import Sandboxes
 from eventfn.workers.snapshots import Snapshot, SnapshotDied
 from eventfn.workers.zygote import ZygoteDied

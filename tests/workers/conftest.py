@@ -117,7 +117,7 @@ class Workbench:
     def process_of(self, me: str) -> int:
         """Who the handler with this ME is on the machine."""
         (stream,) = [stream for _, stream, message in self.sink.lines if message == f"I am {me}"]
-        (environment,) = [each for each in self.pool._environments if each._stream == stream]
+        (environment,) = [each for each in self.pool._environments if each.journal.stream == stream]
         assert isinstance(environment.process, Process), "copies are no children of ours"
         first = environment.process.pid
         if processes.name_of(first) != "fn:init":

@@ -12,8 +12,9 @@ import msgspec
 from eventfn.event import Apart, Invocation, Outcome, OutcomeKind
 from eventfn.functions.model import Function
 from eventfn.workers.contract import Prepared
-from eventfn.workers.environment import Environment, Request
+from eventfn.workers.environment import Environment
 from eventfn.workers.fleet import Fleet
+from eventfn.workers.request import Request
 from tests.support import until
 
 CORES = os.cpu_count() or 1
