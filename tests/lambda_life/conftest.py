@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -113,14 +113,18 @@ class Team:
 
     def logged(self, name: str, text: str) -> str:
         """The first line of its log with this text in it, once it is there."""
+        return self.all_logged(name, text)[0]
+
+    def all_logged(self, name: str, text: str, enough: Callable[[list[str]], bool] = bool) -> list[str]:
+        """The lines of its log with this text in them, once they are enough."""
         logs = self.service_of_node("logs")
         deadline = time.monotonic() + PATIENCE
         while True:
             found = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern=f'"{text}"')["events"]
-            if found:
-                line: str = found[0]["message"]
-                return line
-            assert time.monotonic() < deadline, f"{name} never logged {text!r}"
+            lines = [event["message"] for event in found]
+            if enough(lines):
+                return lines
+            assert time.monotonic() < deadline, f"{name} never logged enough of {text!r}: {lines}"
             time.sleep(0.02)
 
     def url(self, name: str, mode: str = "BUFFERED") -> Url:

@@ -45,4 +45,6 @@ def test_an_extension_hears_of_invocations_and_of_the_end(
         team.logged(name, "EXTENSION").strip() == "EXTENSION\tName: listener\tState: Ready\tEvents: [INVOKE, SHUTDOWN]"
     )
     team.lab("update_function_configuration", FunctionName=name, MemorySize=256)
-    assert "spindown after 2" in team.logged(name, "extension ends")
+    # Its environment may not be free yet when its caller asks again: then another one answers.
+    ends = "extension ends: spindown after "
+    team.all_logged(name, ends, lambda lines: sum(int(line.rpartition(ends)[2]) for line in lines) == len(ids))

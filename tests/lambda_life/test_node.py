@@ -54,7 +54,7 @@ def until_answered_by(team: Team, name: str, me: str) -> None:
 
 
 def test_what_a_function_does_to_itself_fails_its_request_only(team: Team, tmp_path: Path) -> None:
-    name = deploy(team, "node-hostile", tmp_path / "code", Timeout=2, MemorySize=256)
+    name = deploy(team, "node-hostile", tmp_path / "code", Timeout=5, MemorySize=256)
     facts = team.invoke(name, {})
     runtime = node_runtime()
     assert (facts["cwd"], facts["LAMBDA_TASK_ROOT"]) == ("/var/task", "/var/task")
@@ -70,7 +70,7 @@ def test_what_a_function_does_to_itself_fails_its_request_only(team: Team, tmp_p
     assert failure(team, name, do="throw") == ("TypeError", "lost")
     exited = "RequestId: ID Error: Runtime exited with error: "
     assert failure(team, name, do="exit") == ("Runtime.ExitError", exited + "exit status 3")
-    late = "RequestId: ID Error: Task timed out after 2.00 seconds"
+    late = "RequestId: ID Error: Task timed out after 5.00 seconds"
     assert failure(team, name, do="sleep") == ("Sandbox.Timedout", late)
     assert failure(team, name, do="fill") == ("Runtime.OutOfMemory", exited + "signal: killed")
     # The handler's own errors, and an answer that is too large, leave its process.

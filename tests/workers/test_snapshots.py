@@ -157,6 +157,7 @@ async def test_a_copy_that_ends_fails_its_own_request_only(bench: Workbench, dee
     assert (await beside).ok, "another copy"
     (living,) = [msgspec.json.decode((await beside).payload)]
     assert await bench.result("fn", 0) == living
+    await until(lambda: len(handlers(os.getpid(), "fn")) == 1)  # what was left behind counts, until it is ended
     first = original("fn")
     await until(lambda: len(children_of(first)) == 1)
     await until(lambda: len(descendants_of(parent_of(first))) == 2)  # nothing was left behind
