@@ -79,7 +79,11 @@ class DurableExecutions:
             for execution in self._store.documents(DOCUMENTS, Execution).values():
                 if execution.forgotten(self._clock.now_ms()):
                     await self._forget(execution)
-                elif not execution.is_over:
+                    continue
+                if execution.name != execution.id and self._store.document(_name_key(execution), _Name) is None:
+                    # Of a data folder from before names were kept by themselves: it is still taken.
+                    await self._store.put_document(_name_key(execution), _Name(execution.key))
+                if not execution.is_over:
                     self._drive(execution.key)
             await asyncio.Event().wait()
 

@@ -107,6 +107,16 @@ async def test_a_name_is_known_after_a_restart(engine: MemoryEngine) -> None:
             await node.begin(b"2")
 
 
+async def test_a_name_is_known_that_was_given_before_names_were_kept_by_themselves(engine: MemoryEngine) -> None:
+    clock = FakeClock()
+    async with running(engine, clock) as node:
+        first = await node.begin()
+        await node.store.put_document(f"{NAMES}f/{LATEST.number}/order", None)
+    async with running(engine, clock) as node:
+        await settled(node, 1)
+        assert (await node.begin()).arn == first.arn
+
+
 async def test_what_was_kept_for_a_caller_who_has_gone_goes_on(engine: MemoryEngine) -> None:
     async with running(engine, FakeClock()) as node:
         caller = asyncio.create_task(node.begin())
