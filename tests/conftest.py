@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from eventfn.sandbox.cgroups import Cgroups, NoCgroups
 # No test asserts how long something takes: machines are noisy, and a slow example is no wrong one.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Read by now. Tests start pytests of their own, whose options and last lines are not for whoever started this one.
+os.environ.pop("PYTEST_ADDOPTS", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,7 @@ from eventfn.sandbox.probe import Sandbox
 from eventfn.sandbox.walls import Tier
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
+from eventfn.workers import environment
 from tests.processes import alive, descendants_of, handlers, parent_of, state_of
 
 from .conftest import Workbench, until, workbench
@@ -26,6 +27,13 @@ def handler(event, context): return event
 """
 
 
+@pytest.fixture
+def time_to_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as a busy machine takes: that it is half a second is for those who ignore it."""
+    monkeypatch.setattr(environment, "_SHUTDOWN", 30)
+
+
+@pytest.mark.usefixtures("time_to_put_away")
 async def test_a_function_puts_away_what_it_has_when_its_time_is_over(
     timeless: Workbench, fake_clock: FakeClock
 ) -> None:
@@ -38,6 +46,7 @@ async def test_a_function_puts_away_what_it_has_when_its_time_is_over(
     assert timeless.sink.messages().count("put away") == 1
 
 
+@pytest.mark.usefixtures("time_to_put_away")
 @pytest.mark.parametrize("tier", ["full", "landlock", "none"])
 async def test_a_function_puts_away_what_it_has_when_the_node_stops(
     tmp_path: Path, sandbox: Sandbox, tier: Tier
@@ -54,6 +63,7 @@ async def test_a_function_puts_away_what_it_has_when_the_node_stops(
             assert bench.sink.messages(name).count("put away") == 1
 
 
+@pytest.mark.usefixtures("time_to_put_away")
 async def test_of_a_function_with_snap_start_the_original_and_its_copies_put_away(bench: Workbench) -> None:
     bench.deploy("fn", PUTS_AWAY, snap_start=True)
     await bench.result("fn")

@@ -136,7 +136,9 @@ return sorted(set(found))
     Attack(
         "slowing all of this user down",
         "signals",
-        "return [attempt(os.setpriority, os.PRIO_USER, 0, 0), call('ioprio_set', 3, 0, 0)]",
+        # To what they have: whoever is nicer than 0 may not go back to it, and that is no wall.
+        "own = os.getpriority(os.PRIO_PROCESS, 0)\n"
+        "return [attempt(os.setpriority, os.PRIO_USER, 0, own), call('ioprio_set', 3, 0, 0)]",
         ["done", OneOf(0, "ESRCH")],
         ["EPERM"] * 2,
     ),
