@@ -85,7 +85,10 @@ class Bus:
             raise PayloadTooLarge(size, MAX_SYNC_REQUEST)
         if self._closed:
             raise ShuttingDown("the node is stopping")
-        trace_id = target.trace if trace_id is None else chained(target, trace_id)
+        if trace_id is None:
+            trace_id = recursion.rooted(target.unrooted, request_id, self._clock.now_ms())
+        else:
+            trace_id = chained(target, trace_id)
         name = target.function.name
         counters = self._metrics.function(name)
         share = self._admission.enter(name)

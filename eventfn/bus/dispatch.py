@@ -254,4 +254,6 @@ class Dispatcher:
 def _trace(target: Target, message: Message) -> str:
     """Raises RecursiveInvocation."""
     came_with = message.attributes.get(recursion.TRACE_HEADER)
-    return target.trace if came_with is None else chained(target, came_with)
+    if came_with is None:  # the same for every attempt
+        return recursion.rooted(target.unrooted, message.id, message.sent_ms)
+    return chained(target, came_with)

@@ -41,7 +41,7 @@ class Target(msgspec.Struct, frozen=True):
     key: str  # the pool's: prepared.key, made once
     version: str  # Lambda's: "$LATEST" or "3"
     mark: str  # what it is called in a chain of invocations (rules/recursion.py)
-    trace: str  # its trace header where it is the first of a chain, made once
+    unrooted: str  # its trace header where it is the first of a chain, but for the root; made once
     terminates: bool = False  # a chain in which it runs too often
 
     @property
@@ -186,8 +186,8 @@ class Registry:
 
 
 def target(function: Function, arn: str, prepared: Prepared, *, terminates: bool = False) -> Target:
-    mark, trace = recursion.mark(prepared.arn), recursion.beginning(prepared.arn)
-    return Target(function, arn, prepared, prepared.key, prepared.number, mark, trace, terminates)
+    mark, unrooted = recursion.mark(prepared.arn), recursion.unrooted(prepared.arn)
+    return Target(function, arn, prepared, prepared.key, prepared.number, mark, unrooted, terminates)
 
 
 def reference(name: str, qualifier: str | None = None) -> str:

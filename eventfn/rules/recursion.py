@@ -25,10 +25,19 @@ def mark(arn: str) -> str:
     return hashlib.sha256(arn.encode()).hexdigest()[:8]
 
 
-def beginning(arn: str) -> str:
-    """The trace header of an invocation that nobody has traced: the first one of a chain."""
+def unrooted(arn: str) -> str:
+    """What follows the root in the trace header of an invocation that is the first one of a chain."""
     digest = hashlib.sha256(f"trace of {arn}".encode()).hexdigest()
-    return f"Root=1-{digest[:8]}-{digest[8:32]};Parent={digest[32:48]};Sampled=0;{_FIELD}{mark(arn)}:1"
+    return f";Parent={digest[:16]};Sampled=0;{_FIELD}{mark(arn)}:1"
+
+
+def rooted(unrooted: str, request_id: str, now_ms: int) -> str:
+    """The trace header of an invocation that nobody has traced. Its root is the chain's own, as logs are told apart
+    by it: X-Ray's version, the second, and 96 bits, which are the request id's."""
+    chain = request_id.replace("-", "")[8:]
+    if len(chain) != 24:  # no UUID: somebody has given the request an id of his own
+        chain = hashlib.sha256(request_id.encode()).hexdigest()[:24]
+    return f"Root=1-{now_ms // 1000:08x}-{chain}{unrooted}"
 
 
 def stepped(trace: str, own: str) -> tuple[str, int]:

@@ -153,6 +153,21 @@ async def test_a_failing_event_is_retried_after_lambdas_delays_and_kept_in_the_e
         assert record["requestContext"]["approximateInvokeCount"] == 3
 
 
+async def test_each_event_has_a_trace_of_its_own_which_its_tries_share() -> None:
+    async with running(fail, declared("f", maximum_retry_attempts=1)) as node:
+        for _ in range(2):
+            await node.bus.submit("f", b"1")
+        await node.clock.advance(61)
+        await node.bus.call("f", b"1")
+
+        traces: dict[str, list[str | None]] = {}
+        for ran in node.pool.ran:
+            traces.setdefault(ran.request_id, []).append(ran.trace_id)
+        assert sorted(len(tries) for tries in traces.values()) == [1, 2, 2]
+        assert [len(set(tries)) for tries in traces.values()] == [1, 1, 1]
+        assert len({tries[0] for tries in traces.values()}) == 3
+
+
 async def test_without_a_destination_it_ends_in_the_built_in_dead_letters() -> None:
     async with running(fail, declared("f", maximum_retry_attempts=0)) as node:
         await node.bus.submit("f", b"1")

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfn.rules.recursion import MOST, beginning, furthest, mark, stepped
+from eventfn.rules.recursion import MOST, furthest, mark, rooted, stepped, unrooted
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 A, B = mark(ARN + "a"), mark(ARN + "b")
 
 
 def test_the_first_invocation_begins_a_chain_and_each_step_adds_one() -> None:
-    trace = beginning(ARN + "a")
-    assert trace.startswith("Root=1-")
+    trace = first = rooted(unrooted(ARN + "a"), "0f8fad5b-d9cb-469f-a165-70867728950e", 1_700_000_000_999)
+    assert trace.startswith("Root=1-6553f100-d9cb469fa16570867728950e;Parent=")
     assert trace.endswith(f";Sampled=0;Lineage={A}:1")
     for count in range(2, MOST + 3):
         trace, times = stepped(trace, A)
         assert times == count
     assert trace.endswith(f"Lineage={A}:{MOST + 2}")
-    assert trace.split(";")[:3] == beginning(ARN + "a").split(";")[:3]
+    assert trace.split(";")[:3] == first.split(";")[:3]
+
+
+def test_each_chain_has_a_root_of_its_own() -> None:
+    ids = ["0f8fad5b-d9cb-469f-a165-70867728950e", "0f8fad5b-d9cb-469f-a165-70867728950f", "mine", "mine too", ""]
+    roots = {rooted(unrooted(ARN + "a"), each, 1_700_000_000_000).partition(";")[0] for each in ids}
+    assert len(roots) == len(ids)
+    assert all(re.fullmatch("Root=1-[0-9a-f]{8}-[0-9a-f]{24}", root) for root in roots)
 
 
 def test_two_functions_that_invoke_each_other_are_counted_apart() -> None:
-    trace = beginning(ARN + "a")
+    trace = rooted(unrooted(ARN + "a"), "mine", 0)
     for count in range(1, 5):
         trace, times = stepped(trace, B)
         assert times == count
