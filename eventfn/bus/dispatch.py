@@ -126,12 +126,15 @@ class Dispatcher:
         return min(free, self._admission.room(target.function.name))
 
     async def _claim(self, queue: str, limit: int) -> list[Message]:
+        said = False
         while True:
             now = self._clock.now_ms()
             try:
                 return await self._engine.claim(queue, limit, now + LEASE_MS, now)
             except EngineError as error:
-                log.warning("cannot claim events of %s, trying again: %s", queue, error)
+                if not said:
+                    log.warning("cannot claim events of %s, trying again: %s", queue, error)
+                said = True
                 await self._clock.sleep(ENGINE_PAUSE)
 
     def _start(self, lane: Lane, message: Message) -> None:
@@ -228,14 +231,16 @@ class Dispatcher:
 
     async def _keep_alone(self, settled: _Settled) -> None:
         """Tries until the engine has kept it or refused it: an outcome is not forgotten because a disk is full."""
-        claim = settled.claim
+        claim, said = settled.claim, False
         while True:
             try:
                 await self._engine.commit(settled.operations, self._clock.now_ms())
             except Fenced:
                 log.info("a late answer to %s %d was refused: it was claimed again", claim.queue, claim.sequence)
             except EngineError as error:
-                log.warning("cannot keep the outcome of %s %d yet: %s", claim.queue, claim.sequence, error)
+                if not said:
+                    log.warning("cannot keep the outcome of %s %d yet: %s", claim.queue, claim.sequence, error)
+                said = True
                 await self._clock.sleep(ENGINE_PAUSE)
                 continue
             break

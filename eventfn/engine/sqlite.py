@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import queue
 import sqlite3
 import threading
@@ -36,7 +37,10 @@ _GROUP = 1024
 # The log cannot grow: the write itself fails (FULL), or its shared index cannot be extended (IOERR_SHMSIZE).
 _NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 
+_SAID_EVERY = 60.0  # seconds: a disk that is full fails every commit
+
 T = TypeVar("T")
+log = logging.getLogger("eventfn.engine")
 
 
 class _Job:
@@ -63,6 +67,7 @@ class SqliteEngine:
         self._writer: threading.Thread | None = None
         self._turn: list[_Job] = []  # what was asked for in this turn of the loop
         self._opened = False
+        self._said = float("-inf")  # when the log was told last that the disk fails
         self.transactions = 0
 
     # --- its life -----------------------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ class SqliteEngine:
             self._store.recover(now)
             self._store.commit()
         except (sqlite3.Error, OSError) as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
         # A daemon: a loop that was abandoned without `close` must not keep the process, and what is committed is safe.
         self._writer = threading.Thread(target=self._write, name="eventfn-writer", daemon=True)
         self._writer.start()
@@ -214,7 +219,7 @@ class SqliteEngine:
             with contextlib.suppress(sqlite3.Error):
                 self._store.rollback()
             if len(group) == 1:
-                group[0].error = _translated(error)
+                group[0].error = self._translated(error)
                 return set()
             for job in group:
                 job.error = None
@@ -229,6 +234,7 @@ class SqliteEngine:
                 job.future.set_result(job.answer)
             else:
                 job.future.set_exception(job.error)
+                self._say(job.error)
         for queue_name in touched:
             for listener in self._listeners:
                 listener(queue_name)
@@ -269,19 +275,28 @@ class SqliteEngine:
         try:
             return await self._loop.run_in_executor(thread, work)
         except (sqlite3.Error, OSError) as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
 
+    # --- what a disk can do to us -------------------------------------------------------------------------------------
 
-def _translated(error: Exception) -> Exception:
-    """What a disk can do to us, in eventfn's words; a bug stays as it is."""
-    if isinstance(error, EventfnError):
-        return error
-    if isinstance(error, sqlite3.Error):
-        full = getattr(error, "sqlite_errorcode", None) in _NO_SPACE  # errors of the Python module itself carry no code
-    elif isinstance(error, OSError):
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    else:
-        return error
-    if full:
-        return EngineFull(f"No space left for the data folder: {error}. Free some; what was kept before is intact.")
-    return EngineError(f"The data folder cannot be used: {error}")
+    def _translated(self, error: Exception) -> Exception:
+        """In eventfn's words; a bug stays as it is."""
+        if isinstance(error, EventfnError):
+            return error
+        if isinstance(error, sqlite3.Error):  # errors of the Python module itself carry no code
+            full = getattr(error, "sqlite_errorcode", None) in _NO_SPACE
+        elif isinstance(error, OSError):
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        else:
+            return error
+        where = self._folder.path
+        if full:
+            return EngineFull(f"No space left for {where}: {error}. Free some; what was kept before is intact.")
+        return EngineError(f"The data folder {where} cannot be used: {error}")
+
+    def _say(self, error: BaseException) -> None:
+        """To the operator, who has to act: a client that is refused is told that the service is unavailable."""
+        ours = isinstance(error, EngineError) and not isinstance(error, Fenced)
+        if ours and self._loop.time() >= self._said + _SAID_EVERY:
+            self._said = self._loop.time()
+            log.error("%s New events are refused meanwhile.", error)

@@ -263,7 +263,7 @@ async def test_a_position_is_kept_with_its_event_or_not_at_all() -> None:
         assert await node.engine.scan("position/") == {"position/s/a": b"1"}
 
 
-async def test_an_outcome_that_cannot_be_kept_yet_is_kept_later() -> None:
+async def test_an_outcome_that_cannot_be_kept_yet_is_kept_later(caplog: pytest.LogCaptureFixture) -> None:
     class FullDisk(MemoryEngine):
         full = False
 
@@ -282,6 +282,7 @@ async def test_an_outcome_that_cannot_be_kept_yet_is_kept_later() -> None:
         node.pool.in_flight.popitem()[1](Outcome(OutcomeKind.SUCCESS, b"1"))
         await node.clock.advance(10)
         assert await node.waiting() == {"fn/f": 1}
+        assert [record.name for record in caplog.records] == ["eventfn.dispatch"]  # said once, not with each try
 
         engine.full = False
         await node.clock.advance(2)

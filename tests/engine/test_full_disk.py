@@ -93,3 +93,17 @@ async def test_a_blob_that_finds_no_space_leaves_nothing(small_disk: Path) -> No
     digest = await engine.put_blob([b"small"])
     assert await engine.get_blob(digest) == b"small"
     await engine.close()
+
+
+async def test_the_operator_is_told_which_disk_is_full_and_not_with_every_event(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = SqliteEngine(small_disk / "data")
+    await engine.open(NOW)
+    for _ in range(5):
+        with pytest.raises(EngineFull, match=str(small_disk / "data")):
+            await engine.commit([Send("q", "huge", bytes(SIZE_MB << 20))], NOW)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "eventfn.engine"]
+    assert str(small_disk / "data") in said
+    assert said.endswith("New events are refused meanwhile.")
+    await engine.close()
