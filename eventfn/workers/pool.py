@@ -191,7 +191,8 @@ class WorkerPool:
         self._start_some()
 
     def _make_room(self) -> None:
-        """One more environment is about to be started: where memory is short, the two that were idle longest go."""
+        """One more environment is about to be started: where memory or descriptors are short, the two
+        that were idle longest go."""
         if self._available() >= pressure.SHORT:
             return
         for _ in range(2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -140,6 +141,22 @@ async def test_where_memory_is_short_the_longest_idle_give_way(tmp_path: Path, s
         bench.deploy("newer", NAMED)
         await bench.result("newer")
         assert all(map(alive, idle["provisioned"] | idle["third"]))
+
+
+async def test_more_functions_run_in_turn_than_there_are_descriptors_for(bench: Workbench) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    bench.deploy("fn", NAMED)
+    await bench.result("fn")
+    probe = os.dup(0)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 300, before[1]))
+    try:
+        for number in range(80):  # of which each takes five
+            bench.deploy(f"fn{number}", NAMED)
+            await bench.result(f"fn{number}")
+        assert 0 < sum(bench.pool.stats(f"fn{number}").idle for number in range(80)) < 60
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_the_blanks_of_a_dead_zygote_go_when_another_starts(bench: Workbench) -> None:
