@@ -74,6 +74,9 @@ class _Invalid(ValueError):
     """The handler returned what cannot be an HTTP response."""
 
 
+# RecursionError: JSON that is nested deeper than anybody here can follow.
+_NOT_A_RESPONSE = (_Invalid, msgspec.DecodeError, UnicodeError, RecursionError)
+
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode_json_answer = msgspec.json.Decoder(_JsonAnswer).decode
@@ -114,7 +117,7 @@ def respond(outcome: Outcome) -> Response:
     if kind is _SUCCESS:
         try:
             return _mapped(outcome.payload) if not outcome.body else _with_body(outcome.payload, outcome.body)
-        except (_Invalid, msgspec.DecodeError, UnicodeError):
+        except _NOT_A_RESPONSE:
             return INTERNAL_SERVER_ERROR
     if kind is OutcomeKind.FUNCTION_ERROR:
         return INTERNAL_SERVER_ERROR
@@ -134,7 +137,7 @@ def prelude(said: bytes) -> Response | None:
         head = _decode_envelope(said)
         status = 200 if head.statusCode in (msgspec.UNSET, None) else _status(head.statusCode)
         return Response(status, _lines(head, OCTETS), b"")
-    except (_Invalid, msgspec.DecodeError, UnicodeError):
+    except _NOT_A_RESPONSE:
         return None
 
 

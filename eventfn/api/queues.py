@@ -110,7 +110,7 @@ def _number(request: web.Request, key: str, default: int, most: int) -> int:
 async def _body(request: web.Request, kind: type[StructType]) -> StructType:
     try:
         return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise invalid_content(f"Could not parse request body: {error}") from error
 
 

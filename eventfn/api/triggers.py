@@ -27,7 +27,7 @@ class Triggers:
     async def _switch(self, request: web.Request) -> web.Response:
         try:
             wanted = msgspec.json.decode(await request.read(), type=SwitchRequest)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise invalid_content(f"Could not parse request body into json: {error}") from error
         await self._node.set_trigger_enabled(wanted.source, wanted.enabled)
         return json_answer(wanted)

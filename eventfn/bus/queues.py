@@ -373,5 +373,5 @@ def _event_of(message: Message) -> bytes:
         if shape != "record":
             return message.body
         return bytes(msgspec.json.decode(message.body, type=_Record).request_payload)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refused(f"it is no destination record of Lambda's: {error}") from error

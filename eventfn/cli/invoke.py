@@ -130,7 +130,7 @@ class _FunctionError(msgspec.Struct, rename="camel"):
 def _print_error(body: bytes) -> None:
     try:
         error = msgspec.json.decode(body, type=_FunctionError)
-    except msgspec.DecodeError:  # a custom runtime may post anything
+    except (msgspec.DecodeError, RecursionError):  # a custom runtime may post anything
         raise Failed(f"the function failed: {body.decode(errors='replace')}") from None
     click.echo(safe(f"{error.error_type}: {error.error_message or ''}"), err=True)
     for entry in error.stack_trace:

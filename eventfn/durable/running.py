@@ -201,6 +201,8 @@ class DurableExecutions:
             log.info("the durable execution %s is not there any more: %s", key, gone)
         except EventfnError as error:  # the data folder's, mostly: a restart goes on with it
             log.error("the durable execution %s is left as it is until the next start: %s", key, error)
+        except Exception:  # ours: what comes of one execution must not end the others, and the node with them
+            log.exception("eventfn bug: the durable execution %s is left as it is until the next start", key)
         finally:
             del self._changed[key]
             waiting, ended = self._over.pop(key, None), self._document(key)
@@ -287,8 +289,7 @@ class DurableExecutions:
                 outcome = Outcome(
                     OutcomeKind.FUNCTION_ERROR, b"", error_type=type(refused).__name__, error_message=str(refused)
                 )
-            error = None if outcome.ok else _error_of(outcome)
-            result = outcome.payload.decode() if outcome.ok else None
+            result, error = _result(outcome)
 
             def edit(before: Execution) -> Execution:
                 return durable.chained(before, operation, self._clock.now_ms(), result=result, error=error)
@@ -296,6 +297,8 @@ class DurableExecutions:
             await self.change(key, edit)
         except EventfnError as error_:
             log.error("a chained invoke of %s was not kept: %s", key, error_)
+        except Exception:
+            log.exception("eventfn bug: a chained invoke of %s was not kept", key)
         finally:
             self._calling.discard(mark)
 
@@ -310,11 +313,21 @@ def _answer(outcome: Outcome) -> tuple[Answer | None, JsonObject | None]:
         return None, _error_of(outcome)
     try:
         answer = msgspec.json.decode(outcome.payload, type=Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return None, {"ErrorType": "InvalidOutput", "ErrorMessage": f"Invalid Status in invocation output: {error}"}
     if answer.status not in ("PENDING", SUCCEEDED, FAILED):
         return None, {"ErrorType": "InvalidOutput", "ErrorMessage": "Invalid Status in invocation output"}
     return answer, None
+
+
+def _result(outcome: Outcome) -> tuple[str | None, JsonObject | None]:
+    """Of a chained invoke: what the other function has answered, or what it failed with."""
+    if not outcome.ok:
+        return None, _error_of(outcome)
+    try:
+        return outcome.payload.decode(), None
+    except UnicodeDecodeError as error:
+        return None, {"ErrorType": "InvalidOutput", "ErrorMessage": f"Invalid invocation output: {error}"}
 
 
 def _error_of(outcome: Outcome) -> JsonObject:

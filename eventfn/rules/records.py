@@ -108,8 +108,19 @@ def _destination_record(
     )
     if outcome is not None:
         record.response_context = _ResponseContext(200, version, None if outcome.ok else "Unhandled")
-        record.response_payload = msgspec.Raw(outcome.payload or b"null")
+        record.response_payload = _json(outcome.payload or b"null")
     return _encode(record)
+
+
+def _json(answer: bytes) -> msgspec.Raw:
+    """An answer as a part of a record. A runtime may post anything: what is no JSON is told as a text, and so says
+    nothing of the record itself."""
+    try:
+        answer.decode()
+        msgspec.json.decode(answer, type=msgspec.Raw)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return msgspec.Raw(_encode(answer.decode(errors="replace")))
+    return msgspec.Raw(answer)
 
 
 class BatchFailure(msgspec.Struct, frozen=True):

@@ -420,7 +420,7 @@ class Environment(asyncio.Protocol):
         if self.ahead:
             self._logs.pause()  # one is begun, so the answer before it is on its way here
         else:
-            self._logs.drain()
+            self._logs.drain_some()
 
     def _streamed(self, chunk: wire.Answer) -> None:
         """Some of an answer, for whoever takes it while it is made."""
@@ -679,12 +679,17 @@ class Environment(asyncio.Protocol):
             self._read(self._reader.feed, data)
 
     def _closed_its_channel(self) -> None:
-        self._cause = failures.broke_protocol("it closed its channel")
+        if self._cause is None:
+            self._cause = failures.broke_protocol("it closed its channel")
         self.kill()
 
     def _break_protocol(self, what: str) -> None:
+        """Once: it may have sent thousands of such frames, and goes on sending until it is dead."""
+        if self._cause is not None:
+            return
         self._cause = failures.broke_protocol(what)
         self.kill()
+        self._transport.abort()  # nothing more of it is read
 
     # --- ending ----------------------------------------------------------------------------------------------------
 

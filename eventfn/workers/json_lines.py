@@ -144,7 +144,7 @@ def wanted(level: str) -> Callable[[str], bool]:
             return True
         try:
             said = _decode(line).level.upper()
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return True
         return not said or _APPLICATION_LEVELS.get(said, _INFO) >= least
 

@@ -1,7 +1,8 @@
 """What a function prints: bytes of a pipe cut into lines, with bounds on everything.
 
-A turn of the loop reads at most what a pipe holds, so a function that floods its log is slowed down by its own full
-pipe and nobody waits for it long; a line longer than 256 KB is cut, as in CloudWatch.
+A turn of the loop reads a page of it, so a function that floods its log is slowed down by its own full pipe and nobody
+waits for it long; a line longer than 256 KB is cut, as in CloudWatch. Thousands of tiny lines at once are a flood too:
+each of them costs as much as a long one, so there some become one event.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Callable
 
 MAX_LINE = 262_144
 _PIPE = 65_536  # what a pipe holds
+_PAGE = 4096  # bytes of it that are read in one turn of the loop
+# Events of one read: so many always, 1.5 ms of the loop's time, and more only as its lines have so many bytes each.
+_EVENTS, _BYTES_EACH = 256, 48
 
 
 class LogPipe:
@@ -27,7 +31,7 @@ class LogPipe:
         self._arrived = select.poll()
         self._arrived.register(descriptor, select.POLLIN)
         self._loop = asyncio.get_running_loop()
-        self._on_arrival = arrived or self.drain
+        self._on_arrival = arrived or self.drain_some
         self._follows = False
 
     def follow(self) -> None:
@@ -51,12 +55,18 @@ class LogPipe:
             return
         lines = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
         rest = lines.pop()
+        if len(lines) > _EVENTS:
+            lines = _folded(lines, max(_EVENTS, len(data) // _BYTES_EACH))
         for line in lines:
             self._line(line)
         while len(rest) >= MAX_LINE:
             self._line(rest[:MAX_LINE])
             rest = rest[MAX_LINE:]
         self._rest = rest
+
+    def drain_some(self) -> None:
+        """`drain`, but no more than there is time for in one turn of the loop."""
+        self.drain(_PAGE)
 
     def finish_line(self) -> None:
         """What was printed without a line end is an event too, once its request is over."""
@@ -88,3 +98,12 @@ class LogPipe:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _folded(lines: list[bytes], events: int) -> list[bytes]:
+    """At most so many: some in a row are one event, whose lines they then are."""
+    lines = [line for line in lines if line]  # an empty one is no event
+    together = -(-len(lines) // events)
+    if together < 2:
+        return lines
+    return [b"\r".join(lines[at : at + together]) for at in range(0, len(lines), together)]

@@ -1,4 +1,4 @@
-"""Durable executions over a store, with a function that never answers."""
+"""Durable executions over a store, with a function that never answers, unless it is given what to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from eventfn.durable.running import DOCUMENTS, NAMES, DurableExecutions
 from eventfn.engine.memory import MemoryEngine
-from eventfn.event import Outcome
+from eventfn.event import Outcome, OutcomeKind
 from eventfn.functions import durable
 from eventfn.functions.durable import SUCCEEDED, Execution
 from eventfn.functions.managed import Code, Configuration, ManagedFunction, Version
@@ -39,11 +39,14 @@ FUNCTION = ManagedFunction(name="f", region="us-east-1", account="000000000000",
 class Node:
     def __init__(self, engine: MemoryEngine, clock: FakeClock) -> None:
         self.invoked = 0
+        self.answers: list[bytes] = []  # of its next invocations
         self.store = Store(engine, clock)
         self.executions = DurableExecutions(self.store, self._invoke, clock)
 
     async def _invoke(self, reference: str, payload: bytes, **more: Any) -> Outcome:
         self.invoked += 1
+        if self.answers:
+            return Outcome(OutcomeKind.SUCCESS, self.answers.pop(0))
         await asyncio.Event().wait()
         raise AssertionError("nobody sets it")
 
@@ -148,3 +151,39 @@ async def test_a_name_is_free_again_when_its_execution_is_forgotten(engine: Memo
             while node.store.documents(DOCUMENTS, Execution):
                 await asyncio.sleep(0)
         assert not node.store.documents(NAMES, msgspec.Struct)
+
+
+@pytest.mark.parametrize(
+    "answer", [b'{"Status":"SUCCEEDED","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"\xff", b"no"]
+)
+async def test_an_answer_that_nobody_can_read_is_its_own_executions_failure(
+    engine: MemoryEngine, answer: bytes
+) -> None:
+    async with running(engine, FakeClock()) as node:
+        node.answers.append(answer)
+        execution = await node.begin()
+        await settled(node, 1)
+        told = node.executions.get(execution.key)
+        assert not told.is_over, "it is asked again"
+        assert msgspec.json.encode(told).count(b"InvalidOutput") == 1
+        other = await node.begin(name="other")
+        await settled(node, 2)
+        assert not node.executions.get(other.key).is_over
+
+
+async def test_a_chained_invoke_whose_answer_is_no_text_has_failed(engine: MemoryEngine) -> None:
+    async with running(engine, FakeClock()) as node:
+        node.answers.append(b'{"Status":"PENDING"}')
+        execution = await node.begin()
+        await settled(node, 1)
+        chained = durable.Operation(
+            id="call", type="CHAINED_INVOKE", status="STARTED", start_ms=0, changed=1, function="other"
+        )
+        node.answers.append(b"\xff")
+        await node.executions.change(
+            execution.key, lambda one: msgspec.structs.replace(one, operations={**one.operations, "call": chained})
+        )
+        await settled(node, 2)
+        ended = node.executions.get(execution.key).operations["call"]
+        assert ended.status == "FAILED"
+        assert "Invalid invocation output" in str(ended.error)

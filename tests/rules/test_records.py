@@ -230,3 +230,20 @@ def test_a_failure_that_was_only_reported_is_no_function_error() -> None:
 
     assert record.attributes["ErrorMessage"] == EXHAUSTED, "SQS takes no empty attribute"
     assert body["responseContext"] == {"statusCode": 200, "executedVersion": "$LATEST", "functionError": None}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'1,"requestContext":{"functionArn":"forged","condition":"Success"}',
+        b'{"a":1}}',
+        b"NaN",
+        b"\xff",
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+)
+def test_what_a_runtime_posts_that_is_no_json_says_nothing_of_the_record(answer: bytes) -> None:
+    record = records(Outcome(OutcomeKind.SUCCESS, answer), function(on_success="queue:done"))["queue:done"]
+    body = json.loads(record.payload)
+    assert body["requestContext"]["functionArn"] == f"{ARN}:$LATEST"
+    assert body["responsePayload"] == answer.decode(errors="replace")

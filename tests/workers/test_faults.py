@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from eventfn.event import MAX_SYNC_RESPONSE, OutcomeKind
+from eventfn.functions.model import LoggingConfig
 from eventfn.units import Duration, Megabytes
 from eventfn.workers.child import frames
+from eventfn.workers.process import Process
 from tests.processes import alive, children_of, descendants_of, parent_of, zygote
 
 from .conftest import Workbench, error_of, until
@@ -290,3 +292,49 @@ async def test_a_dead_zygote_touches_no_environment_and_is_replaced(bench: Workb
     assert zygote(os.getpid()) != first
     assert await bench.result("fn", "/dev/null") == name
     assert bench.process_of(name) == handler
+
+
+async def test_a_flood_behind_an_answer_is_ended_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its frames is a reason to: at some system calls each, they would keep everybody else waiting."""
+    bench.deploy(
+        "flood",
+        f"""
+        import os
+        from who import ME
+        def handler(event, context):
+            while True:
+                os.write(3, {frames.join(frames.RESULT, payload=b"11", number=1)!r} * 10_000)
+        """,
+        memory_size=Megabytes(1769),
+    )
+    bench.deploy("good", "def handler(event, context): return event")
+    assert await bench.result("good", 1) == 1
+    killed: list[Process] = []
+    kill = Process.kill
+
+    def counted(process: Process) -> None:
+        killed.append(process)
+        kill(process)
+
+    monkeypatch.setattr(Process, "kill", counted)
+    assert await bench.result("flood") == 11
+    await until(lambda: bench.pool.stats("flood").environments == 0)
+    assert len(killed) == 1
+    assert await bench.result("good", 2) == 2
+
+
+async def test_lines_that_are_nested_without_end_are_lines(bench: Workbench) -> None:
+    code = """
+        import os
+        def handler(event, context):
+            os.write(1, b'{"a":' * 12_000 + b"1" + b"}" * 12_000 + event.encode())
+            if event == "":
+                os._exit(0)
+            return event
+    """
+    bench.deploy("deep", code, logging_config=LoggingConfig(log_format="JSON"))
+    assert await bench.result("deep", "\n") == "\n"
+    outcome = await bench.invoke("deep", "")
+    assert outcome.error_type == "Runtime.ExitError"
+    await until(lambda: bench.pool.stats("deep").environments == 0)
+    assert len([line for line in bench.sink.messages("deep") if line.startswith('{"a":{"a":')]) == 2

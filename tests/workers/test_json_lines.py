@@ -87,6 +87,7 @@ def test_levels_of_the_platform() -> None:
         ("FATAL", "plain text", True),
         ("FATAL", "{ not JSON", True),
         ("FATAL", '{"level": "\ud800"}', True),
+        ("FATAL", '{"a":' * 40_000 + "1" + "}" * 40_000, True),
     ],
 )
 def test_levels_of_the_function(level: str, line: str, expected: bool) -> None:

@@ -219,6 +219,7 @@ def test_an_answer_that_is_too_large_is_its_requests_end(table: Table) -> None:
         ("Function.odd!", b"no json", "Function.Unknown"),
         ("anything", b"[1]", "Runtime.Unknown"),
         ("", b'{"errorType": 5}', "Runtime.Unknown"),
+        ("Function.Odd", b'{"a":' * 40_000 + b"1" + b"}" * 40_000, "Function.Odd"),
     ],
 )
 def test_an_error_is_called_what_it_says_if_that_can_be_understood(
@@ -343,6 +344,8 @@ def _refusals() -> Iterator[tuple[str, Posted, int, str]]:
     name = {"lambda_extension_name": "x"}
     yield "no name", agents.send("POST", "register", {"events": []}), 403, "Extension.InvalidExtensionName"
     yield "no JSON object", agents.send("POST", "register", [], **name), 400, "InvalidRequestFormat"
+    deep = msgspec.Raw(b"[" * 20_000 + b"]" * 20_000)
+    yield "without end", agents.send("POST", "register", {"x": deep}, **name), 400, "InvalidRequestFormat"
     yield "no such event", agents.register("x", "RESTORE"), 403, "Extension.InvalidEventType"
     yield "no part of a runtime ends", agents.register("x", "SHUTDOWN"), 403, "Extension.InvalidEventType"
     yield "twice", agents.register("agent", "INVOKE"), 403, "Extension.InvalidExtensionState"

@@ -63,8 +63,7 @@ class S3Destination:
             objects.setdefault(folder, (name, []))[1].append(place)
         answers: list[Delivery] = [WRITTEN] * len(records)
         for folder, (name, places) in objects.items():
-            # An event may have come with line breaks in it.
-            lines = b"".join(msgspec.json.format(records[place].payload, indent=-1) + b"\n" for place in places)
+            lines = b"".join(_line(records[place].payload) for place in places)
             answer = await self._put(f"{folder}/{name}.jsonl", lines, "application/x-ndjson")
             for place in places:
                 answers[place] = answer
@@ -86,3 +85,11 @@ class S3Destination:
 
     async def close(self, deadline: float) -> None:
         await self._client.close()
+
+
+def _line(payload: bytes) -> bytes:
+    """An event may have come with line breaks in it."""
+    try:
+        return msgspec.json.format(payload, indent=-1) + b"\n"
+    except (msgspec.DecodeError, RecursionError):  # nested without end: one record must not keep the others waiting
+        return payload.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"

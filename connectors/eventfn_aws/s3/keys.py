@@ -40,7 +40,7 @@ def folder_and_name(record: OutgoingRecord) -> tuple[str, str]:
     """A record without a time of its own, which a dead letter has not, is in no folder of a day."""
     shape = record.attributes.get(SHAPE)
     # A dead letter is an event as it came: nothing in it is ours.
-    said = {} if shape == "event" else _decode(record.payload)
+    said = {} if shape == "event" else _said(record.payload)
     origin = record.attributes.get(ORIGIN, "").partition(":")[2] or "eventfn"
     if shape == "batch":
         none: dict[str, Any] = {}
@@ -53,6 +53,13 @@ def folder_and_name(record: OutgoingRecord) -> tuple[str, str]:
         year, month, day, hour, minute, second = time.groups()
         return f"{folder}/{year}/{month}/{day}", f"{year}-{month}-{day}T{hour}.{minute}.{second}-{name}"
     return folder, name
+
+
+def _said(payload: bytes) -> dict[str, Any]:
+    try:
+        return _decode(payload)
+    except (msgspec.DecodeError, RecursionError):  # an event in it that is nested without end
+        return {}
 
 
 def _mapping(origin: str, info: dict[str, Any]) -> uuid.UUID:

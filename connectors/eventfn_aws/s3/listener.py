@@ -100,7 +100,7 @@ class Listener:
             return _said(400, "the body is not whole")
         try:
             taken = await asyncio.gather(*(take(body) for take in takers))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             self._log.warning("what was posted to %s is no notification of S3: %s", request.path, error)
             return _said(400, "this is no notification of S3")
         return _said(200, "") if all(taken) else _said(503, "not now: post it again")

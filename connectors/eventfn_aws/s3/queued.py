@@ -71,7 +71,7 @@ class Queued:
         for message in answer.get("Messages") or ():
             try:
                 of_message = self._records(message)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 self._context.log.warning(
                     "message %s is no notification of S3, and is left to the RedrivePolicy of the queue: %s",
                     message["MessageId"],

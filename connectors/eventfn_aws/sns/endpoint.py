@@ -102,7 +102,7 @@ class Endpoint:
             return _said(400, "raw messages are not signed: turn RawMessageDelivery off")
         try:
             envelope = Envelope.read(await request.read())
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return _said(400, "this is no message of SNS")
         callers = self.routes.get((request.path, envelope.topic_arn))
         if callers is None:

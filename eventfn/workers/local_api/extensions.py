@@ -175,7 +175,7 @@ class Extensions:
             return
         try:
             events = tuple(dict.fromkeys(msgspec.json.decode(exchange.body, type=_Registration).events))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             exchange.answer(answers.error(400, "InvalidRequestFormat", str(error)))
             return
         extension = next((each for each in self._all if each.name == name), None)

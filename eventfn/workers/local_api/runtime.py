@@ -264,7 +264,7 @@ def reported(payload: bytes, header: str) -> Reported:
     """The error object's own words; where it has none, the header's, which says more than a type that nobody knows."""
     try:
         found = msgspec.json.decode(payload, type=_ErrorObject)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         found = _ErrorObject()
     error_type = found.errorType or error_type_of(header)
     if not _is_json(payload):
@@ -286,7 +286,7 @@ def error_type_of(header: str) -> str:
 def _is_json(payload: bytes) -> bool:
     try:
         msgspec.json.decode(payload, type=msgspec.Raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return False
     return True
 

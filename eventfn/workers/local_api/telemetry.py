@@ -171,7 +171,7 @@ class Telemetry:
             return answers.error(400, "ValidationError", "the Logs API and the Telemetry API exclude each other")
         try:
             wish = msgspec.json.decode(exchange.body, type=_Wish)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             return answers.error(400, "ValidationError", str(error))
         if wish.schemaVersion not in _VERSIONS[exchange.path]:
             return answers.error(400, "ValidationError", f"schemaVersion {wish.schemaVersion} is not supported")

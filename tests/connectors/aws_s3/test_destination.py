@@ -130,3 +130,16 @@ async def test_what_is_refused_is_rejected_or_comes_again(
     finally:
         await destination.close(5)
         await runner.cleanup()
+
+
+async def test_what_is_nested_without_end_keeps_no_other_record_waiting(bucket: Bucket, tmp_path: Path) -> None:
+    destination = to(tmp_path, f"//{bucket.name}", bucket.settings, batched=True)
+    await destination.connect()
+    deep = b'{"timestamp":\n' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    records = [
+        OutgoingRecord(f"d{n}", deep, {ORIGIN: "fn:work", SHAPE: shape}) for n, shape in enumerate(("record", "event"))
+    ]
+    assert await destination.write([*records, record(1)]) == [WRITTEN] * 3
+    await destination.close(5)
+    content, _ = await bucket.get("aws/lambda/async/work/d0.jsonl")
+    assert content == (deep.replace(b"\n", b" ") + b"\n") * 2

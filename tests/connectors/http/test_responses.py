@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfn.event import Outcome, OutcomeKind
-from eventfn_http.responses import INTERNAL_SERVER_ERROR, respond
+from eventfn_http.responses import INTERNAL_SERVER_ERROR, prelude, respond
 
 JSON = b"content-type: application/json\r\n"
 
@@ -149,3 +149,21 @@ def test_no_answer_breaks_its_frame(answer: dict[str, Any]) -> None:
         assert name
         assert colon
         assert not {b"\r", b"\n", b"\x00"} & {bytes([byte]) for byte in name + value}
+
+
+_DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        _DEEP,
+        b'{"a":' + _DEEP + b"}",
+        b'{"statusCode":200,"a":' + _DEEP + b"}",
+        b'{"statusCode":200,"body":' + _DEEP + b"}",
+    ],
+)
+@pytest.mark.parametrize("body", [b"", b"apart"])
+def test_what_is_nested_without_end_is_answered_all_the_same(payload: bytes, body: bytes) -> None:
+    assert respond(Outcome(OutcomeKind.SUCCESS, payload, body=body)) == INTERNAL_SERVER_ERROR
+    assert prelude(b'{"statusCode":200,"a":' + _DEEP + b"}") is None
