@@ -32,7 +32,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
         rules = contain.begin(ground.tier, access, tcp=tcp, version=ground.landlock)
     except OSError as error:
         environment.never_started(channel, str(error))
-    rehearsal.rehearse(ground)
+    rehearsal.rehearse(ground.tier)
     environment.main(channel, ground, rules, machines_network=machines_network)
 
 

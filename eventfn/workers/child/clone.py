@@ -53,6 +53,12 @@ def clone(namespaces: int) -> int:
     return pid
 
 
+def put_in_order() -> None:
+    """What a fork in Python does in the new process, without one: what it writes to is written to by then."""
+    ctypes.pythonapi.PyOS_BeforeFork()
+    ctypes.pythonapi.PyOS_AfterFork_Child()
+
+
 def fork_for_a_moment() -> int:
     """fork(2), for a child that does a few things and ends: without what a fork in Python puts in order."""
     return _cloned(signal.SIGCHLD)

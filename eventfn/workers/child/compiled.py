@@ -45,6 +45,13 @@ def use(folders: Mapping[str, str]) -> None:
         sys.path_hooks.insert(0, _hook)
 
 
+def use_none() -> None:
+    """As before `use`."""
+    if _folders:
+        sys.path_hooks.remove(_hook)
+        _folders.clear()
+
+
 def _hook(path: str) -> PathEntryFinder:
     if not any(f"{path}/".startswith(f"{sources}/") for sources in _folders):
         raise ImportError("none of ours")

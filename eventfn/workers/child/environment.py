@@ -63,7 +63,7 @@ def main(channel: int, ground: Ground, rules: int | None, *, machines_network: b
     gc.enable()
     logs.keep_pipe()
     try:
-        _enter(settings)
+        enter(settings)
     except OSError as error:
         never_started(frames.CHANNEL, f"chdir({settings['task_root']!r}): {error.strerror}")
     logs.use_format()
@@ -120,7 +120,8 @@ def never_started(channel: int, reason: str) -> NoReturn:
     os._exit(1)
 
 
-def _enter(settings: dict[str, Any]) -> None:
+def enter(settings: dict[str, Any]) -> None:
+    """What is around the function: variables, working folder, where modules are found. Raises OSError."""
     os.environ.clear()
     os.environ.update(settings["variables"])
     time.tzset()

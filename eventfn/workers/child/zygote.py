@@ -46,13 +46,14 @@ def main() -> None:
     root = types.ModuleType("eventfn")
     root.__path__ = [str(package)]
     sys.modules["eventfn"] = root
-    from eventfn.workers.child import blank, clone, ground
+    from eventfn.workers.child import blank, clone, ground, holes, rehearsal
 
     for name in _PRELOADED.split():
         __import__(name)
     platform.machine()  # asks the kernel once, for all clones
     for name in [name for name in sys.modules if name == "eventfn" or name.startswith("eventfn.")]:
         del sys.modules[name]
+    rehearsal.rehearse_for_all(facts["tier"])
     site.setquit()  # exit() and quit(), which -S leaves out and handlers call
     try:
         prepared = ground.prepare(facts["tier"], facts["proc"], str(package / "workers/child/importable"))
@@ -61,6 +62,7 @@ def main() -> None:
         os._exit(1)
     gc.collect()
     gc.disable()
+    holes.fill()
     gc.freeze()
     control.send(_ANSWER.pack(0, os.getpid()))
     channel, machines_network = _serve(control, prepared, clone, ground)
