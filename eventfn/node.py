@@ -220,7 +220,7 @@ class Node:
                 if (function := self.control.get(name)) is not None
             ],
             queues=list(await self.queues()),
-            outbox=[OutboxStatus(uri, depth, self._deliverer.errors.get(uri)) for uri, depth in outbox.items()],
+            outbox=[OutboxStatus(uri, depth, self._deliverer.outbox.errors.get(uri)) for uri, depth in outbox.items()],
         )
 
     async def _function(self, function: ManagedFunction, events: Depth) -> FunctionStatus:

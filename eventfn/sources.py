@@ -20,6 +20,7 @@ from eventfn.bus.alone import Alone, Host
 from eventfn.bus.announce import Announcer
 from eventfn.bus.bus import Bus
 from eventfn.bus.intake import Intake
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.positions import EnginePositions
 from eventfn.bus.queues import NamedQueues
 from eventfn.bus.stream import HostAssignments, StreamIntake
@@ -30,7 +31,7 @@ from eventfn.errors import ConnectorError, Refused
 from eventfn.event import Apart, Outcome, Record, ResponseStream
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
-from eventfn.observe.status import Records, SourceStatus, summary
+from eventfn.observe.status import HeldUp, Records, SourceStatus, summary
 from eventfn.plugins import Plugins, is_stream
 from eventfn.trigger import (
     AnswersUrls,
@@ -42,6 +43,7 @@ from eventfn.trigger import (
     Mounted,
     TriggerContext,
 )
+from eventfn.units import without_secrets
 
 URLS = "http"  # the connector that answers function URLs
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
@@ -66,12 +68,20 @@ class Sources:
     changes; `drain` ends all."""
 
     def __init__(
-        self, plugins: Plugins, bus: Bus, queues: NamedQueues, engine: Engine, clock: Clock, reporter: Reporter
+        self,
+        plugins: Plugins,
+        bus: Bus,
+        queues: NamedQueues,
+        engine: Engine,
+        outbox: Outbox,
+        clock: Clock,
+        reporter: Reporter,
     ) -> None:
         self._plugins = plugins
         self._bus = bus
         self._queues = queues
         self._engine = engine
+        self._outbox = outbox
         self._clock = clock
         self._reporter = reporter
         self._owner = str(uuid.uuid4())  # of leases: this node, for as long as it runs
@@ -239,6 +249,7 @@ class Sources:
                 assignments,
                 self._bus.call,
                 self._engine,
+                self._outbox,
                 self._clock,
                 owner=self._owner,
                 log=log,
@@ -296,6 +307,10 @@ class Sources:
             iterator_age_ms=status.iterator_age_ms,
             last_result=status.last_result if isinstance(host.worker, StreamIntake) else None,
             batches_in_flight=status.batches_in_flight,
+            held_up=[
+                HeldUp(each.shard, each.records, without_secrets(each.destination), each.since_ms, each.reason or "")
+                for each in status.held_up
+            ],
             records=Records(
                 status.records_read,
                 status.records_filtered,

@@ -165,7 +165,7 @@ class Supervisor:
             self._control.new_id,
         )
         self._deliverer = Deliverer(self._engine, clock, self._metrics, self._open_destination)
-        self._sources = Sources(plugins, self._bus, self._queues, self._engine, clock, reporter)
+        self._sources = Sources(plugins, self._bus, self._queues, self._engine, self._deliverer.outbox, clock, reporter)
         self._durable = DurableExecutions(self._store, self._bus.call, clock)
         self._mappings = Mappings(self._store, self._sources, self._registry, plugins, lambda: self._project, clock)
         self._urls = FunctionUrls(self._control, self._sources, self._identities_of_urls, clock)

@@ -110,7 +110,9 @@ DestinationUri = Annotated[str, NamesDestination()]  # "queue:orders", "fn:NAME"
 
 def without_secrets(url: str) -> str:
     """A URL as `status` and logs may show it: with "***" for its password and for all values of its query, since
-    tokens are among them."""
+    tokens are among them. What is no URL, such as "queue:orders", stays as it is."""
+    if "://" not in url:
+        return url
     try:
         parts = urlsplit(url)
     except ValueError:

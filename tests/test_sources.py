@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.queues import NamedQueues
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import Refused
@@ -85,7 +86,7 @@ class Bench:
         queues = NamedQueues(self.engine, {}, self.clock)
         bus: Any = self.bus
         reporter: Any = Silent()
-        return Sources(plugins, bus, queues, self.engine, self.clock, reporter)
+        return Sources(plugins, bus, queues, self.engine, Outbox(self.engine, self.clock), self.clock, reporter)
 
     def project(self, *triggers: tuple[str, Any]) -> Project:
         bound = tuple(TriggerBinding(type=kind, source=f"f/{kind}", settings=settings) for kind, settings in triggers)

@@ -19,6 +19,7 @@ import msgspec
 from eventfn.bus import names
 from eventfn.bus.heartbeat import LEASE_MS, Heartbeat
 from eventfn.bus.lanes import Lane, Lanes
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.destination import DESTINATION, REASON, Delivery, Destination, OutgoingRecord, RetryAfter, Written
@@ -51,7 +52,7 @@ class Deliverer:
         self._heartbeat = Heartbeat(engine, clock)
         self._lanes = Lanes(engine, clock, names.OUTBOX, self._deliver)
         self._declared = 0  # grows when URIs may mean something else
-        self.errors: dict[str, str] = {}  # URI -> why its records wait; gone once one was written
+        self.outbox = Outbox(engine, clock)  # for those who put records in, and wait for them
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -128,23 +129,27 @@ class Deliverer:
     async def _settle(self, uri: str, messages: list[Message], answers: Sequence[Delivery]) -> None:
         now = self._clock.now_ms()
         commits: list[list[Operation]] = []
-        self.errors.pop(uri, None)
+        self.outbox.errors.pop(uri, None)
         for message, answer in zip(messages, answers, strict=True):
             if isinstance(answer, Written):
                 self._metrics.records_delivered += 1
-                commits.append([Complete(message.claim)])
+                commits.append([Complete(message.claim), *self.outbox.leaving(message)])
                 continue
             self._metrics.delivery_failures += 1
-            self.errors[uri] = answer.reason
+            self.outbox.errors[uri] = answer.reason
             if isinstance(answer, RetryAfter) and now - message.sent_ms < LONGEST_TRY_MS:
                 after = backoff_ms(message.attempts - 1) if answer.after is None else _milliseconds(answer.after)
                 commits.append([Release(message.claim, now + after, error=answer.reason)])
             else:
-                commits.append([Complete(message.claim), _dead_letter(uri, message, answer.reason)])
+                dead_letter = _dead_letter(uri, message, answer.reason)
+                commits.append([Complete(message.claim), dead_letter, *self.outbox.leaving(message)])
         # A commit each, at once: the engine groups them, and one lapsed claim does not take the others with it.
         results = await asyncio.gather(
             *(self._engine.commit(operations, now) for operations in commits), return_exceptions=True
         )
+        for message, operations, result in zip(messages, commits, results, strict=True):
+            if not isinstance(result, BaseException) and isinstance(operations[0], Complete):
+                self.outbox.left(message)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, Fenced):
                 raise result

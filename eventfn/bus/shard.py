@@ -1,7 +1,7 @@
 """One shard of a stream: read, handed to the function lane by lane, and remembered how far it is done.
 
     reader.read ─▶ filter ─▶ Progress ─▶ a lane's batch ─▶ invoke ─▶ done | again | given up ─▶ the mark moves ─▶ kept
-                                                                        └─▶ outbox, durable before the mark moves
+                                                                          └─▶ outbox ─▶ taken ─┘
 
 What belongs here: who waits for whom. What is decided about records: rules/streaming.py. Who reads which shard:
 sharing.py and stream.py. Where the mark is kept: marks.py.
@@ -18,7 +18,8 @@ import msgspec
 
 from eventfn.bus.link import Link
 from eventfn.bus.marks import Marks, Overtaken
-from eventfn.bus.source import Delays, Jitter, checked, no_event
+from eventfn.bus.on_failure import OnFailure
+from eventfn.bus.source import Delays, HeldUp, Jitter, checked, no_event
 from eventfn.bus.waiting import wait_for, within
 from eventfn.clock import Clock
 from eventfn.errors import EngineError, EventfnError, Throttled
@@ -28,15 +29,16 @@ from eventfn.rules.filters import Criteria
 from eventfn.rules.streaming import EXHAUSTED, GiveUp, Invoke, Lane, Piece, Policy, Progress
 from eventfn.rules.windows import WindowCall, window_fields
 from eventfn.trigger import BatchInfo, Describes, Encodes, Shard, ShardReader, Start, Stream
+from eventfn.units import without_secrets
 
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
 OPEN_PATIENCE = 60.0  # seconds that a reader has to open: nothing else is asked of its source meanwhile
 LAST_WORD = 5.0  # seconds that a reader has to close
 SMALLEST_BUFFER = 200  # records that are read ahead at least: reading one by one is what costs
+AHEAD = 64 * 1024 * 1024  # bytes that lanes are ahead of one that waits: what is held, and handled anew after a crash
+PATIENCE = 5.0  # seconds that a destination has to take a batch that was given up before the log says who waits
 
 Invocation = Callable[[str, bytes], Awaitable[Outcome]]  # (function, event)
-# (shard, condition, invokes, outcome, records, event): returns once it is in the outbox, for good
-KeepFailure = Callable[[BatchInfo, str, int, Outcome | None, Sequence[Record], bytes], Awaitable[None]]
 
 
 class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +48,7 @@ class StreamPlan(msgspec.Struct, frozen=True, kw_only=True):
     trigger: Stream
     link: Link
     invoke: Invocation
-    keep_failure: KeepFailure
+    on_failure: OnFailure
     places: asyncio.Semaphore | None  # maximum_concurrency
     filters: Criteria | None  # None: all records are wanted
     policy: Policy
@@ -81,6 +83,7 @@ class ShardHost:
         self._deadline = float("inf")  # monotonic: when it is over with waiting for that
         self._look_again = asyncio.Event()  # at these two
         self._running = 0
+        self._held_up: dict[Lane, HeldUp] = {}
         self._fenced = False
         self.ended = asyncio.Event()
 
@@ -92,6 +95,11 @@ class ShardHost:
     @property
     def batches_in_flight(self) -> int:
         return self._running
+
+    @property
+    def held_up(self) -> list[HeldUp]:
+        trouble = self._plan.on_failure.trouble
+        return [msgspec.structs.replace(held_up, reason=trouble) for held_up in self._held_up.values()]
 
     def oldest(self) -> Record | None:
         return self._progress.oldest()
@@ -155,7 +163,8 @@ class ShardHost:
                 while True:
                     self._has_room.clear()
                     room = size - self._progress.waiting
-                    if room > 0 and self._progress.waiting_bytes < most_bytes:
+                    most_held = most_bytes + AHEAD
+                    if room > 0 and self._progress.waiting_bytes < most_bytes and self._progress.held_bytes < most_held:
                         batch = await self._asked(reader, room)
                         if not batch.records:
                             break
@@ -340,7 +349,8 @@ class ShardHost:
         )
 
     async def _give_up(self, lane: Lane, step: GiveUp, outcome: Outcome | None) -> None:
-        """Once it is safe in the outbox, and not before, the lane goes on."""
+        """Once its destination has taken it, and not before, the lane goes on, and the mark may move over it. It is
+        safe in the outbox meanwhile: its stream may forget it, and a crash makes no second one of it."""
         piece = step.piece
         info = self._describe(piece.records)
         condition = info.exhausted if step.condition == EXHAUSTED else step.condition
@@ -350,12 +360,11 @@ class ShardHost:
             event = _plain(piece.records)
         while not self._fenced:
             try:
-                await self._plan.keep_failure(info, condition, piece.invokes, outcome, piece.records, event)
+                kept = await self._plan.on_failure.keep(info, condition, piece.invokes, outcome, piece.records, event)
             except EngineError as error:
                 self._log.warning("cannot keep a failed batch of %s yet: %s", self.shard.id, error)
                 await self._clock.sleep(ENGINE_PAUSE)
                 continue
-            self._plan.link.status.records_rejected += len(piece.records)
             self._log.error(
                 "%s: gave up %d of the records of %s, tried %d times: %s",
                 self._plan.function,
@@ -364,8 +373,38 @@ class ShardHost:
                 piece.invokes,
                 condition,
             )
-            lane.gave_up()
+            if await self._until_arrived(lane, len(piece.records), kept):
+                self._plan.link.status.records_rejected += len(piece.records)
+                lane.gave_up()
             return
+
+    async def _until_arrived(self, lane: Lane, records: int, record_id: str) -> bool:
+        """Whether it has arrived before the shard is let go. Nothing that runs is waited for longer because of it: the
+        mark has not moved over it, so whoever has the shard next gives it up once more, and waits for the same."""
+        arriving = asyncio.ensure_future(self._plan.on_failure.arrived(record_id))
+        letting_go = asyncio.ensure_future(self._letting_go.wait())
+        uri = self._plan.on_failure.uri
+        telling = asyncio.ensure_future(self._clock.sleep(PATIENCE))
+        self._held_up[lane] = HeldUp(self.shard.id, records, uri, self._clock.now_ms(), None)
+        self._running -= 1
+        try:
+            await asyncio.wait({arriving, letting_go, telling}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done() and not (arriving.done() or letting_go.done()):
+                self._log.warning(
+                    "%s waits until %s has taken %d records that were given up: %s",
+                    self.shard.id,
+                    without_secrets(uri),
+                    records,
+                    self._plan.on_failure.trouble or "it has not answered yet",
+                )
+                await asyncio.wait({arriving, letting_go}, return_when=asyncio.FIRST_COMPLETED)
+            return arriving.done() and not self._fenced
+        finally:
+            del self._held_up[lane]
+            self._running += 1
+            for each in (arriving, letting_go, telling):
+                each.cancel()
+            await asyncio.gather(arriving, letting_go, telling, return_exceptions=True)
 
     def _describe(self, records: Sequence[Record]) -> BatchInfo:
         trigger: Any = self._plan.trigger
@@ -397,7 +436,9 @@ class ShardHost:
             self._mark_moved.clear()
             if self._fenced:
                 return
-            unkept = self._progress.mark() or unkept
+            if (moved := self._progress.mark()) is not None:
+                unkept = moved
+                self._has_room.set()
             window = self._lanes[0].window
             try:
                 if self._position is not None and (unkept is not None or window != kept_window):

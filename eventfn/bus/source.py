@@ -30,6 +30,16 @@ _USUAL = (str, bytes)
 Jitter = Callable[[], float]  # 0 to 1
 
 
+class HeldUp(msgspec.Struct, frozen=True):
+    """A batch that was given up, and is not where it is to go yet: what is behind it waits."""
+
+    shard: str
+    records: int
+    destination: str
+    since_ms: int
+    reason: str | None  # what the destination said last
+
+
 class SourceStatus(msgspec.Struct, kw_only=True):
     """What `status` and the metrics say of a source; counts since the start."""
 
@@ -42,6 +52,7 @@ class SourceStatus(msgspec.Struct, kw_only=True):
     records_rejected: int = 0
     batches_in_flight: int = 0  # invocations that run, or wait for the function to have a place
     iterator_age_ms: int | None = None  # of a stream: how old the first record is that is not done; 0: all are
+    held_up: Sequence[HeldUp] = ()  # of a stream
     last_result: str = "No records processed"  # of a stream: Lambda's LastProcessingResult
 
 

@@ -8,34 +8,32 @@ What belongs here: the life of the whole, and what its shards have in common.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections.abc import Sequence
 from typing import Any, cast
 
-from eventfn.bus import names
 from eventfn.bus.intake import Invoke
 from eventfn.bus.link import Link
 from eventfn.bus.marks import Marks, SourceMarks
+from eventfn.bus.on_failure import OnFailure
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.shard import LAST_WORD, ShardHost, StreamPlan
 from eventfn.bus.sharing import Sharing
 from eventfn.bus.source import Jitter, SourceStatus
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
-from eventfn.engine.contract import Engine, Send
-from eventfn.event import Outcome, Record
+from eventfn.engine.contract import Engine
 from eventfn.functions.model import Function, Intake, TriggerBinding
 from eventfn.rules.batching import ENVELOPE
 from eventfn.rules.filters import compile_criteria
-from eventfn.rules.records import BUILT_IN_DEAD_LETTERS, BatchFailure, given_up
+from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
 from eventfn.rules.streaming import Policy
-from eventfn.trigger import BatchInfo, Lists, Pending, Shard, Start, Stream, Traits
+from eventfn.trigger import Lists, Pending, Shard, Start, Stream, Traits
 
 # Bytes of the event around its records, where a connector makes it (Kafka's names the brokers) or a state is in it.
 ROOM_FOR_AN_ENVELOPE = 4096
 ROOM_FOR_A_STATE = 1_200_000
-GIVEN_UP_ONCE_MS = 24 * 3_600_000  # the same batch, given up twice around a crash, leaves once
 
 
 class StreamIntake:
@@ -50,6 +48,7 @@ class StreamIntake:
         assignments: HostAssignments,
         invoke: Invoke,
         engine: Engine,
+        outbox: Outbox,
         clock: Clock,
         *,
         owner: str,
@@ -57,9 +56,7 @@ class StreamIntake:
         jitter: Jitter = random.random,
     ) -> None:
         settings = binding.intake
-        self._function_arn = function_arn
         self._source = binding.source
-        self._on_failure = settings.on_failure or BUILT_IN_DEAD_LETTERS
         self._trigger = trigger
         self._assignments = assignments
         self._engine = engine
@@ -74,7 +71,13 @@ class StreamIntake:
             trigger=trigger,
             link=self._link,
             invoke=invoke,
-            keep_failure=self._keep_failure,
+            on_failure=OnFailure(
+                outbox,
+                clock,
+                source=binding.source,
+                function_arn=function_arn,
+                uri=settings.on_failure or BUILT_IN_DEAD_LETTERS,
+            ),
             places=None if settings.maximum_concurrency is None else asyncio.Semaphore(settings.maximum_concurrency),
             filters=compile_criteria(filters, getattr(trigger, "data_key", None), getattr(trigger, "filtering", None))
             if filters
@@ -102,6 +105,7 @@ class StreamIntake:
         arrived = [
             record.arrived_ms for host in self._hosts.values() if (record := host.oldest()) and record.arrived_ms
         ]
+        status.held_up = [held_up for host in self._hosts.values() for held_up in host.held_up]
         status.iterator_age_ms = max(0, self._clock.now_ms() - min(arrived)) if arrived else 0
         return status
 
@@ -227,34 +231,6 @@ class StreamIntake:
         for shard in shards:
             if shard in self._hosts:
                 self._hosts.pop(shard).lose()
-
-    # --- what is given up --------------------------------------------------------------------------------------------
-
-    async def _keep_failure(
-        self,
-        info: BatchInfo,
-        condition: str,
-        invokes: int,
-        outcome: Outcome | None,
-        records: Sequence[Record],
-        event: bytes,
-    ) -> None:
-        first, last = (records[0].id, records[-1].id) if records else ("", "")
-        told_apart = f"{self._source} {info.info} {first} {last} {condition}"
-        digest = hashlib.sha256(told_apart.encode()).hexdigest()
-        record_id = "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))  # as a UUID looks
-        now = self._clock.now_ms()
-        failure = BatchFailure(record_id, self._function_arn, condition, invokes, outcome, info, event)
-        record = given_up(failure, self._on_failure, now)
-        send = Send(
-            names.OUTBOX + self._on_failure,
-            record.id,
-            record.payload,
-            record.attributes,
-            dedupe_key=record.id,
-            dedupe_until_ms=now + GIVEN_UP_ONCE_MS,
-        )
-        await self._engine.commit([send], now)
 
 
 class HostAssignments:

@@ -114,4 +114,11 @@ def _troubles(function: FunctionStatus) -> list[str]:
         found.append(f"last error {error.error_type}: {error.message} (request {error.request_id})")
     if function.log_lines_dropped:
         found.append(f"{plural(function.log_lines_dropped, 'log line')} dropped")
+    for source in function.triggers:
+        for held_up in source.held_up:
+            why = f": {held_up.reason}" if held_up.reason else ""
+            found.append(
+                f"{held_up.shard} of {source.type} waits until {held_up.destination} has taken "
+                f"{plural(held_up.records, 'record')} that {'was' if held_up.records == 1 else 'were'} given up{why}"
+            )
     return [safe(f"{function.name}: {' '.join(line.splitlines())}") for line in found]

@@ -56,7 +56,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 class Send(msgspec.Struct, frozen=True):
     """A new message. With a `dedupe_key` seen in this queue within its window, the old message's id is the result
-    and nothing is added, also when that message is long gone."""
+    and nothing is added, also when that message is long gone; or, where it is to be `only_new`, Conflict."""
 
     queue: str
     id: str
@@ -66,6 +66,7 @@ class Send(msgspec.Struct, frozen=True):
     group: str | None = None
     dedupe_key: str | None = None
     dedupe_until_ms: int = 0
+    only_new: bool = False
     limit: int | None = None  # QueueFull when this many messages are in the queue already
 
 
@@ -127,7 +128,7 @@ class QueueFull(Exception):
 
 
 class Conflict(Exception):
-    """An Expect did not hold: nothing of the commit was kept."""
+    """An Expect did not hold, or a Send that was to be new was not: nothing of the commit was kept."""
 
 
 class Lease(msgspec.Struct, frozen=True):

@@ -237,6 +237,8 @@ class MemoryEngine:
     def _send(self, send: Send, now: int) -> str:
         if send.dedupe_key is not None:
             known, until = self._seen.get((send.queue, send.dedupe_key), ("", 0))
+            if until > now and send.only_new:
+                raise Conflict(f"{send.dedupe_key} was sent to {send.queue} before")
             if until > now:
                 return known
         if send.limit is not None and len(self._in(send.queue)) >= send.limit:

@@ -163,6 +163,8 @@ class Store:
                 "SELECT id FROM dedupe WHERE queue = ? AND key = ? AND until_ms > ?",
                 (send.queue, send.dedupe_key, now),
             ).fetchone()
+            if known is not None and send.only_new:
+                raise Conflict(f"{send.dedupe_key} was sent to {send.queue} before")
             if known is not None:
                 return str(known[0])
         if send.limit is not None and self._rows.get(send.queue, 0) + self._parcels.count(send.queue) >= send.limit:

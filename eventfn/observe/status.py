@@ -80,6 +80,17 @@ class Records(msgspec.Struct, frozen=True):
     rejected: int = 0
 
 
+class HeldUp(msgspec.Struct, frozen=True):
+    """Records of a shard that were given up, for which their destination has no ear yet: the shard waits. `reason` is
+    what the destination said last, "" while it has said nothing."""
+
+    shard: str
+    records: int
+    destination: str
+    since_ms: int
+    reason: str = ""
+
+
 class SourceStatus(msgspec.Struct, frozen=True):
     """One trigger. `lag` is how many records its source says are waiting; None when it cannot say. `records` is None
     where callers wait (http): those are invocations."""
@@ -94,6 +105,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     iterator_age_ms: int | None = None  # of a stream: the age of the first record that is not done; 0: all are
     last_result: str | None = None  # of a stream: Lambda's LastProcessingResult
     batches_in_flight: int = 0  # invocations that run
+    held_up: list[HeldUp] = []  # of a stream: the batches that wait for their on-failure destination
     records: Records | None = None
     where: str = ""  # it was declared: "/srv/shop/eventfn.toml:12"; "API" for an event source mapping
 
@@ -170,7 +182,7 @@ def summary(settings: msgspec.Struct) -> str:
 def _as_written(value: Any) -> str:
     """As it stands in eventfn.toml, but for the quotes around text, and for secrets in a URL."""
     if isinstance(value, str):
-        return without_secrets(value) if "://" in value else value
+        return without_secrets(value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -10,13 +10,15 @@ The rules above the code:
     a retry takes the same records again; only what was done in front of them is gone
     a split takes the failed records in two halves, the first one first, and uses up no attempt
     what is too old is given up before each try, without an invocation
-    the mark moves over what is done, given up, or was filtered out, and never over anything else
+    the mark moves over what is done, was filtered out, or was given up and has arrived where it goes, and never over
+    anything else
 
 PURE: the clock is passed in, as seconds (monotonic) and epoch milliseconds.
 """
 
 from __future__ import annotations
 
+import bisect
 import zlib
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -33,6 +35,7 @@ TOO_LARGE = "RecordTooLarge"  # eventfn's own: one record alone is more than a f
 # Seconds after the end of a tumbling window in which its last records may still come, and in which a shard that has
 # more would have given some: it is read once a second.
 LATENESS = 2.0
+RECORD_ITSELF = 500  # bytes that a record takes beside its payload, about
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +69,7 @@ class Invoke(msgspec.Struct, frozen=True, eq=False):
 
 
 class GiveUp(msgspec.Struct, frozen=True, eq=False):
-    """The records go to the on-failure destination. Once they are safe there, `gave_up` lets the lane go on."""
+    """The records go to the on-failure destination. Once it has taken them, `gave_up` lets the lane go on."""
 
     piece: Piece
     condition: str
@@ -292,7 +295,7 @@ class Lane:
             self._give_up = NO_EVENT
 
     def gave_up(self) -> None:
-        """What was to be given up is safe with the on-failure destination."""
+        """What was to be given up has arrived at the on-failure destination."""
         piece = self._ends()
         self._give_up = None
         if piece.final:
@@ -326,18 +329,23 @@ def _behind(piece: Piece, count: int) -> Piece:
 
 
 class Progress:
-    """All of a shard that was read and is not done, in lanes by key, and the mark: how far it is done without a gap."""
+    """All of a shard that was read and is not done, in lanes by key, and the mark: how far it is done without a gap.
+
+    The mark stands behind a record, and moves from one that is not done to the next: only what is right in front of a
+    record that was wanted, or the last that was read, is ever asked for. The rest of what was filtered out is not held.
+    """
 
     def __init__(self, policy: Policy, lanes: int = 1) -> None:
         self.lanes = [Lane(policy) for _ in range(lanes)]
-        self._reads: deque[tuple[int, Sequence[Record]]] = deque()  # number of the first, the records
+        self._held: deque[tuple[Sequence[int], Sequence[Record]]] = deque()  # of each read: numbers, and their records
         self._next = 0  # number of the next record
+        self.held_bytes = 0
 
     def add(self, records: Sequence[Record], wanted: Sequence[bool] | None, now: float) -> None:
         """What one read brought; those that are not `wanted` were filtered out and are done (None: all are)."""
         number = self._next
-        self._reads.append((number, records))
         self._next += len(records)
+        self._hold(number, records, wanted)
         lanes = self.lanes
         for lane in lanes:
             lane.read_until_ms = records[-1].arrived_ms
@@ -345,6 +353,19 @@ class Progress:
             if wanted is None or wanted[at]:
                 lane = lanes[0] if len(lanes) == 1 else lanes[_lane_of(record, number + at, len(lanes))]
                 lane.add(number + at, record, now)
+
+    def _hold(self, number: int, records: Sequence[Record], wanted: Sequence[bool] | None) -> None:
+        numbers: Sequence[int] = range(number, number + len(records))
+        if wanted is not None:
+            if self._held and not wanted[0]:  # what was the last one before is neither
+                before, them = self._held.pop()
+                self.held_bytes -= _bytes(them[-1:])
+                if len(them) > 1:
+                    self._held.append((before[:-1], them[:-1]))
+            at = [at for at in range(len(records)) if at + 1 == len(records) or wanted[at + 1]]
+            numbers, records = [number + each for each in at], [records[each] for each in at]
+        self._held.append((numbers, records))
+        self.held_bytes += _bytes(records)
 
     @property
     def waiting(self) -> int:
@@ -357,11 +378,6 @@ class Progress:
     @property
     def idle(self) -> bool:
         return all(lane.idle for lane in self.lanes)
-
-    @property
-    def last(self) -> Record | None:
-        """The last record that was read and is not behind the mark."""
-        return self._reads[-1][1][-1] if self._reads else None
 
     def end(self) -> None:
         for lane in self.lanes:
@@ -377,12 +393,18 @@ class Progress:
         undone = [oldest[0] for lane in self.lanes if (oldest := lane.oldest)]
         done = min(undone, default=self._next)  # everything below this number
         found: Record | None = None
-        while self._reads and self._reads[0][0] < done:
-            first, records = self._reads.popleft()
-            found = records[min(done - first, len(records)) - 1]
-            if done < first + len(records):
-                self._reads.appendleft((done, records[done - first :]))
+        while self._held and self._held[0][0][0] < done:
+            numbers, records = self._held.popleft()
+            passed = bisect.bisect_left(numbers, done)
+            found = records[passed - 1]
+            self.held_bytes -= _bytes(records[:passed])
+            if passed < len(records):
+                self._held.appendleft((numbers[passed:], records[passed:]))
         return found
+
+
+def _bytes(records: Sequence[Record]) -> int:
+    return sum([len(record.payload) + RECORD_ITSELF for record in records])
 
 
 def _lane_of(record: Record, number: int, lanes: int) -> int:

@@ -317,10 +317,10 @@ class DestinationSuite:
             await self._until_delivered(engine)
             await self.refuse()
             await self._commit(engine, range(20, 40))
-            await eventually(lambda: deliverer.errors, self.patience)
+            await eventually(lambda: deliverer.outbox.errors, self.patience)
             await self.accept()
             await self._until_delivered(engine)
-            assert not deliverer.errors
+            assert not deliverer.outbox.errors
         found = await self.numbers()
         assert set(found) == set(range(40)), "something was lost"
         if self.destination.idempotent:

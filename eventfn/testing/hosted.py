@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from eventfn.bus.announce import Announcer
 from eventfn.bus.intake import Intake
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.engine.contract import Engine
 from eventfn.errors import Throttled
@@ -192,6 +193,7 @@ async def hosted_stream(
         assignments,
         stream.invoking(handle),
         engine,
+        Outbox(engine, clock),
         clock,
         owner="node",
         log=log,

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Message
@@ -57,6 +58,13 @@ def values(event: Any) -> list[Any]:
     return [record["value"] for record in event["Records"]]
 
 
+class Arrived(Outbox):
+    """What is in it counts as arrived, though nobody delivers it: for tests that look at what was put in."""
+
+    async def arrived(self, uri: str, record_id: str) -> None:
+        pass
+
+
 def make_host(
     stream: MemoryStream,
     invoke: Any,
@@ -67,6 +75,7 @@ def make_host(
     group: bool = False,
     owner: str = "node-1",
     trigger_class: Any = None,
+    outbox: Outbox | None = None,
     **intake: Any,
 ) -> StreamIntake:
     assignments = HostAssignments()
@@ -83,6 +92,7 @@ def make_host(
         assignments,
         invoke,
         engine,
+        outbox or Arrived(engine, clock),
         clock,
         owner=owner,
         log=logging.getLogger("eventfn.tests"),
@@ -111,9 +121,9 @@ async def until(clock: FakeClock, condition: Callable[[], bool], step: float = 1
     raise AssertionError("it never came to that")
 
 
-async def outbox(engine: Engine, uri: str) -> list[Any]:
+async def in_outbox(engine: Engine, uri: str) -> list[Any]:
     messages: list[Message] = await engine.peek(f"out/{uri}", 1000)
     return [msgspec.json.decode(message.body) for message in messages]
 
 
-__all__ = ["ARN", "Calls", "Function", "make_host", "new_stream", "outbox", "running", "until", "values"]
+__all__ = ["ARN", "Calls", "Function", "in_outbox", "make_host", "new_stream", "running", "until", "values"]

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from eventfn.bus.alone import LEASE
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.queues import NamedQueues
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import EngineError
@@ -59,7 +60,9 @@ class Node:
         bus: Any = self.bus
         reporter: Any = None
         plugins = Plugins({"handing": Handing, "announcing": Announcing})
-        self.sources = Sources(plugins, bus, NamedQueues(engine, {}, clock), engine, clock, reporter)
+        self.sources = Sources(
+            plugins, bus, NamedQueues(engine, {}, clock), engine, Outbox(engine, clock), clock, reporter
+        )
         binding = TriggerBinding(type=kind, source="f/one/0", settings=MemoryTrigger.Settings(name="alone"))
         self.function = Function(name="f", handler="f.h", code=str(folder), triggers=(binding,))
         self.project = Project(folder=str(folder), file=None, data=str(folder), functions={"f": self.function})

@@ -93,7 +93,7 @@ async def test_records_are_written_in_order_and_gone() -> None:
 
         assert made["a:x"].ids == ["1", "2", "3"]
         assert await out.left("out/a:x") == []
-        assert out.deliverer.errors == {}
+        assert out.deliverer.outbox.errors == {}
 
 
 async def test_a_connection_is_kept_for_a_while() -> None:
@@ -187,7 +187,7 @@ async def test_a_destination_that_is_down_for_a_day_gives_up() -> None:
         await out.put("a:x", "1")
         await out.clock.advance(3600)
         assert await out.left("out/a:x") == ["1"]
-        assert out.deliverer.errors == {"a:x": "connection refused"}
+        assert out.deliverer.outbox.errors == {"a:x": "connection refused"}
 
         await out.clock.advance(86_400)
 

@@ -19,7 +19,7 @@ from eventfn.testing.memory_streams import MemoryStreamTrigger
 from eventfn.trigger import Shard, ShardReader, Start
 from eventfn.units import Duration
 from tests.bus.hosting import THROTTLED, Call, Calls, reported
-from tests.bus.streaming import ARN, Function, make_host, new_stream, outbox, running, until, values
+from tests.bus.streaming import ARN, Function, in_outbox, make_host, new_stream, running, until, values
 
 DEAD_LETTERS = "queue:dead-letters"
 
@@ -220,7 +220,7 @@ async def test_after_its_attempts_a_batch_goes_to_its_destination_and_the_shard_
     )
     async with running(host):
         await until(clock, lambda: function.handled == [2, 3])
-    (record,) = await outbox(engine, "sqs:failed")
+    (record,) = await in_outbox(engine, "sqs:failed")
     assert list(record) == ["requestContext", "responseContext", "version", "timestamp", "MemoryBatchInfo"]
     assert record["requestContext"] | {"requestId": ""} == {
         "requestId": "",
@@ -239,7 +239,7 @@ async def test_without_a_destination_what_is_given_up_is_in_the_dead_letters_wit
     stream.put(0)
     async with running(make_host(stream, function.invoke, engine, clock, tmp_path, maximum_retry_attempts=0)):
         await until(clock, lambda: bool(engine_has(engine, f"out/{DEAD_LETTERS}")))
-    (record,) = await outbox(engine, DEAD_LETTERS)
+    (record,) = await in_outbox(engine, DEAD_LETTERS)
     assert [each["value"] for each in record["payload"]["Records"]] == [0]
     (message,) = await engine.peek(f"out/{DEAD_LETTERS}", 10)
     assert message.attributes["eventfn.origin"] == "fn:hello"
@@ -281,7 +281,7 @@ async def test_halves_find_the_poison_and_only_it_is_given_up(
     async with running(host):
         await until(clock, lambda: stream.committed.get("shard-0") == "32")
     assert function.handled == [number for number in range(32) if number != 13]
-    (record,) = await outbox(engine, DEAD_LETTERS)
+    (record,) = await in_outbox(engine, DEAD_LETTERS)
     assert record["MemoryBatchInfo"]["batchSize"] == 1
     assert record["payload"]["Records"][0]["value"] == 13
     assert len([event for event in function.events if values(event) == [13]]) == 3
@@ -312,7 +312,7 @@ async def test_what_is_too_old_is_given_up_without_an_invocation(
     host = make_host(stream, function.invoke, engine, clock, tmp_path, maximum_record_age=Duration(60))
     async with running(host):
         await until(clock, lambda: function.handled == ["new"])
-    (record,) = await outbox(engine, DEAD_LETTERS)
+    (record,) = await in_outbox(engine, DEAD_LETTERS)
     assert record["requestContext"]["condition"] == "RecordAgeExceeded"
     assert record["requestContext"]["approximateInvokeCount"] == 0
     assert "responseContext" not in record
@@ -326,7 +326,7 @@ async def test_a_throttle_counts_as_no_attempt(clock: FakeClock, engine: MemoryE
     async with running(make_host(stream, function.invoke, engine, clock, tmp_path, maximum_retry_attempts=0)):
         await until(clock, lambda: not answers)
         await until(clock, lambda: len(function.events) == 6)
-    assert await outbox(engine, DEAD_LETTERS) == []
+    assert await in_outbox(engine, DEAD_LETTERS) == []
 
 
 async def test_the_mark_does_not_move_before_a_failure_is_kept(
@@ -353,7 +353,7 @@ async def test_the_mark_does_not_move_before_a_failure_is_kept(
         assert stream.committed == {}
         full = False
         await until(clock, lambda: stream.committed.get("shard-0") == "1")
-    assert len(await outbox(engine, DEAD_LETTERS)) == 1
+    assert len(await in_outbox(engine, DEAD_LETTERS)) == 1
 
 
 async def test_a_record_that_no_function_can_be_invoked_with_is_given_up(
@@ -364,7 +364,7 @@ async def test_a_record_that_no_function_can_be_invoked_with_is_given_up(
     stream.put("small")
     async with running(make_host(stream, function.invoke, engine, clock, tmp_path)):
         await until(clock, lambda: function.handled == ["small"])
-    (record,) = await outbox(engine, DEAD_LETTERS)
+    (record,) = await in_outbox(engine, DEAD_LETTERS)
     assert record["requestContext"]["condition"] == "RecordTooLarge"
 
 

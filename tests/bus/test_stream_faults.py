@@ -20,7 +20,7 @@ from eventfn.testing.memory_streams import MemoryGroupTrigger, MemoryStreamTrigg
 from eventfn.trigger import BatchInfo, Shard, ShardReader, Start
 from eventfn.units import Duration
 from tests.bus.hosting import Calls
-from tests.bus.streaming import Function, make_host, new_stream, outbox, running, until, values
+from tests.bus.streaming import Function, in_outbox, make_host, new_stream, running, until, values
 from tests.bus.test_stream import DEAD_LETTERS, engine_has, fail_on
 
 SUCCESS = Outcome(OutcomeKind.SUCCESS, b"null")
@@ -275,7 +275,7 @@ async def test_what_no_event_can_be_made_of_is_given_up_alone(
     )
     async with running(host):
         await until(clock, lambda: function.handled == ["a", "b", "c", "d"], most=200)
-    (record,) = await outbox(engine, DEAD_LETTERS)
+    (record,) = await in_outbox(engine, DEAD_LETTERS)
     assert values(record["payload"]) == ["poison"]
     assert record["requestContext"]["condition"] == "RecordNotEncodable"
     assert record["requestContext"]["approximateInvokeCount"] == 0
@@ -302,7 +302,7 @@ async def test_a_failed_batch_that_is_described_wrongly_is_kept_all_the_same(
     )
     async with running(host):
         await until(clock, lambda: function.handled == [1], most=100)
-    (record,) = await outbox(engine, DEAD_LETTERS)
+    (record,) = await in_outbox(engine, DEAD_LETTERS)
     assert record["BatchInfo"] == {
         "shardId": "shard-0",
         "startSequenceNumber": "shard-0:0",
@@ -510,4 +510,4 @@ async def test_a_commit_that_is_kept_and_reported_as_failed_loses_no_record(
     async with running(host):
         await until(clock, lambda: set(function.handled) == set(range(10)) - {5})
         await until(clock, lambda: host.status.batches_in_flight == 0)
-    assert len(await outbox(engine, DEAD_LETTERS)) == 1, "given up twice, it leaves once"
+    assert len(await in_outbox(engine, DEAD_LETTERS)) == 1, "given up twice, it leaves once"

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eventfn.event import MAX_SYNC_REQUEST, Record
-from eventfn.rules.streaming import EXHAUSTED, TOO_LARGE, TOO_OLD, GiveUp, Invoke, Lane, Policy, Progress, Step
+from eventfn.rules.streaming import (
+    EXHAUSTED,
+    RECORD_ITSELF,
+    TOO_LARGE,
+    TOO_OLD,
+    GiveUp,
+    Invoke,
+    Lane,
+    Policy,
+    Progress,
+    Step,
+)
 from eventfn.rules.windows import STATE_LIMIT, Window
 
 NOW_MS = 1_700_000_000_000
@@ -284,6 +295,28 @@ def test_a_key_is_always_in_the_same_lane(lanes: int) -> None:
     assert len(where) == 5
 
 
+def test_what_was_filtered_out_is_held_no_longer_than_the_mark_needs_it() -> None:
+    progress = Progress(Policy(batch_size=1))
+    progress.add([record(0)], [True], 0)
+    step = take(progress.lanes[0])
+    held = progress.held_bytes
+    for number in range(1, 100, 3):
+        progress.add([record(number), record(number + 1), record(number + 2)], [False] * 3, 0)
+        assert progress.held_bytes <= 2 * held, "one that is not done, and the last one"
+    progress.add([record(100), record(101)], [True, False], 0)
+    assert step.piece.records
+    progress.lanes[0].succeeded()
+    moved = progress.mark()
+    assert moved is not None
+    assert moved.id == "99", "right up to the next that is not done"
+    take(progress.lanes[0])
+    progress.lanes[0].succeeded()
+    moved = progress.mark()
+    assert moved is not None
+    assert moved.id == "101"
+    assert progress.held_bytes == 0
+
+
 class AShard(RuleBasedStateMachine):
     """Whatever happens in whatever order: each record ends exactly once, in the order of its key, and the mark never
     passes one that has not ended."""
@@ -378,6 +411,16 @@ class AShard(RuleBasedStateMachine):
             assert int(moved.id) > self.marked
             self.marked = int(moved.id)
         assert all(each.id in self.ended for each in self.records[: self.marked + 1])
+
+    @invariant()
+    def nothing_is_held_but_what_the_mark_may_stand_behind(self) -> None:
+        if not hasattr(self, "progress"):
+            return
+        self.the_mark_never_passes_what_has_not_ended()
+        # One in front of each that was wanted, and the last; nothing once all has ended.
+        wanted = sum(self.ended.get(each.id) != "filtered" for each in self.records[self.marked + 1 :])
+        assert self.progress.held_bytes <= (wanted + 1) * (RECORD_ITSELF + 10)
+        assert self.progress.held_bytes == 0 or self.marked < len(self.records) - 1
 
     @invariant()
     def order_is_kept_by_key(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from eventfn.engine.contract import (
     Claim,
     Complete,
+    Conflict,
     Engine,
     Extend,
     Message,
@@ -188,6 +189,18 @@ class MessagePromises(EngineGround):
         assert await engine.commit([send("d")], NOW + 99) == ["a"]  # also when the message is long gone
         assert await engine.peek("q", 1) == []
         assert await engine.commit([send("e")], NOW + 100) == ["e"]
+
+    async def test_what_is_to_be_new_is_refused_when_its_key_was_seen(self, engine: Engine) -> None:
+        send = Send("q", "a", b"", dedupe_key="k", dedupe_until_ms=NOW + 100, only_new=True)
+        assert await engine.commit([Put("fact", b"1"), send], NOW) == [None, "a"]
+        with pytest.raises(Conflict):
+            await engine.commit([Put("fact", b"2"), send], NOW + 99)
+        assert await engine.get("fact") == b"1", "nothing of a refused commit is kept"
+        (message,) = await engine.claim("q", 10, NOW + LEASE, NOW)
+        await engine.commit([Complete(message.claim)], NOW)
+        with pytest.raises(Conflict):
+            await engine.commit([send], NOW + 99)
+        assert await engine.commit([send], NOW + 100) == ["a"]
 
     async def test_a_key_without_a_window_is_carried_and_nothing_more(self, engine: Engine) -> None:
         operations = [Send("q", name, b"", dedupe_key="k") for name in "ab"]

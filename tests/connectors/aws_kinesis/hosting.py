@@ -20,6 +20,7 @@ from eventfn.functions.model import Function, Intake, TriggerBinding
 from eventfn.testing import FakeClock, trigger_context
 from eventfn.units import Duration
 from eventfn_aws.settings import AwsSettings
+from tests.bus.streaming import Arrived
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hello"
 PATIENCE = 60.0  # real seconds
@@ -72,6 +73,7 @@ class Hosting:
             assignments,
             handler.invoke,
             self.engine,
+            Arrived(self.engine, self.clock),
             self.clock,
             owner=owner,
             log=logging.getLogger("eventfn.tests"),

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.clock import SystemClock
 from eventfn.engine.memory import MemoryEngine
@@ -110,6 +111,7 @@ class Node:
         own: dict[str, Any] = {"session_timeout": Duration(6), "rebalance_timeout": Duration(10), **(settings or {})}
         declared = KafkaSettings(topics=(ledger.topic,), group_id=ledger.group, **own)
         self.trigger = KafkaTrigger(declared, clusters, context)
+        engine, clock = MemoryEngine(), SystemClock()
         self.host = StreamIntake(
             Function(name="hello", handler="app.handler", code="/project", timeout=Duration(3)),
             context.function_arn,
@@ -122,8 +124,9 @@ class Node:
             self.trigger,
             assignments,
             self._invoke,
-            MemoryEngine(),
-            SystemClock(),
+            engine,
+            Outbox(engine, clock),
+            clock,
             owner="node",
             log=logging.getLogger("eventfn.tests"),
         )

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest_asyncio
 
+from eventfn.bus.outbox import Outbox
 from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.engine.memory import MemoryEngine
 from eventfn.event import Outcome, OutcomeKind
@@ -54,6 +55,7 @@ class Hosting:
             assignments,
             self._invoke,
             self.engine,
+            Outbox(self.engine, self.clock),
             self.clock,
             owner=owner,
             log=logging.getLogger("eventfn.tests"),
