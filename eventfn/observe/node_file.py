@@ -19,10 +19,12 @@ class NodeFile(msgspec.Struct, frozen=True):
     admin: str
     http: str | None
     token: str
+    folder: int = 0  # the data folder's inode, by which a copy of it is told; 0: not known
 
 
 def write(data: Path, node: NodeFile) -> None:
     """Replaces the file in one step. Raises OSError."""
+    node = msgspec.structs.replace(node, folder=data.stat().st_ino)
     temporary = data / f"{NAME}.{node.pid}"
     temporary.unlink(missing_ok=True)  # of a process with our number that was killed in between
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -41,12 +43,15 @@ def remove(data: Path, pid: int) -> None:
 
 
 def running(data: Path) -> NodeFile | None:
-    """The node that has this data folder open; None when there is none, also when one was killed and left its file.
+    """The node that has this data folder open; None when there is none, also when one was killed and left its file,
+    and when the folder is a copy that was made while its original was open.
 
     Raises PermissionError when the file is another user's.
     """
     found = _read(data)
-    return found if found is not None and _is_alive(found.pid) else None
+    if found is None or not _is_alive(found.pid) or found.folder not in (0, data.stat().st_ino):
+        return None
+    return found
 
 
 def _read(data: Path) -> NodeFile | None:
