@@ -28,8 +28,6 @@ class Lane:
         self.name = name  # the queue's, without the prefix
         self.poke = asyncio.Event()
         self.ended = asyncio.Event()
-        self.in_flight = 0
-        self.full = False  # it waits for room, not for messages
 
 
 class Lanes:

@@ -106,6 +106,14 @@ class Running:
     async def waiting(self, prefix: str = "fn/") -> dict[str, int]:
         return {stat.queue: stat.total for stat in await self.engine.stats(prefix, self.clock.now_ms()) if stat.total}
 
+    async def claimed(self, function: str) -> int:
+        (queue,) = await self.engine.stats(f"fn/{function}", self.clock.now_ms())
+        return queue.in_flight
+
+    def end(self, request_id: str) -> None:
+        """With success."""
+        self.pool.in_flight.pop(request_id)(Outcome(OutcomeKind.SUCCESS, b"1", request_id))
+
     async def outbox(self, uri: str) -> list[Any]:
         return [json.loads(message.body) for message in await self.engine.peek(f"out/{uri}", 1000)]
 
@@ -188,6 +196,70 @@ async def test_a_function_with_many_events_does_not_delay_anothers_first() -> No
         await node.clock.advance(1)
 
         assert [ran.function for ran in node.pool.ran] == ["slow"] * 4 + ["quick"]
+
+
+async def test_the_next_events_of_a_quick_function_are_claimed_before_they_have_a_place() -> None:
+    async with running(lambda _: None, declared("f")) as node:
+        accepted = [await node.bus.submit("f", b"%d" % number) for number in range(20)]
+        await node.clock.advance(0.01)
+        assert await node.claimed("f") == 4
+        node.end(accepted[0])
+        await node.clock.advance(0.01)
+
+        assert await node.claimed("f") == 19
+        assert [ran.request_id for ran in node.pool.ran] == accepted[:5], "no more than may run at once"
+        for each in accepted[1:]:
+            node.end(each)
+        await node.clock.advance(0.01)
+        assert [ran.request_id for ran in node.pool.ran] == accepted, "in their order"
+        assert await node.waiting() == {}
+
+
+async def test_of_a_slow_function_no_more_is_claimed_than_runs() -> None:
+    async with running(lambda _: None, declared("f")) as node:
+        accepted = [await node.bus.submit("f", b"%d" % number) for number in range(20)]
+        await node.clock.advance(10)
+        node.end(accepted[0])
+        await node.clock.advance(1)
+
+        assert await node.claimed("f") == 4
+        assert [ran.request_id for ran in node.pool.ran] == accepted[:5]
+
+
+async def test_a_drain_hands_back_at_once_what_has_no_place() -> None:
+    async with running(lambda _: None, declared("f")) as node:
+        accepted = [await node.bus.submit("f", b"%d" % number) for number in range(20)]
+        await node.clock.advance(0.01)
+        node.end(accepted[0])
+        await node.clock.advance(0.01)
+        assert await node.claimed("f") == 19
+        draining = asyncio.create_task(node.dispatcher.drain(30))
+        await node.clock.advance(0.01)
+
+        assert await node.claimed("f") == 4
+        node.end(accepted[1])
+        await node.clock.advance(30)
+        await draining
+        assert [ran.request_id for ran in node.pool.ran] == accepted[:5], "nothing begins any more"
+        again = await node.engine.claim("fn/f", 100, node.clock.now_ms() + 1000, node.clock.now_ms())
+        assert [(message.id, message.attempts) for message in again] == [(each, 1) for each in accepted[5:]]
+
+
+async def test_what_is_claimed_ahead_begins_when_somebody_else_leaves_a_place() -> None:
+    async with running(lambda _: None, declared("f"), declared("g"), limits=Limits(concurrency=2)) as node:
+        accepted = [await node.bus.submit("f", b"%d" % number) for number in range(2)]
+        await node.clock.advance(0.01)
+        node.end(accepted[0])
+        share = node.admission.enter("g")
+        assert share is not None
+        accepted += [await node.bus.submit("f", b"%d" % number) for number in range(3)]
+        await node.clock.advance(0.01)
+        assert await node.claimed("f") == 4
+        assert [ran.request_id for ran in node.pool.ran] == accepted[:2]
+        node.admission.leave(share)
+        await node.clock.advance(0.01)
+
+        assert [ran.request_id for ran in node.pool.ran] == accepted[:3]
 
 
 async def test_throttled_events_wait_uncounted() -> None:
