@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-_NO_CODE = {"__pycache__", "node_modules"}  # and hidden folders, virtual environments, the data folder
+_NO_CODE = {"__pycache__", "node_modules"}  # and hidden folders, virtual environments, data folders and copies of them
+_MARKS = ("pyvenv.cfg", "eventfn.db")
 _PYTHON_CODE = (".py", ".so")
 
 
@@ -43,7 +44,7 @@ def of_code(folder: str, project: str, data: str, *, for_others: bool) -> Conten
     def is_code(entry: os.DirEntry[str]) -> bool:
         if entry.name.startswith(".") or entry.name in _NO_CODE or entry.path == data:
             return False
-        return not os.path.exists(f"{entry.path}/pyvenv.cfg")  # noqa: PTH110 - thousands of them
+        return not any(os.path.exists(f"{entry.path}/{mark}") for mark in _MARKS)  # noqa: PTH110 - thousands of them
 
     return Contents(folder, sorted(_files(folder, is_code, _PYTHON_CODE if folder == project else (), for_others)))
 

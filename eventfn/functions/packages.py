@@ -177,9 +177,11 @@ class _Preparing:
                 await asyncio.sleep(_TICK)
                 found = await asyncio.to_thread(look)
         except contents.NotForOthers as error:
+            # The data folder, which is mostly in the project's, stays its owner's.
+            mend = f"chmod o+rX {error.path}" if self._data.is_relative_to(folder) else f"chmod -R o+rX {folder}"
             message = (
                 f"{error.path} can be read by its owner alone, and where eventfn runs as root, functions run as "
-                f"somebody else: chmod -R o+rX {folder}"
+                f"somebody else: {mend}"
             )
             raise _problem(self._function, key, message) from None
         return found

@@ -58,6 +58,12 @@ def test_what_others_cannot_read_is_named(tmp_path: Path, path: str, mode: int) 
         assert contents.of_layer(folder, for_others=False).files
 
 
+def test_a_copy_of_a_data_folder_is_no_code_either(tmp_path: Path) -> None:
+    folder = tree(tmp_path, "a.py", "backup/eventfn.db", "backup/bytecode/b.py")
+    (tmp_path / "backup").chmod(0o700)
+    assert [file.path for file in contents.of_code(folder, folder, "data", for_others=True).files] == ["a.py"]
+
+
 def test_what_is_no_code_may_be_anybodys(tmp_path: Path) -> None:
     folder = tree(tmp_path, "a.py", "outbox/secret.txt", ".git/x")
     (tmp_path / "outbox" / "secret.txt").chmod(0o600)

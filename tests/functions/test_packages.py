@@ -319,6 +319,9 @@ async def test_what_only_its_owner_can_read_is_refused_where_a_function_is_someb
         f"root, functions run as somebody else: chmod -R o+rX {folder.root}/code"
     )
     await prepare(folder.function, project, folder.say)
+    within = msgspec.structs.replace(project, data=str(folder.root / "code" / "data"))
+    with pytest.raises(ConfigError, match=rf": chmod o\+rX {secret}$"):  # -R would open the data folder too
+        await prepare(folder.function, within, folder.say, for_others=True)
     secret.chmod(0o644)
     (folder.root / "layer").mkdir(mode=0o700)
     function = msgspec.structs.replace(folder.function, layers=(str(folder.root / "layer"),))
