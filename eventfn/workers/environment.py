@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 from eventfn.clock import Clock
 from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Outcome, OutcomeKind
 from eventfn.sandbox.allow_list import Target
-from eventfn.workers import failures, wire
+from eventfn.workers import failures, waiters, wire
 from eventfn.workers.ahead import Ahead
 from eventfn.workers.child import frames
 from eventfn.workers.contract import LogSink, Prepared
@@ -111,6 +111,7 @@ class Environment(asyncio.Protocol):
         self._timeout_ms = int(self._timeout * 1000)
         self.journal = Journal(prepared, sink, clock, self.requests, provisioned=provisioned)
         self._number = 0
+        self._looked_at = 0  # the number, at the latest look at its channel
         self._peak_kb = 0
         self._init_ms: float | None = None
         self._reader = wire.Reader()
@@ -557,6 +558,9 @@ class Environment(asyncio.Protocol):
         process = self._process
         if self.ended or process is None:
             return
+        if self._number != self._looked_at and self._has_too_many_waiters():
+            self._break_protocol("too many of its threads or descriptors wait for its channel")
+            return
         if self.requests or self._cancelled:
             if process.group is not None and process.group.over_memory():
                 self._cause = failures.out_of_memory()
@@ -567,6 +571,16 @@ class Environment(asyncio.Protocol):
             self._frozen = True
             return
         self._loop.call_later(_REST, self.look_after)
+
+    def _has_too_many_waiters(self) -> bool:
+        """No more looks than requests, since what it does not read stays in its channel."""
+        self._looked_at = self._number
+        if not self._channel_open or self._transport.get_write_buffer_size():
+            return False
+        try:
+            return waiters.are_too_many(self._transport.get_extra_info("socket").fileno())
+        except OSError:
+            return False  # it is full, or at its end
 
     def _thaw(self) -> None:
         assert self._process is not None

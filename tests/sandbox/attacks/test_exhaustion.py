@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+import time
+
 import pytest
 
 from tests.sandbox.attacks.attack import Attack, OneOf
 from tests.sandbox.attacks.stage import Stage
+from tests.support import PATIENCE
 
 KILLED_FOR_MEMORY = "Runtime.OutOfMemory: Runtime exited with error: signal: killed"
 TIMED_OUT = "Sandbox.Timedout: Task timed out after 0.50 seconds"
@@ -255,3 +259,41 @@ def test_what_it_forges_in_its_log_stands_in_its_own_log_and_changes_nothing(sta
     lines = stage.ask("lines")["lines"]
     assert [line.partition(":")[0] for line in lines if "RequestId: 0-" in line] == ["forger"] * 3
     assert [line for line in lines if "REPORT" in line and "forger" in line and "0-0" not in line]
+
+
+_WAITERS = """
+    import uuid
+    from tools import *
+    ME = uuid.uuid4().hex
+    held = []
+    def by_epoll():
+        copies = [os.dup(3) for _ in range(450)]
+        for _ in range(450):
+            held.append(select.epoll())
+            for each in copies:
+                held[-1].register(each, select.EPOLLIN)
+    def by_poll():
+        entries = ctypes.create_string_buffer(struct.pack('ihh', 3, 0x2000, 0) * 1000)
+        threading.stack_size(65536)
+        wait = libc.poll
+        with contextlib.suppress(RuntimeError):
+            for _ in range(700):
+                threading.Thread(target=wait, args=(entries, 1000, -1), daemon=True).start()
+    def handler(event, context):
+        if event is not None:
+            by_epoll() if event == 'epoll' else by_poll()
+        return ME
+"""
+
+
+@pytest.mark.parametrize("how", ["epoll", "poll"])
+def test_whoever_has_a_crowd_wait_for_its_requests_is_ended(stage: Stage, how: str) -> None:
+    """The supervisor wakes each of them, with every request, in its own time."""
+    stage.deploy("crowd", textwrap.dedent(_WAITERS), memory_size=1769)
+    first = stage.invoke("crowd", how)
+    until = time.monotonic() + PATIENCE
+    while stage.invoke("crowd") == first:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    stage.ask("retire", name="crowd")
+    stage.is_unharmed()
