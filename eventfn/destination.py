@@ -66,6 +66,15 @@ class DestinationContext(msgspec.Struct, frozen=True):
     functions: Callable[[], Sequence[str]]  # the names declared
 
 
+def named_target(target: str) -> tuple[str | None, str]:
+    """("eu", "orders") for "@eu/orders": what is meant is "orders" on the server that is called "eu", one of several of
+    its kind. (None, "orders") for "orders"."""
+    if not target.startswith("@"):
+        return None, target
+    name, _, place = target[1:].partition("/")
+    return name, place
+
+
 class Destination(Protocol):
     """One object per distinct URI. Methods are called one at a time."""
 

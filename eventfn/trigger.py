@@ -352,6 +352,17 @@ class Describes(Protocol):
 
 
 @runtime_checkable
+class Checks(Protocol):
+    """Optional power: what is wrong between a trigger's table and the top-level table with its name, such as a server
+    that is named and not declared."""
+
+    @classmethod
+    def check(cls, settings: Any, shared: Any) -> tuple[str, str] | None:
+        """(key, message), or None. No I/O: `eventfn check` calls it, and a start."""
+        ...
+
+
+@runtime_checkable
 class Extends(Protocol):
     """Optional power: the source gives records on a lease that can be made longer while a function runs. The host
     does so every third of it, for what is not settled yet."""

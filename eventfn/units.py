@@ -8,6 +8,7 @@ a sink.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +19,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "kb": 1024, "mb": 1024**2, "gb": 1024**3}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(b|kb|mb|gb)\s*", re.IGNORECASE)
+
+
+# The NAME of a table such as [kafka.clusters.NAME]: one of several servers of the same kind.
+TableName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")]
 
 
 class Duration(float):
@@ -123,3 +128,9 @@ def without_secrets(url: str) -> str:
     pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)
     query = "&".join(f"{key}=***" if equals else "***" for key, equals, _ in pairs)
     return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def recognisable(url: str) -> str:
+    """`without_secrets`, and two that differ in what is not shown still differ."""
+    shown = without_secrets(url)
+    return url if shown == url else f"{shown}#{hashlib.sha256(url.encode()).hexdigest()[:12]}"

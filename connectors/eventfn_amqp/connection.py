@@ -18,6 +18,7 @@ from pamqp.exceptions import PAMQPException
 from yarl import URL
 
 from eventfn.errors import ConnectorError
+from eventfn.units import TableName
 
 TIMEOUT = 15.0  # seconds that the broker has for an answer
 _HEARTBEAT = "15"  # seconds; a peer that is silent for three of them is gone
@@ -28,7 +29,7 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the broker is, and who we are: [amqp] for triggers, [destinations.amqp] for destinations."""
+    """Where a broker is, and who we are."""
 
     url: str = "amqp://guest:guest@127.0.0.1:5672/"  # amqps:// with TLS; the path is the virtual host
     ca_file: str | None = None  # PEM; without it the machine's authorities
@@ -77,6 +78,17 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
         if self.cert_file is not None and self.key_file is not None:
             context.load_cert_chain(folder / self.cert_file, folder / self.key_file)
         return context
+
+
+class Brokers(Broker, frozen=True, kw_only=True):
+    """[amqp] for triggers, [destinations.amqp] for destinations: the broker that is meant where none is named, and
+    named ones in [amqp.brokers.NAME]."""
+
+    brokers: dict[TableName, Broker] = {}
+
+    def named(self, name: str | None) -> Broker | None:
+        """None when there is no broker of that name."""
+        return self if name is None else self.brokers.get(name)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""A queue or an exchange of RabbitMQ as a destination: "amqp:QUEUE", "amqp:EXCHANGE/ROUTING-KEY"."""
+"""A queue or an exchange of RabbitMQ as a destination: "amqp:QUEUE", "amqp:EXCHANGE/ROUTING-KEY", and on a named broker
+"amqp:@NAME/QUEUE"."""
 
 from __future__ import annotations
 
@@ -12,30 +13,43 @@ from aiormq import spec
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import PublishError
 
-from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
+from eventfn.destination import (
+    WRITTEN,
+    Delivery,
+    DestinationContext,
+    OutgoingRecord,
+    Rejected,
+    RetryAfter,
+    named_target,
+)
 from eventfn.errors import ConnectorError
-from eventfn_amqp.connection import OUTSIDE, TIMEOUT, Broker, telling
+from eventfn_amqp.connection import OUTSIDE, TIMEOUT, Brokers, telling
 
 _TARGET = re.compile(r"(?:(?P<exchange>[^\s/]{1,255})/)?(?P<key>\S{0,255})")
 
 
 class AmqpDestination:
-    Settings: ClassVar[type[Broker]] = Broker
+    Settings: ClassVar[type[Brokers]] = Brokers
     idempotent: ClassVar[bool] = False  # the record's id is the message's id, which a consumer may look at
 
     @classmethod
-    def check(cls, target: str, settings: Broker) -> str | None:
-        found = _TARGET.fullmatch(target)
-        if found is None or not (found["exchange"] or found["key"]) or target.startswith("/"):
+    def check(cls, target: str, settings: Brokers) -> str | None:
+        broker, place = named_target(target)
+        found = _TARGET.fullmatch(place)
+        if found is None or not (found["exchange"] or found["key"]) or place.startswith("/"):
             return "expected amqp:QUEUE or amqp:EXCHANGE/ROUTING-KEY, without spaces"
+        if settings.named(broker) is None:
+            return f"no broker is called '{broker}': add [destinations.amqp.brokers.{broker}]"
         return None
 
-    def __init__(self, target: str, settings: Broker, context: DestinationContext) -> None:
-        found = _TARGET.fullmatch(target)
+    def __init__(self, target: str, settings: Brokers, context: DestinationContext) -> None:
+        name, place = named_target(target)
+        found, broker = _TARGET.fullmatch(place), settings.named(name)
         assert found is not None, "check() has seen it"
+        assert broker is not None, "check() has seen it"
         self._exchange: str = found["exchange"] or ""  # "" is the default exchange, whose routing keys are queues
         self._key: str = found["key"]
-        self._broker = settings
+        self._broker = broker
         self._context = context
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None

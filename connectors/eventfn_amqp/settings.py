@@ -13,6 +13,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # AMQP's shor
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue: Name
+    broker: str | None = None  # of [amqp.brokers.NAME]; None: [amqp] itself
     declare: bool = False  # create the queue, and its dead letter queue, where they are not there
     queue_type: Literal["quorum", "classic"] = "quorum"  # of what is created
     arguments: dict[str, str | int | bool] = {}  # of the queue that is created: "x-delivery-limit" ...

@@ -13,7 +13,7 @@ from eventfn.errors import ConnectorError, EngineError, Refused
 from eventfn.event import Batch, Record
 from eventfn.trigger import DONE, Filtering, QueueMessage, Reject, Retry, Settlement, Traits, TriggerContext
 from eventfn_amqp import shape
-from eventfn_amqp.connection import TIMEOUT, Broker, telling
+from eventfn_amqp.connection import TIMEOUT, Brokers, telling
 from eventfn_amqp.session import DELIVERED_BEFORE, Session, tag_of
 from eventfn_amqp.settings import QueueSettings
 
@@ -22,17 +22,25 @@ DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters o
 
 class AmqpTrigger:
     Settings: ClassVar[type[QueueSettings]] = QueueSettings
-    Shared: ClassVar[type[Broker]] = Broker
+    Shared: ClassVar[type[Brokers]] = Brokers
     traits: ClassVar[Traits] = Traits(invocation="request_response", default_batch_size=100)
     data_key: ClassVar[str] = "data"
     filtering: ClassVar[Filtering] = Filtering(base64_keys=("data",), mismatch="ignore")
 
-    def __init__(self, settings: QueueSettings, shared: Broker, context: TriggerContext) -> None:
+    @classmethod
+    def check(cls, settings: Any, shared: Any) -> tuple[str, str] | None:
+        if shared.named(settings.broker) is None:
+            return "broker", f"no broker is called '{settings.broker}': add [amqp.brokers.{settings.broker}]"
+        return None
+
+    def __init__(self, settings: QueueSettings, shared: Brokers, context: TriggerContext) -> None:
         self._settings = settings
-        self._broker = shared
+        broker = shared.named(settings.broker)
+        assert broker is not None, "check() has seen it"
+        self._broker = broker
         self._context = context
-        self._key = shape.queue_key(settings.queue, shared.virtual_host)
-        self._arn = settings.event_source_arn or shape.broker_arn(shared.host, context.region, context.account)
+        self._key = shape.queue_key(settings.queue, broker.virtual_host)
+        self._arn = settings.event_source_arn or shape.broker_arn(broker.host, context.region, context.account)
         self._session: Session | None = None
 
     async def connect(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from eventfn.units import Between, Duration
+from eventfn.units import Between, Duration, TableName
 
 TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")  # Kafka's own rule
 EXPECTED_TOPIC = "expected the name of a topic: 1 to 249 letters, digits, '.', '_' and '-'"
@@ -48,13 +48,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 class Clusters(Cluster, frozen=True, kw_only=True):
     """[kafka]: the cluster that is meant where none is named, and named ones in [kafka.clusters.NAME]."""
 
-    clusters: dict[str, Cluster] = {}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in self.clusters:
-            if not re.fullmatch("[A-Za-z0-9_-]+", name):
-                raise ValueError(f"clusters: a name has letters, digits, '_' and '-', not {name!r}")
+    clusters: dict[TableName, Cluster] = {}
 
     def named(self, name: str | None) -> Cluster | None:
         """None when there is no cluster of that name."""

@@ -48,6 +48,12 @@ class KafkaTrigger:
     data_key: ClassVar[str] = "value"
     filtering: Filtering = _IN_BASE64
 
+    @classmethod
+    def check(cls, settings: Any, shared: Any) -> tuple[str, str] | None:
+        if shared.named(settings.cluster) is None:
+            return "cluster", f"no cluster is called '{settings.cluster}': add [kafka.clusters.{settings.cluster}]"
+        return None
+
     def __init__(self, settings: KafkaSettings, shared: Clusters, context: TriggerContext) -> None:
         assert context.assignments is not None, "a stream that cannot list its shards reports to context.assignments"
         self._settings = settings

@@ -1,4 +1,4 @@
-"""A topic of an MQTT broker as a destination: "mqtt:TOPIC"."""
+"""A topic of an MQTT broker as a destination: "mqtt:TOPIC", and on a named broker "mqtt:@NAME/TOPIC"."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import ClassVar
 
-from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
+from eventfn.destination import (
+    WRITTEN,
+    Delivery,
+    DestinationContext,
+    OutgoingRecord,
+    Rejected,
+    RetryAfter,
+    named_target,
+)
 from eventfn.errors import ConnectorError
 from eventfn_mqtt.connection import Connection
 from eventfn_mqtt.packets import NONE, TOO_LARGE, Properties, Publish, reason_text
-from eventfn_mqtt.settings import Broker
+from eventfn_mqtt.settings import Brokers
 from eventfn_mqtt.topics import name_problem
 
 _REFUSED = 0x80  # reason codes from here on say that the broker has not taken it
@@ -18,16 +26,21 @@ _NEVER = {0x87, 0x90, TOO_LARGE, 0x99}  # not authorized, topic name, size, payl
 
 
 class MqttDestination:
-    Settings: ClassVar[type[Broker]] = Broker
+    Settings: ClassVar[type[Brokers]] = Brokers
     idempotent: ClassVar[bool] = False  # the record's id goes with it: a subscriber may look at it
 
     @classmethod
-    def check(cls, target: str, settings: Broker) -> str | None:
-        return name_problem(target)
+    def check(cls, target: str, settings: Brokers) -> str | None:
+        broker, topic = named_target(target)
+        if settings.named(broker) is None:
+            return f"no broker is called '{broker}': add [destinations.mqtt.brokers.{broker}]"
+        return name_problem(topic)
 
-    def __init__(self, target: str, settings: Broker, context: DestinationContext) -> None:
-        self._topic = target
-        self._broker = settings
+    def __init__(self, target: str, settings: Brokers, context: DestinationContext) -> None:
+        name, self._topic = named_target(target)
+        broker = settings.named(name)
+        assert broker is not None, "check() has seen it"
+        self._broker = broker
         self._folder = context.folder
         self._connection: Connection | None = None
 

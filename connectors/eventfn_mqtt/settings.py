@@ -7,14 +7,14 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from eventfn.units import Between, Duration
+from eventfn.units import Between, Duration, TableName
 from eventfn_mqtt.topics import filter_problem
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class Broker(msgspec.Struct, frozen=True, kw_only=True):
-    """[mqtt] for triggers, [destinations.mqtt] for destinations."""
+    """Where a broker is, and who we are."""
 
     url: str = "mqtt://127.0.0.1:1883"  # mqtts:// with TLS; mqtt://USER:PASSWORD@HOST:PORT
     protocol: Literal["5", "3.1.1"] = "5"
@@ -56,8 +56,20 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Brokers(Broker, frozen=True, kw_only=True):
+    """[mqtt] for triggers, [destinations.mqtt] for destinations: the broker that is meant where none is named, and
+    named ones in [mqtt.brokers.NAME]."""
+
+    brokers: dict[TableName, Broker] = {}
+
+    def named(self, name: str | None) -> Broker | None:
+        """None when there is no broker of that name."""
+        return self if name is None else self.brokers.get(name)
+
+
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=65_535)]  # the session's name at the broker
+    broker: str | None = None  # of [mqtt.brokers.NAME]; None: [mqtt] itself
     topics: Annotated[list[str], msgspec.Meta(min_length=1)]  # filters: "plant/+/temperature", "$share/GROUP/alarms/#"
     qos: Annotated[int, Between(1, 2)] = 1
     session_expiry: Annotated[Duration, Between(60, 4_294_967_294)] = Duration(7 * 86_400)

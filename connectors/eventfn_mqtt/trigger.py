@@ -16,7 +16,7 @@ from eventfn.trigger import Done, QueueMessage, Reject, Retry, Settlement, Trait
 from eventfn_mqtt import shape
 from eventfn_mqtt.connection import Connection
 from eventfn_mqtt.packets import Publish
-from eventfn_mqtt.settings import Broker, Subscription
+from eventfn_mqtt.settings import Brokers, Subscription
 from eventfn_mqtt.window import Arrived, Window
 
 DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
@@ -25,14 +25,22 @@ _SUBSCRIBED = "topics"  # position: what the broker's session is subscribed to
 
 class MqttTrigger:
     Settings: ClassVar[type[Subscription]] = Subscription
-    Shared: ClassVar[type[Broker]] = Broker
+    Shared: ClassVar[type[Brokers]] = Brokers
     # A session belongs to one connection at a time: a second node with its name would throw the first one out.
     traits: ClassVar[Traits] = Traits(invocation="request_response", ordered=True, shared=False, default_batch_size=100)
     data_key: ClassVar[str] = "payload"
 
-    def __init__(self, settings: Subscription, shared: Broker, context: TriggerContext) -> None:
+    @classmethod
+    def check(cls, settings: Any, shared: Any) -> tuple[str, str] | None:
+        if shared.named(settings.broker) is None:
+            return "broker", f"no broker is called '{settings.broker}': add [mqtt.brokers.{settings.broker}]"
+        return None
+
+    def __init__(self, settings: Subscription, shared: Brokers, context: TriggerContext) -> None:
         self._settings = settings
-        self._broker = shared
+        broker = shared.named(settings.broker)
+        assert broker is not None, "check() has seen it"
+        self._broker = broker
         self._context = context
         self._session: _Session | None = None
 

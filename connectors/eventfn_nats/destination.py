@@ -1,4 +1,5 @@
-"""A subject as a destination: "nats:SUBJECT". A record is a message: its JSON, and its id and attributes as headers.
+"""A subject as a destination: "nats:SUBJECT", and on a named cluster "nats:@NAME/SUBJECT". A record is a message: its
+JSON, and its id and attributes as headers.
 
 Idempotent within the duplicate window of the stream that takes the subject (`nats stream add --dupe-window`).
 """
@@ -10,24 +11,37 @@ from typing import ClassVar
 
 import msgspec
 
-from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, Rejected, RetryAfter
+from eventfn.destination import (
+    WRITTEN,
+    Delivery,
+    DestinationContext,
+    OutgoingRecord,
+    Rejected,
+    RetryAfter,
+    named_target,
+)
 from eventfn.errors import ConnectorError
 from eventfn_nats.publishing import headers_of, publish, size
 from eventfn_nats.server import Connection
-from eventfn_nats.settings import Sink, is_subject
+from eventfn_nats.settings import Clusters, is_subject
 
 
 class NatsDestination:
-    Settings: ClassVar[type[msgspec.Struct]] = Sink
+    Settings: ClassVar[type[msgspec.Struct]] = Clusters
     idempotent: ClassVar[bool] = True
 
     @classmethod
-    def check(cls, target: str, settings: Sink) -> str | None:
-        return None if is_subject(target) else 'expected a subject such as "orders.failed", without wildcards'
+    def check(cls, target: str, settings: Clusters) -> str | None:
+        cluster, subject = named_target(target)
+        if settings.named(cluster) is None:
+            return f"no cluster is called '{cluster}': add [destinations.nats.clusters.{cluster}]"
+        return None if is_subject(subject) else 'expected a subject such as "orders.failed", without wildcards'
 
-    def __init__(self, target: str, settings: Sink, context: DestinationContext) -> None:
-        self._subject = target
-        self._settings = settings
+    def __init__(self, target: str, settings: Clusters, context: DestinationContext) -> None:
+        name, self._subject = named_target(target)
+        server = settings.named(name)
+        assert server is not None, "check() has seen it"
+        self._settings = server
         self._folder = context.folder
         self._connection: Connection | None = None
 

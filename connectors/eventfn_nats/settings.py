@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from eventfn.units import Between, Duration
+from eventfn.units import Between, Duration, TableName
 
 _NAME = re.compile(r"[^\s.*>/\\]+")  # of a stream, and of a consumer
 _TOKEN = re.compile(r"[^\s.*>]+")
@@ -57,6 +57,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         return f"nats at {', '.join(self.servers)}"
 
 
+class Clusters(Server, frozen=True, kw_only=True):
+    """[nats] for triggers, [destinations.nats] for destinations: the cluster that is meant where none is named, and
+    named ones in [nats.clusters.NAME]."""
+
+    clusters: dict[TableName, Server] = {}
+
+    def named(self, name: str | None) -> Server | None:
+        """None when there is no cluster of that name."""
+        return self if name is None else self.clusters.get(name)
+
+
 def _wrong_url(text: str) -> str | None:
     expected = 'expected "nats://HOST:PORT", or "tls://..."'
     try:
@@ -75,6 +86,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """One trigger: what is read, and what becomes of what fails."""
 
     stream: str
+    cluster: str | None = None  # of [nats.clusters.NAME]; None: [nats] itself
     subject: str | None = None  # only these; wildcards are allowed. None: all of the stream
     consumer: str | None = None  # the durable consumer; None: the function's name. Made when there is none
     starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] = "TRIM_HORIZON"  # of one that has to be made
@@ -97,10 +109,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("starting_position_timestamp: it goes with AT_TIMESTAMP, and only with it")
         if self.starting_position_timestamp is not None and self.starting_position_timestamp.tzinfo is None:
             raise ValueError("starting_position_timestamp: expected its zone too, such as 2026-01-31T12:00:00Z")
-
-
-class Sink(Server, frozen=True, kw_only=True):
-    """[destinations.nats]: nothing but the server."""
 
 
 def is_subject(text: str) -> bool:

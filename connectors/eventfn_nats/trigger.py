@@ -24,7 +24,7 @@ from eventfn_nats import shape
 from eventfn_nats.inbox import ACK, NAK, PROGRESS, TERM, Inbox
 from eventfn_nats.publishing import publish
 from eventfn_nats.server import Connection
-from eventfn_nats.settings import Server, Source
+from eventfn_nats.settings import Clusters, Source
 
 BUILT_IN_DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
 LONG_POLL = 5.0  # seconds that the server holds a request while there is nothing
@@ -37,15 +37,23 @@ _STARTS = {
 
 class NatsTrigger:
     Settings: ClassVar[type[msgspec.Struct]] = Source
-    Shared: ClassVar[type[msgspec.Struct] | None] = Server
+    Shared: ClassVar[type[msgspec.Struct] | None] = Clusters
     # Not ordered: those who pull from a consumer have neighbouring messages at the same time.
     traits: ClassVar[Traits] = Traits(invocation="request_response", ordered=False)
     data_key: ClassVar[str] = "body"
 
-    def __init__(self, settings: Source, shared: Server, context: TriggerContext) -> None:
+    @classmethod
+    def check(cls, settings: Any, shared: Any) -> tuple[str, str] | None:
+        if shared.named(settings.cluster) is None:
+            return "cluster", f"no cluster is called '{settings.cluster}': add [nats.clusters.{settings.cluster}]"
+        return None
+
+    def __init__(self, settings: Source, shared: Clusters, context: TriggerContext) -> None:
         self._settings = settings
         self._consumer = settings.consumer or context.function
-        self._server = shared
+        server = shared.named(settings.cluster)
+        assert server is not None, "check() has seen it"
+        self._server = server
         self._context = context
         self._clock = context.clock
         self._connection: Connection | None = None

@@ -1,4 +1,5 @@
-"""A Redis stream as a destination: "redis:STREAM". A record is an entry: its JSON in `body`, its id, its attributes.
+"""A Redis stream as a destination: "redis:STREAM", on a named server "redis:@NAME/STREAM". A record is an entry: its
+JSON in `body`, its id, its attributes.
 
 Idempotent: a key of its own, which expires, remembers each record for `dedupe_window`.
 """
@@ -10,26 +11,31 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, RetryAfter
+from eventfn.destination import WRITTEN, Delivery, DestinationContext, OutgoingRecord, RetryAfter, named_target
 from eventfn.errors import ConnectorError
 from eventfn_redis import scripts
 from eventfn_redis.server import close_client, open_client, outside
-from eventfn_redis.settings import Sink
+from eventfn_redis.settings import Sinks
 
 
 class RedisDestination:
-    Settings: ClassVar[type[msgspec.Struct]] = Sink
+    Settings: ClassVar[type[msgspec.Struct]] = Sinks
     idempotent: ClassVar[bool] = True
 
     @classmethod
-    def check(cls, target: str, settings: Sink) -> str | None:
-        if target and target.isprintable() and not any(character.isspace() for character in target):
+    def check(cls, target: str, settings: Sinks) -> str | None:
+        server, stream = named_target(target)
+        if settings.named(server) is None:
+            return f"no server is called '{server}': add [destinations.redis.servers.{server}]"
+        if stream and stream.isprintable() and not any(character.isspace() for character in stream):
             return None
         return "expected the name of a stream, without spaces"
 
-    def __init__(self, target: str, settings: Sink, context: DestinationContext) -> None:
-        self._stream = target
-        self._settings = settings
+    def __init__(self, target: str, settings: Sinks, context: DestinationContext) -> None:
+        name, self._stream = named_target(target)
+        server = settings.named(name)
+        assert server is not None, "check() has seen it"
+        self._settings = server
         self._folder = context.folder
         self._client: Any = None
 

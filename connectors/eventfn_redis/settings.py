@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from eventfn.units import Between, Duration
+from eventfn.units import Between, Duration, TableName
 
 _PORT = 6379
 _LAST_OF_A_MS = 2**64 - 1
@@ -63,10 +63,21 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         return self.url.startswith("rediss:")
 
 
+class Servers(Server, frozen=True, kw_only=True):
+    """[redis]: the server that is meant where none is named, and named ones in [redis.servers.NAME]."""
+
+    servers: dict[TableName, Server] = {}
+
+    def named(self, name: str | None) -> Server | None:
+        """None when there is no server of that name."""
+        return self if name is None else self.servers.get(name)
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """One trigger: what is read, and what becomes of what fails."""
 
     stream: str
+    server: str | None = None  # of [redis.servers.NAME]; None: [redis] itself
     group: str | None = None  # the consumer group; None: the function's name. Made when there is none
     starting_position: Literal["TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"] = "TRIM_HORIZON"  # of one that has to be made
     starting_position_timestamp: datetime.datetime | None = None
@@ -100,7 +111,17 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sink(Server, frozen=True, kw_only=True):
-    """[destinations.redis]: the server, and how streams are written."""
+    """A server, and how its streams are written."""
 
     maximum_length: Annotated[int, Between(1, 10**12)] | None = None  # about so many entries are kept; None: all
     dedupe_window: Annotated[Duration, Between(1, 86_400)] = Duration(300)
+
+
+class Sinks(Sink, frozen=True, kw_only=True):
+    """[destinations.redis]: the server that is meant where none is named, and [destinations.redis.servers.NAME]."""
+
+    servers: dict[TableName, Sink] = {}
+
+    def named(self, name: str | None) -> Sink | None:
+        """None when there is no server of that name."""
+        return self if name is None else self.servers.get(name)

@@ -26,7 +26,7 @@ from eventfn.event import Batch, Record
 from eventfn.trigger import Done, QueueMessage, Reject, Retry, Settlement, Traits, TriggerContext
 from eventfn_redis import scripts, shape
 from eventfn_redis.server import LONG_POLL, ResponseError, close_client, open_client, outside
-from eventfn_redis.settings import Server, Source
+from eventfn_redis.settings import Servers, Source
 
 BUILT_IN_DEAD_LETTERS = "dead-letters"  # the host's queue for what has no dead letters of its own
 _NAME = "eventfn-"  # of our consumers
@@ -43,14 +43,22 @@ class _Entry(msgspec.Struct, frozen=True):
 
 class RedisTrigger:
     Settings: ClassVar[type[msgspec.Struct]] = Source
-    Shared: ClassVar[type[msgspec.Struct] | None] = Server
+    Shared: ClassVar[type[msgspec.Struct] | None] = Servers
     # Not ordered: several consumers have neighbouring entries at the same time.
     traits: ClassVar[Traits] = Traits(invocation="request_response", ordered=False)
     data_key: ClassVar[str] = "body"
 
-    def __init__(self, settings: Source, shared: Server, context: TriggerContext) -> None:
+    @classmethod
+    def check(cls, settings: Any, shared: Any) -> tuple[str, str] | None:
+        if shared.named(settings.server) is None:
+            return "server", f"no server is called '{settings.server}': add [redis.servers.{settings.server}]"
+        return None
+
+    def __init__(self, settings: Source, shared: Servers, context: TriggerContext) -> None:
         self._settings = settings
-        self._server = shared
+        server = shared.named(settings.server)
+        assert server is not None, "check() has seen it"
+        self._server = server
         self._context = context
         self._clock = context.clock
         self._group = settings.group or context.function

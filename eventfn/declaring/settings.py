@@ -158,8 +158,8 @@ class SettingsReader:
             return INVALID if read is None else read
         if origin in (list, set, frozenset) or (origin is tuple and len(arguments) == 2 and arguments[1] is ...):
             return self._list(origin, arguments[0], raw, path)
-        if origin is dict and arguments[0] is str:
-            return self._table(arguments[1], raw, path)
+        if origin is dict and _is_text(arguments[0]):
+            return self._table(arguments[0], arguments[1], raw, path)
         return self._leaf(kind, raw, path)
 
     def find(self, path: KeyPath, message: str, hint: str | None = None) -> None:
@@ -216,16 +216,17 @@ class SettingsReader:
         values = [self.value(kind, item, (*path, at)) for at, item in enumerate(raw)]
         return INVALID if any(value is INVALID for value in values) else origin(values)
 
-    def _table(self, kind: Any, raw: Any, path: KeyPath) -> Any:
+    def _table(self, keys: Any, kind: Any, raw: Any, path: KeyPath) -> Any:
         if not is_table(raw):
             self.find(path, f"expected a table, got {shown(raw)}")
             return INVALID
+        named = keys is str or INVALID not in [self.value(keys, key, (*path, key)) for key in raw]
         values = {key: self.value(kind, item, (*path, key)) for key, item in raw.items()}
-        return INVALID if any(value is INVALID for value in values.values()) else values
+        return INVALID if not named or any(value is INVALID for value in values.values()) else values
 
     def _any(self, raw: Any, path: KeyPath) -> Any:
         if is_table(raw):
-            return self._table(Any, raw, path)
+            return self._table(str, Any, raw, path)
         if is_list(raw):
             return self._list(list, Any, raw, path)
         return self._expanded(raw, path)
@@ -274,6 +275,10 @@ class SettingsReader:
             expected = 'expected "${NAME}" or "${NAME:-default}"'
             self.find(path, f"{expected}, got {shown(raw)}", 'a literal "${" is written "$${"')
         return INVALID if unset or malformed else text
+
+
+def _is_text(kind: Any) -> bool:
+    return kind is str or (get_origin(kind) is Annotated and get_args(kind)[0] is str)
 
 
 @functools.cache

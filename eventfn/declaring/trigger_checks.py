@@ -40,6 +40,7 @@ class TriggerChecks:
             plugin = self._plugins.trigger(binding.type)
             self._filters(binding, plugin)
             self._batches(binding, plugin.traits)
+            self._own(binding, plugin)
             if is_stream(plugin.traits):
                 self._stream(binding, plugin)
         for name in self._plugins.trigger_names:
@@ -82,6 +83,14 @@ class TriggerChecks:
         elif size is not None and size > _BATCH_LIMIT_WITHOUT_WINDOW and not window:
             message = f"more than {_BATCH_LIMIT_WITHOUT_WINDOW} needs a maximum_batching_window, got {size}"
             self._find(binding, "batch_size", message)
+
+    def _own(self, binding: TriggerBinding, plugin: Any) -> None:
+        """What only the connector can say of its tables. One that listens is asked about all its triggers at once."""
+        if plugin.traits.invocation == "listen" or not hasattr(plugin, "check"):
+            return
+        shared = self._project.shared.get(binding.type)
+        if shared is not None and (wrong := plugin.check(binding.settings, shared)) is not None:
+            self._find(binding, *wrong)
 
     def _stream(self, binding: TriggerBinding, plugin: Any) -> None:
         intake, traits = binding.intake, plugin.traits

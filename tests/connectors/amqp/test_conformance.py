@@ -14,7 +14,7 @@ from eventfn.event import Record
 from eventfn.testing import DestinationSuite, TriggerSuite, memory_queues, trigger_context
 from eventfn.trigger import TriggerContext
 from eventfn_amqp import AmqpDestination, AmqpTrigger
-from eventfn_amqp.connection import Broker
+from eventfn_amqp.connection import Brokers
 from eventfn_amqp.settings import QueueSettings
 from tests.connectors.amqp.conftest import Peer
 from tests.servers.proxy import Proxy
@@ -25,8 +25,8 @@ class _BehindTheProxy:
     peer: Peer
 
     @property
-    def broker(self) -> Broker:
-        return Broker(url=f"amqp://guest:guest@{self.proxy.host}:{self.proxy.port}/")
+    def broker(self) -> Brokers:
+        return Brokers(url=f"amqp://guest:guest@{self.proxy.host}:{self.proxy.port}/")
 
     async def refuse(self) -> None:
         await self.proxy.refuse()
@@ -38,7 +38,7 @@ class _BehindTheProxy:
 class TestAmqpTrigger(_BehindTheProxy, TriggerSuite):
     trigger = AmqpTrigger
     name = "amqp"
-    variables: ClassVar = {"AMQP_URL": "amqp://guest:guest@127.0.0.1/"}
+    variables: ClassVar = dict.fromkeys(("AMQP_URL", "ARCHIVE_AMQP_URL"), "amqp://guest:guest@127.0.0.1/")
     outside = True
     nonsense: ClassVar = (
         {},
@@ -67,7 +67,7 @@ class TestAmqpTrigger(_BehindTheProxy, TriggerSuite):
     async def elsewhere(self) -> QueueSettings:
         return QueueSettings(queue=await self.peer.declare())
 
-    def shared(self) -> Broker:
+    def shared(self) -> Brokers:
         return self.broker
 
     async def put(self, number: int) -> None:
@@ -86,7 +86,7 @@ class TestAmqpDestination(_BehindTheProxy, DestinationSuite):
     destination = AmqpDestination
     scheme = "amqp"
     nonsense = ("", "two words", "/key", "/")
-    variables: ClassVar = {"AMQP_URL": "amqp://guest:guest@127.0.0.1/"}
+    variables: ClassVar = dict.fromkeys(("AMQP_URL", "ARCHIVE_AMQP_URL"), "amqp://guest:guest@127.0.0.1/")
 
     @pytest_asyncio.fixture(autouse=True)
     async def queue(self, host: None, proxy: Proxy, peer: Peer) -> None:
@@ -94,7 +94,7 @@ class TestAmqpDestination(_BehindTheProxy, DestinationSuite):
         self.target = await peer.declare()
         self.seen: list[Any] = []
 
-    def settings(self) -> Broker:
+    def settings(self) -> Brokers:
         return self.broker
 
     async def received(self) -> list[Any]:
@@ -104,4 +104,4 @@ class TestAmqpDestination(_BehindTheProxy, DestinationSuite):
 
 @pytest.mark.parametrize("target", ["orders", "billing/failed", "billing/", "a/b/c"])
 def test_what_is_a_good_target(target: str) -> None:
-    assert AmqpDestination.check(target, Broker()) is None
+    assert AmqpDestination.check(target, Brokers()) is None

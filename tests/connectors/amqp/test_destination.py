@@ -12,7 +12,7 @@ from eventfn.destination import WRITTEN, Delivery, OutgoingRecord, Rejected, Ret
 from eventfn.errors import ConnectorError
 from eventfn.testing import destination_context, eventually
 from eventfn_amqp import AmqpDestination
-from eventfn_amqp.connection import Broker
+from eventfn_amqp.connection import Brokers
 from tests.connectors.amqp.conftest import Peer
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQ
@@ -27,7 +27,7 @@ class Bench:
         self.made: list[AmqpDestination] = []
 
     async def opened(self, target: str, url: str | None = None, ca_file: str | None = None) -> AmqpDestination:
-        settings = Broker(url=url or self._url, ca_file=ca_file)
+        settings = Brokers(url=url or self._url, ca_file=ca_file)
         destination = AmqpDestination(target, settings, destination_context(self._folder))
         self.made.append(destination)
         await destination.connect()

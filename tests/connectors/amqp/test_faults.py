@@ -16,7 +16,7 @@ from eventfn.clock import SystemClock
 from eventfn.errors import ConnectorError
 from eventfn.testing import FakeClock, eventually, trigger_context
 from eventfn_amqp import AmqpTrigger
-from eventfn_amqp.connection import Broker
+from eventfn_amqp.connection import Brokers
 from eventfn_amqp.settings import QueueSettings
 from tests.connectors.amqp.conftest import Peer
 from tests.connectors.at_work import AtWork, Faults, at_work
@@ -48,8 +48,8 @@ async def put(peer: Peer, queue: str) -> list[str]:
     return names
 
 
-def broker(at: Proxy | RabbitMQ, options: str = "") -> Broker:
-    return Broker(url=f"amqp://guest:guest@{at.host}:{at.port}/{options}")
+def broker(at: Proxy | RabbitMQ, options: str = "") -> Brokers:
+    return Brokers(url=f"amqp://guest:guest@{at.host}:{at.port}/{options}")
 
 
 async def test_a_broker_that_is_killed_in_mid_batch_loses_nothing(

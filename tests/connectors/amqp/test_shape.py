@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfn_amqp import shape
-from eventfn_amqp.connection import Broker
+from eventfn_amqp.connection import Brokers
 from eventfn_amqp.deliveries import Outstanding
 
 
@@ -105,19 +105,19 @@ def test_an_event_names_the_queue_with_its_virtual_host() -> None:
     ],
 )
 def test_the_virtual_host_of_a_url(url: str, virtual_host: str) -> None:
-    assert Broker(url=url).virtual_host == virtual_host
+    assert Brokers(url=url).virtual_host == virtual_host
 
 
 @pytest.mark.parametrize("url", ["", "h", "http://h", "amqp://", "amqp://h:99999", "amqp://user:hidden@:1/"])
 def test_a_bad_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match=r"^url: expected amqp://") as refused:
-        Broker(url=url)
+        Brokers(url=url)
     assert "hidden" not in str(refused.value)
 
 
 def test_certificate_and_key_go_together() -> None:
     with pytest.raises(ValueError, match=r"^cert_file: "):
-        Broker(url="amqps://h", cert_file="a.pem")
+        Brokers(url="amqps://h", cert_file="a.pem")
 
 
 @given(st.lists(st.lists(st.integers(1, 30), max_size=8), max_size=12))

@@ -17,7 +17,7 @@ from eventfn.event import Batch, Record
 from eventfn.testing import FakeClock, memory_queues, trigger_context
 from eventfn.trigger import DONE, RETRY, QueueMessage, Queues, Reject, Retry
 from eventfn_amqp import AmqpTrigger
-from eventfn_amqp.connection import Broker
+from eventfn_amqp.connection import Brokers
 from eventfn_amqp.settings import QueueSettings
 from tests.connectors.amqp.conftest import Peer
 from tests.servers.rabbitmq import RabbitMQ
@@ -25,7 +25,7 @@ from tests.servers.rabbitmq import RabbitMQ
 
 class Bench:
     def __init__(self, server: RabbitMQ, folder: Path, queues: Queues, clock: FakeClock) -> None:
-        self.broker = Broker(url=server.url)
+        self.broker = Brokers(url=server.url)
         self.queues = queues
         self.clock = clock
         self._folder = folder
@@ -314,7 +314,7 @@ async def test_a_queue_that_is_deleted_is_a_connector_error(bench: Bench, peer: 
 
 
 async def test_a_wrong_password_is_not_repeated(bench: Bench, server: RabbitMQ, tmp_path: Path) -> None:
-    bench.broker = Broker(url=f"amqp://guest:hidden-word@{server.host}:{server.port}/")
+    bench.broker = Brokers(url=f"amqp://guest:hidden-word@{server.host}:{server.port}/")
     with pytest.raises(ConnectorError, match=f"cannot connect to RabbitMQ at {server.host}:{server.port}:") as refused:
         await bench.make("any").connect()
     assert "hidden-word" not in str(refused.value)

@@ -12,7 +12,7 @@ from eventfn.event import Record
 from eventfn.testing import DestinationSuite, TriggerSuite, memory_queues, trigger_context
 from eventfn.trigger import TriggerContext
 from eventfn_mqtt import MqttDestination, MqttTrigger
-from eventfn_mqtt.settings import Broker, Subscription
+from eventfn_mqtt.settings import Brokers, Subscription
 from tests.connectors.mqtt.conftest import Peer
 from tests.servers.proxy import Proxy
 
@@ -23,8 +23,8 @@ class _BehindTheProxy:
     protocol: Literal["5", "3.1.1"] = "5"
 
     @property
-    def broker(self) -> Broker:
-        return Broker(url=f"mqtt://{self.proxy.host}:{self.proxy.port}", protocol=self.protocol)
+    def broker(self) -> Brokers:
+        return Brokers(url=f"mqtt://{self.proxy.host}:{self.proxy.port}", protocol=self.protocol)
 
     async def refuse(self) -> None:
         await self.proxy.refuse()
@@ -36,7 +36,7 @@ class _BehindTheProxy:
 class TestMqttTrigger(_BehindTheProxy, TriggerSuite):
     trigger = MqttTrigger
     name = "mqtt"
-    variables: ClassVar = {"MQTT_URL": "mqtt://127.0.0.1"}
+    variables: ClassVar = {"MQTT_URL": "mqtt://127.0.0.1", "OFFICE_MQTT_URL": "mqtts://127.0.0.1"}
     outside = True
     nonsense: ClassVar = (
         {},
@@ -68,7 +68,7 @@ class TestMqttTrigger(_BehindTheProxy, TriggerSuite):
     async def elsewhere(self) -> Subscription:
         return Subscription(client_id=f"{self.topic}-other", topics=[f"other/{self.topic}"])
 
-    def shared(self) -> Broker:
+    def shared(self) -> Brokers:
         return self.broker
 
     async def put(self, number: int) -> None:
@@ -91,14 +91,14 @@ class TestMqttDestination(_BehindTheProxy, DestinationSuite):
     destination = MqttDestination
     scheme = "mqtt"
     nonsense = ("", "a/#", "a/+/b", "$SYS/broker", "a\0b")
-    variables: ClassVar = {"MQTT_URL": "mqtt://127.0.0.1"}
+    variables: ClassVar = {"MQTT_URL": "mqtt://127.0.0.1", "OFFICE_MQTT_URL": "mqtts://127.0.0.1"}
 
     @pytest_asyncio.fixture(autouse=True)
     async def subscriber(self, host: None, proxy: Proxy, peer: Peer, topic: str) -> None:
         self.proxy, self.peer, self.target = proxy, peer, topic
         await peer.client.subscribe(topic, qos=2)
 
-    def settings(self) -> Broker:
+    def settings(self) -> Brokers:
         return self.broker
 
     async def received(self) -> list[Any]:

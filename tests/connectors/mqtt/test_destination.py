@@ -16,7 +16,7 @@ from eventfn.errors import ConnectorError
 from eventfn.testing import destination_context, trigger_context
 from eventfn.trigger import DONE
 from eventfn_mqtt import MqttDestination, MqttTrigger
-from eventfn_mqtt.settings import Broker, Subscription
+from eventfn_mqtt.settings import Brokers, Subscription
 from tests.servers.mosquitto import Mosquitto, free_port, missing
 from tests.servers.needed import need
 
@@ -31,11 +31,11 @@ class Guarded:
         self.tls_port = tls_port
         self.ca_file = ca_file
 
-    def plain(self, user: str = "ada:pass%40word", **settings: Any) -> Broker:
-        return Broker(url=f"mqtt://{user}@{self.server.host}:{self.server.port}", **settings)
+    def plain(self, user: str = "ada:pass%40word", **settings: Any) -> Brokers:
+        return Brokers(url=f"mqtt://{user}@{self.server.host}:{self.server.port}", **settings)
 
-    def encrypted(self, **settings: Any) -> Broker:
-        return Broker(url=f"mqtts://ada:pass%40word@localhost:{self.tls_port}", **settings)
+    def encrypted(self, **settings: Any) -> Brokers:
+        return Brokers(url=f"mqtts://ada:pass%40word@localhost:{self.tls_port}", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ class Opened:
         self._context = destination_context(folder)
         self.made: list[MqttDestination] = []
 
-    async def __call__(self, topic: str, broker: Broker) -> MqttDestination:
+    async def __call__(self, topic: str, broker: Brokers) -> MqttDestination:
         destination = MqttDestination(topic, broker, self._context)
         self.made.append(destination)
         await destination.connect()

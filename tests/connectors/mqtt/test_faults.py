@@ -15,7 +15,7 @@ from eventfn.clock import SystemClock
 from eventfn.event import Record
 from eventfn.testing import trigger_context
 from eventfn_mqtt import MqttTrigger
-from eventfn_mqtt.settings import Broker, Subscription
+from eventfn_mqtt.settings import Brokers, Subscription
 from tests.connectors.at_work import AtWork, Faults, at_work
 from tests.connectors.mqtt.conftest import Peer
 from tests.servers.mosquitto import Mosquitto
@@ -31,7 +31,7 @@ class Bench:
         self._settings = Subscription(client_id=f"{topic}-faults", topics=[f"{topic}/+"], qos=qos)
         self._topic = topic
         self._qos = qos
-        broker = Broker(url=f"mqtt://{proxy.host}:{proxy.port}")
+        broker = Brokers(url=f"mqtt://{proxy.host}:{proxy.port}")
         self.trigger = MqttTrigger(self._settings, broker, trigger_context(folder, clock=SystemClock()))
 
     async def fill(self, peer: Peer) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventfn_mqtt import shape
 from eventfn_mqtt.packets import Publish
-from eventfn_mqtt.settings import Broker, Subscription
+from eventfn_mqtt.settings import Brokers, Subscription
 from eventfn_mqtt.topics import filter_problem, name_problem
 from eventfn_mqtt.window import Arrived, Window
 
@@ -46,7 +46,7 @@ def test_a_setting_that_is_wrong_is_named() -> None:
 @pytest.mark.parametrize("url", ["", "h", "http://h", "mqtt://", "mqtt://h:99999", "mqtt://u:hidden@h/x"])
 def test_a_bad_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match=r"^url: expected mqtt://") as refused:
-        Broker(url=url)
+        Brokers(url=url)
     assert "hidden" not in str(refused.value)
 
 
@@ -59,7 +59,7 @@ def test_a_bad_url_is_refused_and_not_repeated(url: str) -> None:
     ],
 )
 def test_what_a_url_says(url: str, port: int, encrypted: bool, credentials: Any) -> None:
-    broker = Broker(url=url)
+    broker = Brokers(url=url)
     assert (broker.host, broker.port, broker.encrypted, broker.credentials) == ("h", port, encrypted, credentials)
 
 

@@ -21,7 +21,7 @@ from eventfn.testing import FakeClock, eventually, memory_queues, trigger_contex
 from eventfn.testing.contexts import MemoryPositions
 from eventfn.trigger import DONE, RETRY, QueueMessage, Queues, Reject, Retry
 from eventfn_mqtt import MqttTrigger, connection
-from eventfn_mqtt.settings import Broker, Subscription
+from eventfn_mqtt.settings import Brokers, Subscription
 from tests.connectors.mqtt.conftest import Peer
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.proxy import Proxy
@@ -29,7 +29,7 @@ from tests.servers.proxy import Proxy
 
 class Bench:
     def __init__(self, server: Mosquitto, folder: Path, queues: Queues, clock: FakeClock) -> None:
-        self.broker = Broker(url=f"mqtt://{server.host}:{server.port}")
+        self.broker = Brokers(url=f"mqtt://{server.host}:{server.port}")
         self.queues = queues
         self.clock = clock
         self.positions = MemoryPositions()
@@ -118,7 +118,7 @@ async def test_wildcards_and_sizes(bench: Bench, peer: Peer, topic: str) -> None
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 async def test_a_retained_message_says_that_it_is_old(bench: Bench, peer: Peer, topic: str, protocol: Any) -> None:
-    bench.broker = Broker(url=bench.broker.url, protocol=protocol)
+    bench.broker = Brokers(url=bench.broker.url, protocol=protocol)
     await peer.client.publish(topic, "old", qos=1, retain=True)
     trigger = await bench.opened(topic, topic)
     batch = await trigger.read(10)
@@ -154,7 +154,7 @@ async def test_two_share_a_subscription(bench: Bench, peer: Peer, topic: str) ->
 async def test_of_quality_of_service_0_so_many_are_kept_and_the_rest_waits_in_the_network(
     bench: Bench, proxy: Proxy, peer: Peer, topic: str
 ) -> None:
-    bench.broker = Broker(url=f"mqtt://{proxy.host}:{proxy.port}")
+    bench.broker = Brokers(url=f"mqtt://{proxy.host}:{proxy.port}")
     trigger = await bench.opened(topic, topic, receive_maximum=5)
     flood, size = 500, 10_000
     for _ in range(flood):
@@ -263,7 +263,7 @@ async def test_two_with_one_name_throw_each_other_out_and_say_so(bench: Bench, t
 
 
 @contextlib.asynccontextmanager
-async def saying(*packets: str) -> AsyncIterator[Broker]:
+async def saying(*packets: str) -> AsyncIterator[Brokers]:
     """A server that says so, whatever it is told."""
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -274,7 +274,7 @@ async def saying(*packets: str) -> AsyncIterator[Broker]:
         writer.close()
 
     server = await asyncio.start_server(say, "127.0.0.1", 0)
-    yield Broker(url=f"mqtt://user:hidden-word@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    yield Brokers(url=f"mqtt://user:hidden-word@127.0.0.1:{server.sockets[0].getsockname()[1]}")
     server.close()
     await server.wait_closed()
 
@@ -297,7 +297,7 @@ async def test_a_refusal_is_a_connector_error_and_repeats_no_password(bench: Ben
 
 async def test_a_broker_of_another_version_that_says_nothing_is_a_hint(bench: Bench) -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    bench.broker = Broker(url=f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    bench.broker = Brokers(url=f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     with pytest.raises(ConnectorError, match=r"does not speak version 5, set `protocol`|reset"):
         await bench.make("c", "a").connect()
     server.close()
@@ -329,7 +329,7 @@ async def test_a_network_that_is_silent_is_noticed(
     bench: Bench, proxy: Proxy, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "KEEP_ALIVE", 2)
-    bench.broker = Broker(url=f"mqtt://{proxy.host}:{proxy.port}")
+    bench.broker = Brokers(url=f"mqtt://{proxy.host}:{proxy.port}")
     trigger = await bench.opened(topic, topic)
     reading = asyncio.ensure_future(trigger.read(10))
     proxy.stall()

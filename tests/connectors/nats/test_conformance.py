@@ -12,7 +12,7 @@ from eventfn.event import Record
 from eventfn.testing import DestinationSuite, TriggerSuite
 from eventfn.units import Duration
 from eventfn_nats import NatsDestination, NatsTrigger
-from eventfn_nats.settings import Server, Sink, Source
+from eventfn_nats.settings import Clusters, Source
 from tests.servers.nats import NatsServer
 from tests.servers.proxy import Proxy
 
@@ -53,8 +53,8 @@ class TestNatsTrigger(TriggerSuite):
             dead_letter_subject=f"{self.stream}.dead",
         )
 
-    def shared(self) -> Server:
-        return Server(servers=(f"nats://{self.proxy.host}:{self.proxy.port}",))
+    def shared(self) -> Clusters:
+        return Clusters(servers=(f"nats://{self.proxy.host}:{self.proxy.port}",))
 
     async def put(self, number: int) -> None:
         await self.peer.publish(f"{self.stream}.new", str(number).encode())
@@ -99,8 +99,8 @@ class TestNatsDestination(DestinationSuite):
         self.elsewhere = f"{stream}-elsewhere.out"
         await peer.add_stream(f"{stream}-elsewhere")
 
-    def settings(self) -> Sink:
-        return Sink(servers=(f"nats://{self.proxy.host}:{self.proxy.port}",))
+    def settings(self) -> Clusters:
+        return Clusters(servers=(f"nats://{self.proxy.host}:{self.proxy.port}",))
 
     async def received(self) -> list[Any]:
         return [msgspec.json.decode(message.data) for message in await self.peer.messages(self.stream)]

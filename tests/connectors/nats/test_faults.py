@@ -22,7 +22,7 @@ from eventfn.testing import eventually, trigger_context
 from eventfn.trigger import DONE, Retry, Settlement
 from eventfn.units import Duration
 from eventfn_nats import NatsTrigger
-from eventfn_nats.settings import Server, Source
+from eventfn_nats.settings import Clusters, Source
 from tests.connectors.ledger import Ledger
 from tests.servers.nats import NatsServer
 from tests.servers.proxy import Proxy
@@ -35,7 +35,7 @@ async def trigger(proxy: Proxy, stream: str, tmp_path: Path) -> AsyncIterator[Na
     """Behind the proxy. What an answer that was lost had in it comes again after a second."""
     trigger = NatsTrigger(
         Source(stream=stream, visibility_timeout=Duration(1)),
-        Server(servers=(f"nats://{proxy.host}:{proxy.port}",)),
+        Clusters(servers=(f"nats://{proxy.host}:{proxy.port}",)),
         trigger_context(tmp_path, clock=SystemClock()),
     )
     await trigger.connect()
@@ -142,7 +142,7 @@ async def test_one_record_in_ten_fails_at_first_and_three_nodes_share_the_rest(
         return Retry(after=0.01) if int(record.id) % 10 == 0 and tries[record.id] < 3 else DONE
 
     ids = await put(peer, stream)
-    shared = Server(servers=(f"nats://{proxy.host}:{proxy.port}",))
+    shared = Clusters(servers=(f"nats://{proxy.host}:{proxy.port}",))
     triggers = [
         NatsTrigger(Source(stream=stream), shared, trigger_context(tmp_path, clock=SystemClock())) for _ in range(3)
     ]

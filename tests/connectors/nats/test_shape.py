@@ -11,7 +11,7 @@ import pytest
 from eventfn.testing.lint import load_settings
 from eventfn_nats import shape
 from eventfn_nats.publishing import headers_of, size
-from eventfn_nats.settings import Server, Source, is_subject
+from eventfn_nats.settings import Clusters, Source, is_subject
 
 REPLY = "$JS.ACK.ORDERS.shop.2.42.57.1700000000123456789.7"
 TOLD = shape.Delivery("ORDERS", "shop", 2, 42, 57, 1_700_000_000_123)
@@ -99,7 +99,7 @@ def test_what_can_be_published_to(subject: str, good: bool) -> None:
 )
 def test_a_wrong_server_is_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as refusal:
-        Server(**given)
+        Clusters(**given)
     assert "secret" not in str(refusal.value)
 
 
@@ -108,7 +108,7 @@ def test_a_wrong_server_is_refused(given: dict[str, Any], problem: str) -> None:
     [({}, False), ({"servers": ("tls://nats",)}, True), ({"ca_file": "ca.pem"}, True)],
 )
 def test_when_it_is_tls(given: dict[str, Any], tls: bool) -> None:
-    assert Server(**given).tls is tls
+    assert Clusters(**given).tls is tls
 
 
 def test_a_time_to_begin_at_has_a_zone() -> None:

@@ -20,7 +20,7 @@ from eventfn.testing import destination_context, memory_queues, trigger_context
 from eventfn.trigger import DONE, RETRY, Reject, Retry
 from eventfn.units import Duration
 from eventfn_nats import NatsDestination, NatsTrigger
-from eventfn_nats.settings import Server, Sink, Source
+from eventfn_nats.settings import Clusters, Source
 from tests.servers.nats import NatsServer
 
 Open = Callable[..., Awaitable[NatsTrigger]]
@@ -34,7 +34,7 @@ async def opened(server: NatsServer, stream: str, tmp_path: Path) -> AsyncIterat
     async def opened(queues: Any = None, **settings: Any) -> NatsTrigger:
         trigger = NatsTrigger(
             Source(**({"stream": stream, "subject": f"{stream}.new"} | settings)),
-            Server(servers=(f"nats://{server.host}:{server.port}",)),
+            Clusters(servers=(f"nats://{server.host}:{server.port}",)),
             trigger_context(tmp_path, clock=SystemClock(), queues=queues),
         )
         made.append(trigger)
@@ -236,7 +236,7 @@ async def destination(server: NatsServer, stream: str, tmp_path: Path) -> AsyncI
     made: list[NatsDestination] = []
 
     async def opened(subject: str) -> NatsDestination:
-        sink = Sink(servers=(f"nats://{server.host}:{server.port}",))
+        sink = Clusters(servers=(f"nats://{server.host}:{server.port}",))
         made.append(NatsDestination(subject, sink, destination_context(tmp_path)))
         await made[-1].connect()
         return made[-1]

@@ -13,7 +13,7 @@ from eventfn.event import Record
 from eventfn.testing import DestinationSuite, TriggerSuite
 from eventfn.units import Duration
 from eventfn_redis import RedisDestination, RedisTrigger
-from eventfn_redis.settings import Server, Sink, Source
+from eventfn_redis.settings import Servers, Sinks, Source
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 
@@ -47,8 +47,8 @@ class TestRedisTrigger(TriggerSuite):
     async def elsewhere(self) -> Source:
         return Source(stream=f"{self.stream}-elsewhere")
 
-    def shared(self) -> Server:
-        return Server(url=f"redis://{self.proxy.host}:{self.proxy.port}")
+    def shared(self) -> Servers:
+        return Servers(url=f"redis://{self.proxy.host}:{self.proxy.port}")
 
     async def put(self, number: int) -> None:
         await self.peer.xadd(self.stream, {"body": str(number)})
@@ -90,8 +90,8 @@ class TestRedisDestination(DestinationSuite):
         yield
         await peer.delete(*[key async for key in peer.scan_iter(f"{stream}:eventfn:*")], stream)
 
-    def settings(self) -> Sink:
-        return Sink(url=f"redis://{self.proxy.host}:{self.proxy.port}")
+    def settings(self) -> Sinks:
+        return Sinks(url=f"redis://{self.proxy.host}:{self.proxy.port}")
 
     async def received(self) -> list[Any]:
         return [msgspec.json.decode(fields[b"body"]) for _, fields in await self.peer.xrange(self.target)]

@@ -22,7 +22,7 @@ from eventfn.testing import eventually, trigger_context
 from eventfn.trigger import DONE, Retry, Settlement
 from eventfn.units import Duration
 from eventfn_redis import RedisTrigger
-from eventfn_redis.settings import Server, Source
+from eventfn_redis.settings import Servers, Source
 from tests.connectors.ledger import Ledger
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
@@ -35,7 +35,7 @@ async def trigger(proxy: Proxy, stream: str, tmp_path: Path) -> AsyncIterator[Re
     """Behind the proxy. What an answer that was lost had in it comes again after a second."""
     trigger = RedisTrigger(
         Source(stream=stream, visibility_timeout=Duration(1)),
-        Server(url=f"redis://{proxy.host}:{proxy.port}"),
+        Servers(url=f"redis://{proxy.host}:{proxy.port}"),
         trigger_context(tmp_path, clock=SystemClock()),
     )
     await trigger.connect()
@@ -153,7 +153,7 @@ async def test_one_record_in_ten_fails_at_first_and_three_nodes_share_the_rest(
         return Retry(after=0.01) if poison and tries[record.id] < 3 else DONE
 
     ids = [(await peer.xadd(stream, {"body": "x"}, id=f"{number}-1")).decode() for number in range(1, MANY + 1)]
-    shared = Server(url=f"redis://{proxy.host}:{proxy.port}")
+    shared = Servers(url=f"redis://{proxy.host}:{proxy.port}")
     triggers = [
         RedisTrigger(Source(stream=stream), shared, trigger_context(tmp_path, clock=SystemClock())) for _ in range(3)
     ]

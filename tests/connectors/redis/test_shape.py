@@ -11,7 +11,7 @@ import pytest
 
 from eventfn.testing.lint import load_settings
 from eventfn_redis import shape
-from eventfn_redis.settings import Server, Source
+from eventfn_redis.settings import Servers, Source
 
 
 def shown(*fields: bytes, **options: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_where_a_new_group_begins(given: dict[str, Any], start: str) -> None:
 
 
 def test_a_url_is_taken_apart() -> None:
-    server = Server(url="rediss://cache.example.com/3")
+    server = Servers(url="rediss://cache.example.com/3")
     assert (server.host, server.port, server.database, server.tls) == ("cache.example.com", 6379, 3, True)
 
 
@@ -97,7 +97,7 @@ def test_a_url_is_taken_apart() -> None:
 )
 def test_a_wrong_server_is_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem) as refusal:
-        Server(**given)
+        Servers(**given)
     assert "secret@" not in str(refusal.value)
 
 

@@ -23,7 +23,7 @@ from eventfn.trigger import DONE, RETRY, Reject, Retry
 from eventfn.units import Duration
 from eventfn_redis import RedisDestination, RedisTrigger, scripts
 from eventfn_redis.server import LONG_POLL
-from eventfn_redis.settings import Server, Sink, Source
+from eventfn_redis.settings import Servers, Sinks, Source
 from tests.servers.redis import RedisServer
 
 Open = Callable[..., Awaitable[RedisTrigger]]
@@ -34,10 +34,10 @@ async def opened(server: RedisServer, stream: str, tmp_path: Path) -> AsyncItera
     """`await opened(visibility_timeout=...)`: a connected trigger of the test's stream, on the machine's clock."""
     made: list[RedisTrigger] = []
 
-    async def opened(shared: Server | None = None, queues: Any = None, **settings: Any) -> RedisTrigger:
+    async def opened(shared: Servers | None = None, queues: Any = None, **settings: Any) -> RedisTrigger:
         trigger = RedisTrigger(
             Source(**({"stream": stream} | settings)),
-            shared or Server(url=f"redis://{server.host}:{server.port}"),
+            shared or Servers(url=f"redis://{server.host}:{server.port}"),
             trigger_context(tmp_path, clock=SystemClock(), queues=queues),
         )
         made.append(trigger)
@@ -331,7 +331,7 @@ async def test_the_lag_is_what_is_unread_and_what_is_pending(opened: Open, peer:
 
 
 async def test_a_wrong_password_is_told_without_it(opened: Open, server: RedisServer) -> None:
-    shared = Server(url=f"redis://{server.host}:{server.port}", username="nobody", password="hunter2")
+    shared = Servers(url=f"redis://{server.host}:{server.port}", username="nobody", password="hunter2")
     with pytest.raises(ConnectorError, match=r"redis at 127\.0\.0\.1") as failure:
         await opened(shared=shared)
     assert "hunter2" not in str(failure.value)
@@ -346,7 +346,7 @@ async def test_who_is_no_redis_is_told_from_one(opened: Open) -> None:
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
         with pytest.raises(ConnectorError, match="what answers there is no Redis") as failure:
-            await opened(shared=Server(url=f"redis://127.0.0.1:{port}"))
+            await opened(shared=Servers(url=f"redis://127.0.0.1:{port}"))
     assert "server_id" not in str(failure.value)
 
 
@@ -357,7 +357,7 @@ async def test_a_user_with_the_rights_in_the_readme_can_do_all(
     rules = readme.partition("ACL SETUSER eventfn ")[2].partition("```")[0].replace("orders", stream).split()
     await peer.execute_command("ACL", "SETUSER", "eventfn", "reset", *rules)
     url = f"redis://{server.host}:{server.port}"
-    shared = Server(url=url, username="eventfn", password="PASSWORD")
+    shared = Servers(url=url, username="eventfn", password="PASSWORD")
     trigger = await opened(shared=shared, max_receive_count=1, dead_letter_stream=f"{stream}-dead")
     await peer.xadd(stream, {"body": "1"})
     batch = await read(trigger)
@@ -370,7 +370,7 @@ async def test_a_user_with_the_rights_in_the_readme_can_do_all(
     assert await trigger.pending() == 0
     await trigger.close(5)
     assert await peer.xinfo_consumers(stream, "hello") == []
-    sink = Sink(url=url, username="eventfn", password="PASSWORD", maximum_length=10)
+    sink = Sinks(url=url, username="eventfn", password="PASSWORD", maximum_length=10)
     destination = RedisDestination(f"{stream}-failed", sink, destination_context(tmp_path))
     await destination.connect()
     assert await destination.write([OutgoingRecord("1", b"{}")]) == [WRITTEN]
