@@ -34,6 +34,7 @@ from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
 from eventfn.sandbox import walls
 from eventfn.sources import Sources
 from eventfn.trigger import QueueMessage
+from eventfn.units import recognisable
 from eventfn.workers.contract import Pool, PoolStats
 
 
@@ -220,7 +221,10 @@ class Node:
                 if (function := self.control.get(name)) is not None
             ],
             queues=list(await self.queues()),
-            outbox=[OutboxStatus(uri, depth, self._deliverer.outbox.errors.get(uri)) for uri, depth in outbox.items()],
+            outbox=[
+                OutboxStatus(recognisable(uri), depth, self._deliverer.outbox.errors.get(uri))
+                for uri, depth in outbox.items()
+            ],
         )
 
     async def _function(self, function: ManagedFunction, events: Depth) -> FunctionStatus:

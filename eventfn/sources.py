@@ -43,7 +43,7 @@ from eventfn.trigger import (
     Mounted,
     TriggerContext,
 )
-from eventfn.units import without_secrets
+from eventfn.units import recognisable
 
 URLS = "http"  # the connector that answers function URLs
 FIRST_TRY = 1.0  # seconds that a start waits for sources to connect
@@ -308,7 +308,7 @@ class Sources:
             last_result=status.last_result if isinstance(host.worker, StreamIntake) else None,
             batches_in_flight=status.batches_in_flight,
             held_up=[
-                HeldUp(each.shard, each.records, without_secrets(each.destination), each.since_ms, each.reason or "")
+                HeldUp(each.shard, each.records, recognisable(each.destination), each.since_ms, each.reason or "")
                 for each in status.held_up
             ],
             records=Records(

@@ -18,6 +18,7 @@ from eventfn.clock import Clock
 from eventfn.destination import DESTINATION, ORIGIN, REASON, SHAPE
 from eventfn.errors import EngineError, FunctionNotFound, PayloadTooLarge, Refused, Throttled
 from eventfn.trigger import Deliver, QueueMessage, Queues, ReceivedMessage
+from eventfn.units import recognisable
 from eventfn_bus.events import ONLY_RULE, Home, event_of, queue_of
 from eventfn_bus.inputs import Sight
 from eventfn_bus.rules import Rule, Target
@@ -120,7 +121,7 @@ class Router:
             await self._hand_over(target, payload, key, sight)
         except _Again as again:
             if self._clock.now_ms() - message.sent_ms < LONGEST_TRY_MS:
-                self._log.warning("%s waits for %s: %s", sight.event["id"], target.name, again)
+                self._log.warning("%s waits for %s: %s", sight.event["id"], recognisable(target.name), again)
                 backed_off = min(FIRST_DELAY * 2.0 ** min(message.receives - 1, 10), LONGEST_DELAY)
                 return max(again.after, backed_off)
             await self._give_up(sight, target, payload, key, f"it took no event for a day: {again}")
@@ -143,7 +144,7 @@ class Router:
             raise _Again(str(error), 0) from error
 
     async def _give_up(self, sight: Sight, target: Target, payload: bytes, key: str, reason: str) -> None:
-        self._log.error("%s cannot be given to %s: %s", sight.event["id"], target.name, reason)
+        self._log.error("%s cannot be given to %s: %s", sight.event["id"], recognisable(target.name), reason)
         attributes = {SHAPE: "event", REASON: reason, "RULE_ARN": sight.rule_arn, "ERROR_MESSAGE": reason}
         # Where a redrive sends it.
         attributes |= {DESTINATION: target.to} if isinstance(target.to, str) else {ORIGIN: target.name}

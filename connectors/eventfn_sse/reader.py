@@ -36,7 +36,6 @@ class SseReader:
         idle_timeout: float | None,
         too_large: Callable[[Event], None],
     ) -> None:
-        self._url = url
         self._shown = without_secrets(url)
         self._answer = answer
         self._clock = clock
@@ -94,7 +93,7 @@ class SseReader:
         payload: dict[str, Any] = {
             "eventID": record_id,
             "eventSource": "eventfn:sse",
-            "url": self._url,
+            "url": self._shown,  # it goes where the function sends it, and into dead letters
             "type": event.type,
             "data": event.data,
             "lastEventId": event.last_event_id,

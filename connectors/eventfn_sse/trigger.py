@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ import msgspec
 from eventfn.errors import ConnectorError
 from eventfn.event import Record
 from eventfn.trigger import BatchInfo, Shard, Start, Traits, TriggerContext
-from eventfn.units import without_secrets
+from eventfn.units import recognisable, without_secrets
 from eventfn_sse.parser import LARGEST, Event
 from eventfn_sse.reader import SseReader, ask
 from eventfn_sse.settings import HostSettings, SseSettings, SseShared
@@ -50,9 +49,7 @@ class SseTrigger:
 
     async def shards(self) -> Sequence[Shard]:
         """Another URL is another stream, with positions of its own, also where it differs in what is not shown."""
-        if self._shown == self._url:
-            return [Shard(self._url)]
-        return [Shard(f"{self._shown}#{hashlib.sha256(self._url.encode()).hexdigest()[:12]}")]
+        return [Shard(recognisable(self._url))]
 
     async def open_shard(self, shard: Shard, at: str | Start) -> SseReader:
         if self._session is None:

@@ -9,6 +9,7 @@ import email.utils
 import math
 
 from eventfn.destination import WRITTEN, Delivery, Rejected, RetryAfter
+from eventfn.units import without_secrets
 
 _LONGEST_PAUSE = 3600.0  # seconds: a receiver may not hold a record for longer by one Retry-After
 
@@ -20,7 +21,8 @@ def delivery(status: int, location: str | None, retry_after: str | None, body: b
         return WRITTEN
     if 300 <= status < 400:
         # Followed, a redirect could carry a record to any address inside the operator's network.
-        return Rejected(f"answered {status} to {location or 'nowhere'}: redirects are not followed, write that URL")
+        where = without_secrets(location) if location else "nowhere"
+        return Rejected(f"answered {status} to {where}: redirects are not followed, write that URL")
     if status in (408, 425, 429) or status >= 500:
         return RetryAfter(said, after=pause(retry_after, now))
     return Rejected(said)

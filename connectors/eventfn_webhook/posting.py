@@ -9,6 +9,7 @@ import aiohttp
 
 from eventfn.clock import Clock
 from eventfn.destination import Delivery, OutgoingRecord, Rejected, RetryAfter
+from eventfn.units import without_secrets
 from eventfn_webhook.answers import delivery
 from eventfn_webhook.signature import signed_headers
 
@@ -20,6 +21,7 @@ class Poster:
         """On the loop. `timeout` in seconds, from connecting to the answer's headers; without `key` nothing is signed.
         Connections are made when there is something to send: a receiver that is down is found then."""
         self._url = url
+        self._shown = without_secrets(url)
         self._key = key
         self._clock = clock
         self._timeout = timeout
@@ -43,11 +45,11 @@ class Poster:
                 said = answer.headers
                 return delivery(answer.status, said.get("location"), said.get("retry-after"), body, now)
         except TimeoutError:
-            return RetryAfter(f"{self._url} did not answer within {self._timeout:g} s")
+            return RetryAfter(f"{self._shown} did not answer within {self._timeout:g} s")
         except aiohttp.InvalidURL:
-            return Rejected(f"{self._url} is no URL that can be sent to")
+            return Rejected(f"{self._shown} is no URL that can be sent to")
         except aiohttp.ClientError as error:
-            return RetryAfter(f"{self._url} cannot be reached: {error or type(error).__name__}")
+            return RetryAfter(f"{self._shown} cannot be reached: {error or type(error).__name__}")
 
     async def close(self) -> None:
         await self._session.close()

@@ -10,10 +10,12 @@ from aiohttp import web
 from eventfn.api.answers import json_answer
 from eventfn.api.errors import did_you_mean, invalid_content, invalid_parameter, not_found
 from eventfn.api.ports import Node
+from eventfn.destination import DESTINATION
 from eventfn.engine.contract import Message
 from eventfn.errors import PayloadTooLarge
 from eventfn.event import MAX_ASYNC_REQUEST
 from eventfn.trigger import QueueMessage
+from eventfn.units import recognisable
 
 MAX_PEEK = 1000
 MAX_MESSAGE = MAX_ASYNC_REQUEST  # SQS's limit is the same 1 MiB
@@ -119,7 +121,10 @@ def _peeked(message: Message) -> PeekedMessage:
         id=message.id,
         sequence=message.sequence,
         body=message.body.decode(errors="replace"),  # what comes in by a queue's front door is text
-        attributes=message.attributes,
+        # Where a redrive sends it is not read from here.
+        attributes={
+            name: recognisable(value) if name == DESTINATION else value for name, value in message.attributes.items()
+        },
         receives=message.claims,
         sent_ms=message.sent_ms,
         visible_ms=message.visible_ms,

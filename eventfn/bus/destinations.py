@@ -28,6 +28,7 @@ from eventfn.errors import Backoff, ConnectorError, EngineError, Fenced
 from eventfn.observe.metrics import Metrics
 from eventfn.rules.lifecycle import backoff_ms
 from eventfn.rules.records import BUILT_IN_DEAD_LETTERS
+from eventfn.units import recognisable
 
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
 CLOSE_DEADLINE = 5.0  # seconds
@@ -98,7 +99,7 @@ class Deliverer:
                 except Exception as error:
                     if not isinstance(error, ConnectorError):
                         # A destination that breaks its contract must not lose the record, nor stop the others.
-                        log.exception("%s raised what a destination may not raise", lane.name)
+                        log.exception("%s raised what a destination may not raise", recognisable(lane.name))
                     after = error.after if isinstance(error, Backoff) else None
                     answers = [RetryAfter(str(error) or type(error).__name__, after)] * len(messages)
                     working = False  # the lane opens again when the first of them is due, with a new connection
@@ -107,7 +108,7 @@ class Deliverer:
                 await self._settle(lane.name, messages, answers)
         except EngineError as error:
             # Nothing is lost: a claim that cannot be settled lapses, and the record is delivered again.
-            log.warning("the outbox of %s waits for the engine: %s", lane.name, error)
+            log.warning("the outbox of %s waits for the engine: %s", recognisable(lane.name), error)
             await self._clock.sleep(ENGINE_PAUSE)
         finally:
             if destination is not None:
@@ -124,7 +125,7 @@ class Deliverer:
         try:
             await within(destination.close(CLOSE_DEADLINE), self._clock, CLOSE_DEADLINE)
         except Exception:
-            log.exception("%s could not be closed", uri)
+            log.exception("%s could not be closed", recognisable(uri))
 
     async def _settle(self, uri: str, messages: list[Message], answers: Sequence[Delivery]) -> None:
         now = self._clock.now_ms()

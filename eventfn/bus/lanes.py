@@ -14,6 +14,7 @@ from eventfn.bus.waiting import wait_for
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine
 from eventfn.errors import EngineError
+from eventfn.units import recognisable
 
 PAUSE = 1.0  # seconds after which what went wrong is tried again
 
@@ -103,7 +104,9 @@ class Lanes:
             await self._work(lane)
         except Exception:
             # A fault of ours, said aloud. It stops nobody else's lane; what this one had claimed comes again with it.
-            log.exception("eventfn bug: the work on %s broke off and begins anew in %g s", lane.queue, PAUSE)
+            log.exception(
+                "eventfn bug: the work on %s broke off and begins anew in %g s", recognisable(lane.queue), PAUSE
+            )
             await self._clock.sleep(PAUSE)
         finally:
             del self.open[lane.queue]

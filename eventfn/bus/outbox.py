@@ -18,6 +18,7 @@ from eventfn.clock import Clock
 from eventfn.destination import OutgoingRecord
 from eventfn.engine.contract import Conflict, Engine, Expect, Message, Operation, Put, Send
 from eventfn.errors import EngineError
+from eventfn.units import recognisable
 
 LOOK = 5.0  # seconds between two looks at a record that another node may deliver: its deliverer wakes nobody here
 KEPT_ONCE_MS = 24 * 3_600_000  # the same record, kept again around a crash, leaves once
@@ -50,7 +51,7 @@ class Outbox:
             # The fact counts beside the window: what waits longer than a day for its last try waits still.
             await self._engine.commit([Expect(fact, None), Put(fact, b""), send], now)
         except Conflict:
-            log.info("the record %s for %s was kept before", record.id, uri)
+            log.info("the record %s for %s was kept before", record.id, recognisable(uri))
 
     async def arrived(self, uri: str, record_id: str) -> None:
         """Returns once the destination has taken a record that was kept, or the dead letters have, after its last try.

@@ -29,7 +29,7 @@ from eventfn.rules.filters import Criteria
 from eventfn.rules.streaming import EXHAUSTED, GiveUp, Invoke, Lane, Piece, Policy, Progress
 from eventfn.rules.windows import WindowCall, window_fields
 from eventfn.trigger import BatchInfo, Describes, Encodes, Shard, ShardReader, Start, Stream
-from eventfn.units import without_secrets
+from eventfn.units import recognisable
 
 ENGINE_PAUSE = 1.0  # seconds before the engine is asked again after an error of its own (disk full)
 OPEN_PATIENCE = 60.0  # seconds that a reader has to open: nothing else is asked of its source meanwhile
@@ -393,7 +393,7 @@ class ShardHost:
                 self._log.warning(
                     "%s waits until %s has taken %d records that were given up: %s",
                     self.shard.id,
-                    without_secrets(uri),
+                    recognisable(uri),
                     records,
                     self._plan.on_failure.trouble or "it has not answered yet",
                 )

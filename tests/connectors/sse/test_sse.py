@@ -151,6 +151,15 @@ async def test_an_event_has_its_shape(server: SseServer, reading: Reading) -> No
     assert reader.position(record) == "7é"
 
 
+async def test_an_event_does_not_show_what_may_be_a_token(server: SseServer, reading: Reading) -> None:
+    reader = await reading(f"{server.url}?token=s3cret")
+    server.send("hello")
+    (record,) = (await reader.read(10)).records
+    assert msgspec.json.decode(record.payload)["url"] == f"{server.url}?token=***"
+    assert b"s3cret" not in record.payload
+    assert server.requests[0].query == {"token": "s3cret"}
+
+
 async def test_the_host_is_told_its_secrets_and_where_to_go_on(server: SseServer, reading: Reading) -> None:
     told = HostSettings(headers={"Authorization": "Bearer s3cret"}, query={"token": "a&b"})
     for data in ("one", "two", "three"):
