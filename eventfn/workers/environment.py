@@ -629,6 +629,8 @@ class Environment(asyncio.Protocol):
             self._streamed(answer)
         elif self._ready.done():
             self._break_protocol("it is ready twice")
+        elif answer.kind == frames.STANDS:
+            pass  # it was taken before it did
         elif answer.kind == frames.READY:
             if not answer.logged:
                 self._leave_gate()  # it reads nothing ahead

@@ -221,7 +221,7 @@ def _check(kind: int, header_size: int, answer_size: int) -> None:
         raise ProtocolError(f"a header of {header_size} bytes, at most {frames.MAX_HEADER} are allowed")
     if answer_size > frames.MAX_PAYLOAD:
         raise ResponseTooLarge(f"an answer of {answer_size} bytes, at most {frames.MAX_PAYLOAD} are allowed")
-    if not frames.READY <= kind <= frames.CHUNK:
+    if not frames.READY <= kind <= frames.STANDS:
         raise ProtocolError(f"a frame of the kind {kind}, which there is none")
 
 

@@ -17,6 +17,7 @@ from eventfn.functions.model import Function
 from eventfn.sandbox.probe import Sandbox
 from eventfn.testing.clock import FakeClock
 from eventfn.units import Duration
+from eventfn.workers import blanks
 from eventfn.workers.runtimes import python
 from tests.processes import alive, handlers, zygote
 
@@ -183,3 +184,42 @@ async def test_functions_run_on_other_interpreters(bench: Workbench, runtime: st
     for name, snap_start in (("fn", False), ("copied", True)):
         bench.deploy(name, code, interpreter=interpreter, runtime=runtime, snap_start=snap_start)
         assert await bench.result(name) == runtime
+
+
+async def test_a_burst_makes_as_many_blanks_at_once_as_there_are_cores(bench: Workbench) -> None:
+    bench.deploy("fn", "def handler(event, context): return event")
+    assert await bench.result("fn", 1) == 1
+    (its,) = bench.pool._sandboxes._blanks
+    functions = [f"fn{number}" for number in range(16)]
+    for name in functions:
+        bench.deploy(name, "def handler(event, context): return event")
+    answers = [bench.begin(name, 2) for name in functions]
+    most = 0
+    while not all(answer.done() for answer in answers):
+        most = max(most, len(its._making))
+        await asyncio.sleep(0)
+    assert [(await answer).payload for answer in answers] == [b"2"] * len(functions)
+    assert 1 <= most <= (os.cpu_count() or 1)
+    await until(lambda: not its._making)
+    assert len(its._ready) >= 2
+
+
+async def test_a_blank_that_does_not_stand_in_time_is_given_away_as_it_is(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blanks, "_STANDS_WITHIN", 0.0)
+    for number in range(4):
+        bench.deploy(f"fn{number}", "def handler(event, context): return event")
+        assert await bench.result(f"fn{number}", number) == number
+
+
+async def test_who_starts_when_blanks_have_died_waits_for_the_next_one(bench: Workbench) -> None:
+    bench.deploy("fn", "def handler(event, context): return event")
+    assert await bench.result("fn", 1) == 1
+    (its,) = bench.pool._sandboxes._blanks
+    await until(lambda: len(its._ready) >= 2 and not its._making)
+    for blank in list(its._ready):
+        blank.process.kill()
+    await until(lambda: not its._ready)
+    bench.deploy("other", "def handler(event, context): return event")
+    assert await bench.result("other", 2) == 2

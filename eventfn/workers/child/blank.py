@@ -33,6 +33,7 @@ def main(channel: int, ground: Ground, *, machines_network: bool) -> None:
     except OSError as error:
         environment.never_started(channel, str(error))
     rehearsal.rehearse(ground.tier)
+    frames.write(channel, frames.join(frames.STANDS))
     environment.main(channel, ground, rules, machines_network=machines_network)
 
 

@@ -14,6 +14,7 @@ Supervisor to environment                  amount              header
     ROOM      -                            more bytes of room  -
     GONE      -                            -                   -; nobody takes the chunks any more
 Environment to supervisor
+    STANDS    -                            -                   -; while it is blank, as soon as it is worth taking
     READY     -                            bytes in the log    -
     NEVER_STARTED, INIT_ERROR              -                   reason; error type, message (payload: error object)
     RESULT    the answer                   most KB ever held   microseconds that the request took, or nothing
@@ -44,7 +45,7 @@ import struct
 PREFIX = struct.Struct("!BBIIIII")
 SIZE = PREFIX.size
 INIT, INVOKE, REQUEST, STREAM, CANCEL, ROOM, GONE = range(1, 8)
-READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR, CHUNK = range(8, 14)
+READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR, CHUNK, STANDS = range(8, 15)
 AHEAD, OPEN = 1, 2
 
 MAX_HEADER = 65_536

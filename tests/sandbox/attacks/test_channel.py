@@ -92,6 +92,7 @@ ATTACKS = [
         frames.join(frames.INIT_ERROR, b"x\ny", b"{}"),
         f"{NOT_A_RESPONSE}it is ready twice",
     ),
+    _says("stands, afterwards", frames.join(frames.STANDS), f"{NOT_A_RESPONSE}it is ready twice"),
     _says("no start, afterwards", frames.join(frames.NEVER_STARTED, b"x"), f"{NOT_A_RESPONSE}it is ready twice"),
     _says("two answers", frames.join(RESULT, payload=b"7", number=1) * 2, 7),
     Attack(
