@@ -159,9 +159,9 @@ class Sources:
             self._start(project, wanted[source], tasks)
         await self._listen(project)
         # What is ready is there: an inbox is made, a server was reached. One that hangs must not hold up the others.
-        tried = asyncio.gather(*(self._hosts[source].worker.tried() for source in new))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(tried, FIRST_TRY)
+            async with asyncio.timeout(FIRST_TRY):
+                await asyncio.gather(*(self._hosts[source].worker.tried() for source in new))
 
     async def drain(self, deadline: float) -> None:
         """Takes nothing new from anywhere, and lets what is under way come to its end."""
@@ -324,7 +324,8 @@ class Sources:
     async def _lag(self, host: _Host) -> int | None:
         # It asks a server of somebody else: one that hangs must not hang the status of all.
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(host.worker.pending(), LAG_PATIENCE)
+            async with asyncio.timeout(LAG_PATIENCE):
+                return await host.worker.pending()
         return None
 
     # --- sources where a caller waits --------------------------------------------------------------------------------

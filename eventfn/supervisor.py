@@ -273,7 +273,8 @@ class Supervisor:
         # The pool ends what is left. That is a fault of ours, so the dispatcher hands those events back, uncounted.
         await self._pool.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._dispatcher.settled(), LAST_WORDS)
+            async with asyncio.timeout(LAST_WORDS):
+                await self._dispatcher.settled()
         await self._deliverer.drain(LAST_WORDS)
         self._reporter.drained(unfinished)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,6 +129,25 @@ async def test_a_listener_that_cannot_end_keeps_no_other_from_it(
         await bench.clock.advance(60)
         await closing
         assert "listening" in caplog.text
+
+
+async def test_a_reload_that_is_cancelled_ends_at_whatever_it_waits_for(tmp_path: Path) -> None:
+    """A node that is told to stop cancels it, and waits for that."""
+
+    async def well() -> None: ...
+
+    Listening.ending = well
+    async with declared(tmp_path) as (bench, tasks):
+        for turns in itertools.count():
+            reloading = asyncio.create_task(bench.sources.declare(bench.project(*BOTH), tasks))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if reloading.done():
+                break
+            reloading.cancel()
+            await asyncio.wait({reloading})
+            assert reloading.cancelled(), f"cancelled after {turns} turns of the loop, it went on"
+        await bench.sources.drain(1)
 
 
 async def test_a_drain_waits_for_a_source_that_a_reload_was_stopping(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ class KafkaTrigger:
     async def _ask_for_topics(self, consumer: Any) -> None:
         """Before they are subscribed to: brokers may make a topic that somebody asks to read, as nobody wants it."""
         with outside(f"asking {self._bootstrap} for its topics"):
-            known: set[str] = await asyncio.wait_for(consumer.topics(), REQUEST)
+            async with asyncio.timeout(REQUEST):
+                known: set[str] = await consumer.topics()
         if missing := sorted(set(self._settings.topics) - known):
             topics = ", ".join(missing)
             raise ConnectorError(f"{self._bootstrap} has no topic {topics}, or does not show it: create or allow it")

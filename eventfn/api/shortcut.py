@@ -237,7 +237,8 @@ class Shortcuts:
             connection.close()
         if self.connections or self._under_way:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._settled.wait()
         late = list(self._tasks)
         for task in late:
             task.cancel()
