@@ -79,6 +79,8 @@ class Server:
         self._id_head = ""
         self._id_next = self._id_end = 0
         self.now_ms()
+        self.now = 0.0  # seconds that the server has run: what deadlines are counted in
+        self._looked = clock.monotonic()
         self._look_at_the_clock()
 
     def mount(self, routes: RouteTable[Route]) -> None:
@@ -152,7 +154,10 @@ class Server:
         """Deadlines are set by copying one of these: no call of the clock, no sum. As `now` can be one sweep old, that
         much is added, or a deadline could pass early."""
         limits = self.limits
-        self.now = self._clock.monotonic()
+        looked, self._looked = self._looked, self._clock.monotonic()
+        # Longer than that this process stood still. What clients have sent in the meantime is not read yet, and the
+        # time that it had to arrive in goes on from here.
+        self.now += min(self._looked - looked, 2 * SWEEP)
         self.header_due = self.now + SWEEP + limits.header_timeout
         self.body_due = self.now + SWEEP + limits.body_timeout
         self.write_due = self.now + SWEEP + limits.write_timeout

@@ -189,10 +189,16 @@ def read_answer_head(head: bytes) -> tuple[int, list[tuple[str, str]]]:
     return int(status), [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
 
 
+class StandingClock(FakeClock):
+    def stand_still(self, seconds: float) -> None:
+        """They pass, and nothing runs meanwhile, not even what is due: no processor was free for this process."""
+        self._elapsed += seconds
+
+
 class Node:
     """A listener with its function, on a port of its own."""
 
-    def __init__(self, shared: HttpShared, clock: FakeClock) -> None:
+    def __init__(self, shared: HttpShared, clock: StandingClock) -> None:
         self.clock = clock
         self.caller = FakeCaller()
         context = ListenContext("/project", "eu-west-1", "123456789012", clock, logging.getLogger("test"))
@@ -225,7 +231,7 @@ async def start() -> AsyncIterator[StartNode]:
     nodes: list[Node] = []
 
     async def start_node(routes: Iterable[HttpSettings] = ROUTES, **shared: Any) -> Node:
-        node = Node(HttpShared(**{"listen": "127.0.0.1:0", **shared}), FakeClock())
+        node = Node(HttpShared(**{"listen": "127.0.0.1:0", **shared}), StandingClock())
         nodes.append(node)
         node.mount(routes)
         node.port = int((await node.trigger.open()).rpartition(":")[2])
@@ -295,7 +301,7 @@ class Wire:
     """A connection's protocol, fed by hand."""
 
     def __init__(self, **shared: Any) -> None:
-        self.node = Node(HttpShared(**shared), FakeClock())
+        self.node = Node(HttpShared(**shared), StandingClock())
         self.node.mount(ROUTES)
         self.caller = self.node.caller
         self.transport = FakeTransport()

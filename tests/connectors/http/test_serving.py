@@ -358,6 +358,22 @@ async def test_slow_senders(node: Any, client: Any, sent: bytes, timeout: int, s
     assert len(node.caller.events) == 1
 
 
+async def test_a_node_that_stood_still_holds_that_against_nobody(node: Any, client: Any) -> None:
+    await client.send(b"GET /hello HT")
+    await received(node)
+    node.clock.stand_still(
+        60
+    )  # what the client has sent in the meantime is not read before the deadlines are looked at
+    await node.clock.advance(1)
+    assert (await client.ask(b"TP/1.1\r\nHost: a\r\n\r\n")).status == 200
+    await client.send(b"GET /hello HT")
+    await received(node)
+    for _ in range(12):
+        node.clock.stand_still(0.5)  # a little late each time: that is no standing still
+        await node.clock.advance(1)
+    assert (await client.answer()).status == 408
+
+
 async def received(node: Any) -> None:
     """Returns once the node has read what the client sent before: a later connection has been answered twice."""
     probe = await node.client()
