@@ -42,6 +42,7 @@ class _Names(NamedTuple):
     required: dict[str, tuple[str, ...]]  # controller -> files without which it is of no use
     fixed: dict[str, str]  # file -> what is written when a group is made; left out where the kernel has no such file
     memory_limits: tuple[str, ...]  # the order in which they shrink: memory with swap is never less than memory
+    sockets: str  # what is under way in TCP and UDP, where that is no part of the memory; empty where it is
     cpu_limit: tuple[str, str]  # file, format of the quota
     no_quota: str
     memory_total: str
@@ -59,6 +60,7 @@ _V1 = _Names(
     },
     fixed={"cpu.cfs_period_us": str(_PERIOD), "pids.max": str(PROCESSES)},
     memory_limits=("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    sockets="memory.kmem.tcp.limit_in_bytes",
     cpu_limit=("cpu.cfs_quota_us", "{}"),
     no_quota="-1",
     memory_total="memory.usage_in_bytes",
@@ -76,6 +78,7 @@ _V2 = _Names(
     # oom.group: an environment that has lost one process to the limit is of no use, so all of it goes.
     fixed={"memory.swap.max": "0", "memory.oom.group": "1", "pids.max": str(PROCESSES)},
     memory_limits=("memory.max",),
+    sockets="",
     cpu_limit=("cpu.max", f"{{}} {_PERIOD}"),
     no_quota="max",
     memory_total="memory.current",
@@ -104,6 +107,7 @@ class Cgroups:
         self._names = names._replace(
             fixed={file: text for file, text in names.fixed.items() if file in there},
             memory_limits=tuple(file for file in names.memory_limits if file in there),
+            sockets=names.sockets if names.sockets in there else "",
             kill=names.kill if self.kills else "",
         )
 
@@ -182,6 +186,8 @@ class Group:
         grows = 0 < self._limited < total
         for file in reversed(self._names.memory_limits) if grows else self._names.memory_limits:
             _write(f"{self._memory}/{file}", str(total))
+        if self._names.sockets:
+            _write(f"{self._memory}/{self._names.sockets}", str(self._most))
         self._limited = total
 
     def limit_cpu(self, memory_mb: int) -> None:

@@ -2,11 +2,15 @@
 
 getaddrinfo waits in threads that the whole node shares; libuv has four. So a name is looked up by one at a time however
 many connections want it, two names at most at a time, and what came of it, be it nothing, is kept for a few seconds.
+
+Where a name leads is said by whoever answers for it, not by the operator who has listed it. So no name leads to what
+only a machine's own link has, a cloud's credentials above all: who wants that lists the address.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -16,6 +20,7 @@ from eventfn.sandbox.allow_list import Target
 
 _KEPT = 5.0  # seconds
 _AT_ONCE = 2
+_CREDENTIALS = ipaddress.ip_address("fd00:ec2::254")  # of a machine at AWS, over IPv6: of no link, and as telling
 
 
 class Address(NamedTuple):
@@ -72,6 +77,15 @@ class Names:
         async with self._turn:
             try:
                 found = await self._look_up(target)
+                if found and not (found := tuple(filter(_may_be_named, found))):
+                    failure = "the name leads to an address of this machine's own link: list the address itself"
             except (OSError, UnicodeError) as error:  # UnicodeError: the codec for names in other scripts
                 failure = getattr(error, "strerror", None) or str(error)
         return _Answer(found, failure, self._clock.monotonic() + _KEPT)
+
+
+def _may_be_named(address: Address) -> bool:
+    found = ipaddress.ip_address(address.address[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found
+    return not (found.is_link_local or found.is_unspecified or found.is_multicast or found == _CREDENTIALS)

@@ -119,3 +119,21 @@ async def test_the_machines_own_resolver() -> None:
     assert Address(socket.AF_INET, ("127.0.0.1", 80)) in await names.addresses(Target("localhost", 80))
     with pytest.raises(Unresolved):
         await names.addresses(Target("a" * 63 + "." + "b" * 64, 80))  # too long a label for any name
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254", "0.0.0.0", "::", "224.0.0.1"]
+)
+async def test_no_name_leads_to_the_machines_own_link(address: str) -> None:
+    resolver = Resolver()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    resolver.answer = (Address(family, (address, 80)),)
+    names = Names(FakeClock(), resolver)
+    with pytest.raises(Unresolved, match="own link: list the address itself"):
+        await names.addresses(Target("attacker.example", 80))
+
+
+async def test_of_several_addresses_those_are_left_that_it_may_lead_to() -> None:
+    resolver = Resolver()
+    resolver.answer = (Address(socket.AF_INET, ("169.254.169.254", 1)), *FOUND)
+    assert await Names(FakeClock(), resolver).addresses(Target("db", 1)) == FOUND

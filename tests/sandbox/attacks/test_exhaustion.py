@@ -107,6 +107,39 @@ ATTACKS = [
         settings={"memory_size": 128, "ephemeral_storage": 1},
     ),
     Attack(
+        "memory of what is under way between sockets",
+        "total memory",
+        """
+        held, bytes_held = [], 0
+        def opened():
+            listening = socket.create_server(('127.0.0.1', 0), backlog=64)
+            held.append(listening)
+            return listening.getsockname()
+        try:
+            address = opened()
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        for _ in range(40):
+            held += [socket.create_connection(address), held[0].accept()[0]]
+            for each in held[-2:]:
+                each.setblocking(False)
+                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    each.setsockopt(socket.SOL_SOCKET, option, 1 << 30)
+                failed = 0
+                while failed < 3 and bytes_held < 200 << 20:
+                    try:
+                        bytes_held += each.send(bytes(65536))
+                    except BlockingIOError:
+                        failed += 1
+                        time.sleep(0.001)
+        return bytes_held >= 200 << 20
+        """,
+        OneOf(False, KILLED_FOR_MEMORY),  # the kernel holds it back, or ends it
+        "EAFNOSUPPORT",
+        open=OneOf(True, "EAFNOSUPPORT"),
+        settings={"memory_size": 64, "ephemeral_storage": 1},
+    ),
+    Attack(
         "memory that is never written to disk",
         "limits",
         "held = mmap.mmap(-1, 1 << 20)\n"
