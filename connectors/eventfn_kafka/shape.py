@@ -131,6 +131,7 @@ def batch_info(
     has firstRecordOffset and its like. The contract's startRecordInfo and endRecordInfo, which it marks as unverified,
     are on none of AWS's pages, and whoever reads such records has written his program by these. The condition is the
     contract's, and that of "Using a Kafka topic as an on-failure destination"; the other page has Kinesis' name for it.
+    There each message is one record, with a recordInfo of its own: what is given up here is a batch, wherever it goes.
     """
     first, last = records[0], records[-1]
     arn = {} if event_source_arn is None else {"eventSourceArn": event_source_arn}

@@ -12,6 +12,9 @@ The mock is not fit for that, tried with aiokafka 0.14 and librdkafka 2.16:
   topic is made by whoever asks for it, and always of four partitions: nothing can be said of a topic's order.
 - It names its own address to clients, so that no proxy can stand in front of it, and nothing outlives it: there are no
   outages. It knows no TLS and no SASL.
+
+Nor does it make what is left quicker: the lesson of examples/06_clicks took 8.1 s with it, and 6.6 s with a broker of
+Apache's that it starts for itself; the tests of the connector share one.
 """
 
 from __future__ import annotations
