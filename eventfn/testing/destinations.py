@@ -35,6 +35,7 @@ from eventfn.observe.metrics import Metrics
 from eventfn.plugins import Plugins
 from eventfn.testing import lint
 from eventfn.testing.clock import FakeClock
+from eventfn.testing.closing import close
 from eventfn.testing.contexts import destination_context
 from eventfn.testing.hosted import tick
 from eventfn.testing.waiting import eventually
@@ -91,7 +92,7 @@ class DestinationSuite:
         self._made: list[Destination] = []
         yield
         for destination in self._made:
-            await destination.close(1)
+            await close(destination, 1)
 
     def make(self) -> Destination:
         destination: Destination = self.destination(self.target, self.settings(), self.context)
@@ -166,12 +167,12 @@ class DestinationSuite:
 
     async def test_it_connects_and_closes(self) -> None:
         destination = await self.opened()
-        await destination.close(5)
+        await close(destination)
 
     async def test_it_closes_after_half_a_start_and_twice(self) -> None:
         destination = self.make()
-        await destination.close(5)
-        await destination.close(5)
+        await close(destination)
+        await close(destination)
 
     async def test_it_can_be_connected_again(self) -> None:
         destination = await self.opened()
@@ -252,7 +253,7 @@ class DestinationSuite:
     async def test_it_writes_on_after_a_restart(self) -> None:
         first = await self.opened()
         await self.write(first, self.record(1))
-        await first.close(5)
+        await close(first)
         await self.write(await self.opened(), self.record(2))
         assert await self.numbers() == [1, 2]
 
@@ -273,7 +274,7 @@ class DestinationSuite:
         first = await self.opened()
         await self.write(first, self.record(1), self.record(2))
         await self.write(first, self.record(1))
-        await first.close(5)
+        await close(first)
         again = msgspec.structs.replace(self.record(2), attempt=2)
         await self.write(await self.opened(), again, self.record(3))
         if self.destination.idempotent:

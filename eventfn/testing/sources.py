@@ -18,6 +18,7 @@ import pytest_asyncio
 from eventfn.plugins import Plugins, intake_keys
 from eventfn.testing import lint
 from eventfn.testing.clock import FakeClock
+from eventfn.testing.closing import close
 from eventfn.testing.contexts import MemoryPositions, trigger_context
 from eventfn.trigger import TriggerContext
 
@@ -85,7 +86,7 @@ class SourceSuite:
         self._made: list[Any] = []
         yield
         for trigger in self._made:
-            await trigger.close(1)
+            await close(trigger, 1)
 
     async def waited(self, awaitable: Awaitable[T], what: str) -> T:
         """The result, while time passes; a failure instead of a test that hangs."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from eventfn.event import Batch, Record
+from eventfn.testing.closing import close
 from eventfn.testing.waiting import Changes
 from eventfn.trigger import Commits, Lists, Shard, ShardReader, Start, Stream
 
@@ -116,7 +117,7 @@ class StreamHost:
 
     async def close(self, deadline: float = 5) -> None:
         await self._close_readers()
-        await self.stream.close(deadline)
+        await close(self.stream, deadline)
 
     # --- shards ------------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from eventfn.engine.contract import Engine
 from eventfn.engine.memory import MemoryEngine
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
+from eventfn.testing.closing import close
 from eventfn.testing.contexts import trigger_context
 from eventfn.testing.hosted import BATCH_SIZE, Handle, Stuck, Unsteady, WatchedStream, hosted_stream
 from eventfn.testing.reader import killed_reader
@@ -175,7 +176,7 @@ class StreamSuite(SourceSuite):
         await (await self.opened()).close()
 
     async def test_it_closes_after_half_a_start(self) -> None:
-        await self.make().stream.close(5)
+        await close(self.make().stream)
 
     async def test_it_closes_twice(self) -> None:
         host = await self.opened()

@@ -27,6 +27,7 @@ import pytest
 
 from eventfn.errors import ConnectorError
 from eventfn.event import Batch, Record
+from eventfn.testing.closing import close
 from eventfn.testing.hosted import ANNOUNCED_AT_ONCE, BATCH_SIZE, CONCURRENCY, Stuck, Unsteady, WatchedTrigger, hosted
 from eventfn.testing.reader import killed_reader
 from eventfn.testing.sources import SourceSuite
@@ -121,15 +122,15 @@ class TriggerSuite(SourceSuite):
 
     async def test_it_connects_and_closes(self) -> None:
         trigger = await self.opened()
-        await trigger.close(5)
+        await close(trigger)
 
     async def test_it_closes_after_half_a_start(self) -> None:
-        await self.make().close(5)
+        await close(self.make())
 
     async def test_it_closes_twice(self) -> None:
         trigger = await self.opened()
-        await trigger.close(5)
-        await trigger.close(5)
+        await close(trigger)
+        await close(trigger)
 
     async def test_a_source_that_is_down_is_a_connector_error_until_it_is_up(self) -> None:
         await self.refuse()
@@ -157,7 +158,7 @@ class TriggerSuite(SourceSuite):
                 await trigger.connect()
         await self.accept()
         await trigger.connect()
-        await trigger.close(5)
+        await close(trigger)
 
     async def test_it_closes_in_time_while_a_read_hangs(self) -> None:
         trigger = await self.opened()
@@ -302,7 +303,7 @@ class TriggerSuite(SourceSuite):
         trigger = await self.opened()
         first = await self.next_new(trigger, 1)
         second = await self.next_new(trigger, 2)
-        await trigger.close(5)
+        await close(trigger)
         third = await self.next_new(await self.opened(), 3)
         assert len({first.id, second.id, third.id}) == 3
 
@@ -357,7 +358,7 @@ class TriggerSuite(SourceSuite):
         await self.put(1)
         await self.put(2)
         lost = {record.id for record in (await self.read(trigger)).records}
-        await trigger.close(5)
+        await close(trigger)
         again = await self.finish(await self.opened(), 2)
         assert lost <= {record.id for record in again}
 
@@ -370,7 +371,7 @@ class TriggerSuite(SourceSuite):
         # The node dies between the commit of an event and its settlement.
         if record.position is not None:
             await self.positions.put(record.position.key, record.position.value)
-        await trigger.close(5)
+        await close(trigger)
         again = await self.opened()
         await self.put(2)
         for other in await self.finish(again, 1):
@@ -393,7 +394,7 @@ class TriggerSuite(SourceSuite):
         await self.read(trigger)
         with contextlib.suppress(ConnectorError):
             await self.settle(trigger, late)
-        await trigger.close(5)
+        await close(trigger)
         again = await self.opened()
         known = {record.id for record in late.records}
         found: set[str] = set()
@@ -449,7 +450,7 @@ class TriggerSuite(SourceSuite):
         if not self.trigger.traits.replayable:
             pytest.skip("this source keeps nothing")
         trigger = await self.opened()
-        await trigger.close(5)
+        await close(trigger)
         await self.put(1)
         assert len(await self.finish(await self.opened(), 1)) == 1
 

@@ -167,6 +167,11 @@ class HangsInClose(MemoryTrigger):
         await asyncio.sleep(deadline + 1.5)
 
 
+class NeverCloses(MemoryTrigger):
+    async def close(self, deadline: float) -> None:
+        await asyncio.Event().wait()
+
+
 class ClosesOnlyWhatIsUp(MemoryTrigger):
     async def close(self, deadline: float) -> None:
         self._connected()
@@ -221,6 +226,7 @@ TRIGGERS: list[tuple[type[MemoryTrigger], Callable[[_MemoryTriggerSuite], Any]]]
     (WaitsForTwo, TriggerSuite.test_it_waits_for_the_first_and_not_for_a_full_batch),
     (ArrivesInSeconds, TriggerSuite.test_a_record_says_what_it_is),
     (HangsInClose, TriggerSuite.test_it_closes_in_time_while_a_read_hangs),
+    (NeverCloses, TriggerSuite.test_it_connects_and_closes),
     (ClosesOnlyWhatIsUp, TriggerSuite.test_it_closes_in_time_while_its_source_is_down),
     (HidesAnOutage, TriggerSuite.test_it_connects_at_last_after_many_tries),
     (ReadsWhateverThereIs, TriggerSuite.test_two_of_a_kind_do_not_see_each_others_events),
