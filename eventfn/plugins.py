@@ -139,6 +139,10 @@ def _check(kind: Kind, name: str, plugin: object) -> None:
         traits = getattr(found, "traits", None)
         if not isinstance(traits, Traits):
             raise refuse(f"{found.__name__}.traits must be an eventfn.trigger.Traits")
+        try:
+            msgspec.convert(msgspec.to_builtins(traits), Traits)  # a constructor of msgspec's checks nothing
+        except msgspec.ValidationError as error:
+            raise refuse(f"{found.__name__}.traits: {error}") from error
         if traits.invocation == "request_response" and traits.ack == "none":
             raise refuse('a source that cannot redeliver (ack="none") hands over durable events: invocation="event"')
         hosts = {"type", *intake_keys(traits)} & {field.encode_name for field in msgspec.structs.fields(settings)}

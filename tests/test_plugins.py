@@ -80,6 +80,10 @@ class NoTraits(Pulled):
     traits: Any = "event"
 
 
+class WrongTraits(Pulled):
+    traits: Any = Traits(invocation="request_response", ack="recrd")  # type: ignore[arg-type]
+
+
 class ByPosition(Pulled):
     traits = Traits(invocation="request_response", ack="prefix")
 
@@ -111,6 +115,7 @@ class NotIdempotent(Sink):
         ("trigger", NoSettings, "NoSettings.Settings must be a msgspec.Struct type"),
         ("trigger", BadShared, "BadShared.Shared must be a msgspec.Struct type, or None"),
         ("trigger", NoTraits, "NoTraits.traits must be an eventfn.trigger.Traits"),
+        ("trigger", WrongTraits, "WrongTraits.traits: Invalid enum value 'recrd' - at `$.ack`"),
         ("trigger", ByPosition, "ByPosition lacks open_shard"),
         (
             "trigger",

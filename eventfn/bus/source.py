@@ -188,7 +188,9 @@ def no_event(trigger: object, error: Exception) -> str:
 def checked(batch: Any) -> Batch:
     """A careless record must not break its host later, nor stand in the engine where no function can be invoked with
     it. Raises what `read` would have, had the connector noticed."""
-    if not isinstance(batch, Batch) or not batch.records:
+    if not isinstance(batch, Batch):
+        raise TypeError(f"read() returned a {type(batch).__name__}, where its contract says Batch")
+    if not batch.records:
         raise ConnectorError("read() returned no record, which its contract forbids")
     for record in cast(tuple[Any, ...], batch.records):
         group = record.group
