@@ -80,13 +80,18 @@ def event_apart(
     now_ms: int,
 ) -> tuple[bytes, Apart]:
     """The same in two parts: what it has in common with the next one of the same head, remembered, and what not."""
+    if body and body.isascii() and (payload := head.texts.get(peer.address)) is not None:
+        return payload, Apart(body, time, now_ms)
     text, ending = _text(body, head)
     payload = head.events.get((peer.address, ending))
     if payload is None:
         if len(head.events) >= _MOST_EVENTS:
             head.events.clear()
+            head.texts.clear()
         payload = _whole(route, peer, head, parameters, "", "", 0, ending)
         head.events[peer.address, ending] = payload
+        if ending is _TEXT:
+            head.texts[peer.address] = payload
     return payload, Apart(text, time, now_ms)
 
 

@@ -42,6 +42,7 @@ class Head:
         "method",
         "path",
         "query",
+        "texts",
         "version",
     )
 
@@ -56,12 +57,14 @@ class Head:
     chunked: bool
     expects_continue: bool
     events: dict[tuple[str, bytes], bytes]  # kept here by events.py, for when the same head comes again
+    texts: dict[str, bytes]  # likewise: of those, what a caller's ASCII text goes with
 
 
 def read_head(method: bytes, target: bytes, version: str, lines: list[tuple[bytes, bytes]]) -> Head:
     """Raises Refusal."""
     head = Head()
     head.events = {}
+    head.texts = {}
     known = _METHODS.get(method)
     if known is None:
         raise Refusal(501, f"The method {method.decode('latin-1')} is not supported")

@@ -108,7 +108,10 @@ class Connection(asyncio.Protocol):
         size = len(data)
         if self._aligned and (request := self._server.known.request(data)) is not None:
             self.read_deadline = FOREVER
-            self._take(request)
+            if self._busy is None and not self._waiting and not self._blocked:
+                self._serve(request)
+            else:
+                self._take(request)
             return
         aligned, self._aligned = self._aligned, False
         self._fed += size
@@ -456,10 +459,13 @@ class Connection(asyncio.Protocol):
         if transport is None or request is None or transport.is_closing():
             return
         head = request.head
-        has_body = response.has_body
-        body = response.body if has_body else b""
+        if response.has_body:
+            body = response.body
+            framing = b"content-length: %d\r\n" % len(body)
+        else:
+            body = framing = b""
         keep_alive = request.keep_alive and not self._server.draining
-        opening = self._opening(response, b"content-length: %d\r\n" % len(body) if has_body else b"", keep_alive, head)
+        opening = self._opening(response, framing, keep_alive, head)
         if head is not None and head.method == "HEAD":
             body = b""
         if len(body) < LARGE:

@@ -38,6 +38,7 @@ from eventfn.workers.runtimes import telling
 _REST = 0.1  # seconds without a request until it is frozen, and between two looks at its memory
 _SHUTDOWN = 0.5  # seconds after SIGTERM, Lambda's for a runtime
 _SUCCESS = OutcomeKind.SUCCESS  # to CPython 3.11 a member of an enum is an expensive attribute
+_RESULT, _ERROR = frames.RESULT, frames.ERROR
 _MOMENT = 0.025  # seconds that START may wait for END; with observe.logs.FLUSH_SECONDS what a kill -9 may cost of it
 _BETWEEN = 0.005  # seconds
 _MOST_NUMBERS = 1 << 31
@@ -125,6 +126,7 @@ class Environment(asyncio.Protocol):
         self._gate: Gate | None = None
         self._gate_shut = True  # by this side, which it is until a request is sent to open it
         self._lets_pass = False  # what is sent ahead now will be run
+        self._alone = 0  # the number of the last one that was not sent ahead
         self._followed = False  # what was sent last was sent ahead
         self._silent = 0  # answers in a row without a line in the log
         self._is_late = False  # its request's time was over, and its answer on its way
@@ -297,12 +299,14 @@ class Environment(asyncio.Protocol):
         self._number = number = self._number % _MOST_NUMBERS + 1
         request.sent = self._begin(number, request)
         self._followed = False
-        self._lets_pass = self._gate is not None and request.stream is None
-        if self._lets_pass and self._gate_shut:
-            self._gate_shut = False
-            self._send(number, request, frames.OPEN)
-        else:
+        if self._gate is None:
             self._send(number, request)
+            return
+        self._alone = number
+        self.ahead.begin_alone(number)
+        self._lets_pass = request.stream is None
+        flag, self._gate_shut = (frames.OPEN if self._gate_shut else 0), False
+        self._send(number, request, flag)
 
     @property
     def reads_ahead(self) -> bool:
@@ -318,7 +322,7 @@ class Environment(asyncio.Protocol):
         request.sent = self._clock.monotonic()
         self.ahead.add(number, request)
         self._followed = True
-        self._send(number, request, frames.AHEAD)
+        self._transport.write(wire.invoke(number, self._timeout_ms, request.invocation, flag=frames.AHEAD)[0])
 
     def take_back(self) -> None:
         """What it has not begun, and now never will, goes to the owner."""
@@ -334,22 +338,40 @@ class Environment(asyncio.Protocol):
     def _give_back(self, passed: int | None) -> None:
         """All that the gate lets pass no more, by its number."""
         requests = self.ahead.take_back(passed or 0)
-        held_up = self.requests.pop(self.ahead.held_up(passed), None)
-        if held_up is not None:
+        number = self.ahead.held_up(passed)
+        held_up = self.requests.get(number)
+        if held_up is not None and number == self._alone and not self.ended:
+            self._send_again(number, held_up)
+        elif held_up is not None and not (self.ended and held_up.resent):
+            del self.requests[number]
+            # What the gate says is the function's word in the end: one that ends its environment has it twice at most.
+            held_up.resent |= self.ended
             requests.insert(0, held_up)
         if requests:
             self._owner.given_back(requests)
 
-    def _begin(self, number: int, request: Request) -> float:
-        """It runs from now on. The time, on the pool's clock."""
+    def _send_again(self, number: int, request: Request) -> None:
+        """What it was to begin with, and now cannot, as the gate is shut that was open when it was sent. It stays here:
+        an environment that does not even begin is none to give somebody else. Nothing is sent behind it."""
+        del self.requests[number]
+        self._number = self._alone = number = self._number % _MOST_NUMBERS + 1
+        self.requests[number] = request
+        self._gate_shut = False
+        self.ahead.begin_alone(number)
+        self._send(number, request, frames.OPEN)
+
+    def _begin(self, number: int, request: Request, started: float | None = None) -> float:
+        """It runs from now on. The time, on the pool's clock, which may have been looked at already."""
         self.requests[number] = request
         request.started_ms = self._clock.now_ms()
-        request.started = started = self._clock.monotonic()
+        if started is None:
+            started = self._clock.monotonic()
+        request.started = started
         now = time.monotonic()
         request.deadline = now + self._timeout
-        request.start_due = now + _MOMENT
-        if self._next_look > request.start_due:
-            self._look_at(request.start_due, now)
+        request.start_due = due = now + _MOMENT
+        if self._next_look > due:
+            self._look_at(due, now)
         if request.tail is not None:
             self.journal.say_start(request)
         return started
@@ -366,9 +388,9 @@ class Environment(asyncio.Protocol):
             self._transport.writelines(frame)
 
     def _answered(self, answer: wire.Answer) -> None:
-        """The hot path back: the function's lines, then END and REPORT, then the outcome."""
-        number = answer.number
-        request = self.requests.get(number)
+        """The hot path back: the function's lines, then the outcome, then END and REPORT."""
+        number, requests = answer.number, self.requests
+        request = requests.get(number)
         if request is None:
             self._let_go(number)
             return
@@ -377,38 +399,39 @@ class Environment(asyncio.Protocol):
             return
         if answer.logged:
             self._logs.drain()
-        if self.capacity == 1:
+        if self._logs.rest and self.capacity == 1:
             self._logs.finish_line()
-        del self.requests[number]
+        del requests[number]
         if answer.peak_kb > self._peak_kb:
             self._peak_kb = answer.peak_kb
         self.answers += 1
         self._silent = 0 if answer.logged else self._silent + 1
         self.idle_since = now = self._clock.monotonic()
         milliseconds = request.took_ms = (now - request.started) * 1000
-        if answer.kind == frames.RESULT and (took_ms := wire.took_ms(answer)) is not None:
-            # What has waited in its channel has begun before that was known here, and is never billed as less.
-            request.took_ms = took_ms
-            milliseconds = max(milliseconds, min(took_ms, (now - request.sent) * 1000))
-        if answer.kind == frames.RESULT:
+        if answer.kind == _RESULT:
+            if answer.took_us:
+                request.took_ms = took_ms = answer.took_us / 1000
+                if took_ms > milliseconds:
+                    # It has waited in its channel and begun before that was known here, and is never billed as less.
+                    milliseconds = max(milliseconds, min(took_ms, (now - request.sent) * 1000))
             outcome = self._outcome(request, milliseconds, _SUCCESS, answer.payload, body=answer.body)
         else:
             # The function reported it: REPORT has no status then, as in Lambda.
             outcome = self._outcome(request, milliseconds, OutcomeKind.FUNCTION_ERROR, answer.payload, *answer.error)
         if self.ahead:
-            self._go_on(logged=bool(answer.logged))
-        if not self.ended and not self.full:
+            self._go_on(now, logged=bool(answer.logged))
+        if not self.ended and len(requests) + len(self._cancelled) < self.capacity:
             self._owner.freed(self)
         self._owner.finished(request, outcome)
 
-    def _go_on(self, *, logged: bool) -> None:
+    def _go_on(self, now: float, *, logged: bool) -> None:
         """With what it was sent ahead, now that it has answered. After lines in its log it lets all of that pass."""
         self._is_late = False
         if logged:
             self._lets_pass = False
             self._owner.given_back(self.ahead.take_back(0))
         else:
-            self._begin(*self.ahead.begin())
+            self._begin(*self.ahead.begin(), now)
         if not self.ahead:
             self._logs.follow()
 
@@ -523,6 +546,7 @@ class Environment(asyncio.Protocol):
         if self._process is not None:
             self._peak_kb = max(self._peak_kb, self._process.memory_kb())
         if self.capacity == 1:
+            request.resent = True  # its time is over, also where it was not begun
             self._give_up()
         else:
             # The others of this environment live on, if the handler gives the event loop back.
@@ -616,7 +640,7 @@ class Environment(asyncio.Protocol):
             self._break_protocol(str(error))
             return
         for answer in answers:
-            if answer.kind in (frames.RESULT, frames.ERROR):
+            if answer.kind == _RESULT or answer.kind == _ERROR:
                 self._answered(answer)
             else:
                 self._take(answer)
@@ -767,6 +791,7 @@ class Environment(asyncio.Protocol):
         if undelivered:
             self.requests.clear()
         self._fail_all(failure)
+        self.journal.say_over()
         self.gone.set_result(None)
         self._owner.gone(self, undelivered)
 

@@ -109,13 +109,13 @@ class Fleet:
 
     def _place(self, request: Request) -> bool:
         """Whether it is an environment's now."""
-        pace = self._pace
-        if pace.together and self._send_ahead(request, pace.together):
+        pace, busy = self._pace, self._busy
+        if busy and pace.together and self._send_ahead(request, pace.together):
             return True
         if self._free and self._may_run():
             self._run(self._free[-1], request)
             return True
-        return pace.ahead > pace.together and self._send_ahead(request, pace.ahead)
+        return bool(busy) and pace.ahead > pace.together and self._send_ahead(request, pace.ahead)
 
     def _run(self, environment: Environment, request: Request) -> None:
         environment.run(request)
@@ -143,7 +143,7 @@ class Fleet:
     def _may_run(self) -> bool:
         """Whether one more environment may be busy now."""
         busy = len(self.environments) - len(self._free)
-        return not self._quick or busy < _CORES or self._stalled or self.retired
+        return busy < _CORES or not self._quick or self._stalled or self.retired
 
     def _serve_waiting(self) -> None:
         while self.waiting and self._place(self.waiting[0]):

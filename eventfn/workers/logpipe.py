@@ -27,7 +27,7 @@ class LogPipe:
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
         self._write = write
-        self._rest = b""
+        self.rest = b""  # what was printed without a line end, until now
         self._arrived = select.poll()
         self._arrived.register(descriptor, select.POLLIN)
         self._loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ class LogPipe:
         if not data:
             self._end()
             return
-        lines = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+        lines = (self.rest + data).split(b"\n") if self.rest else data.split(b"\n")
         rest = lines.pop()
         if len(lines) > _EVENTS:
             lines = _folded(lines, max(_EVENTS, len(data) // _BYTES_EACH))
@@ -62,7 +62,7 @@ class LogPipe:
         while len(rest) >= MAX_LINE:
             self._line(rest[:MAX_LINE])
             rest = rest[MAX_LINE:]
-        self._rest = rest
+        self.rest = rest
 
     def drain_some(self) -> None:
         """`drain`, but no more than there is time for in one turn of the loop."""
@@ -70,8 +70,8 @@ class LogPipe:
 
     def finish_line(self) -> None:
         """What was printed without a line end is an event too, once its request is over."""
-        if self._rest:
-            rest, self._rest = self._rest, b""
+        if self.rest:
+            rest, self.rest = self.rest, b""
             self._line(rest)
 
     def pause(self) -> None:

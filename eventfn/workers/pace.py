@@ -20,14 +20,23 @@ class Pace:
     """`quick` of any function; `ahead` and `together` are numbers of requests."""
 
     def __init__(self) -> None:
-        self._typical_ms = float("inf")
+        self._typical_ms = self._least = self._most = float("inf")
         self.quick = False
         self.ahead = 0
         self.together = 0
 
     def answered(self, milliseconds: float) -> None:
         # The least of late, and not the mean: on a busy machine an answer may take any time, and a few are still quick.
-        self._typical_ms = typical = max(min(self._typical_ms * 1.03 + 0.01, milliseconds), _LEAST_MS)
+        typical = self._typical_ms * 1.03 + 0.01
+        if milliseconds < typical:
+            typical = milliseconds
+        self._typical_ms = typical
+        if typical < self._least or typical > self._most:  # else what follows is much the same
+            self._decide(typical)
+
+    def _decide(self, typical: float) -> None:
+        self._least, self._most = typical * 0.95, typical * 1.05
         self.quick = typical <= _QUICK_MS
+        typical = max(typical, _LEAST_MS)
         self.ahead = min(int(_AHEAD_MS / typical), _MOST_AHEAD)
         self.together = min(int(_TOGETHER_MS / typical), _MOST_AHEAD)

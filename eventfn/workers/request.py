@@ -24,5 +24,5 @@ class Request(msgspec.Struct):
     took_ms: float = 0.0  # without its ways there and back, where that is known
     start_due: float = 0.0  # on the machine's monotonic clock, as `deadline`: when START must have been said
     deadline: float = 0.0
-    resent: bool = False  # an environment died before it had read it
+    resent: bool = False  # an environment ended before it had begun it
     flow: Flow | None = None  # once it has begun to stream

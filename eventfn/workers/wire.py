@@ -86,6 +86,7 @@ class Answer(msgspec.Struct, frozen=True):
     logged: int
     number: int
     peak_kb: int
+    took_us: int
     header: str
     payload: bytes
     body: Buffer
@@ -100,13 +101,6 @@ class Answer(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 _PREFIX = frames.PREFIX
 _SIZE = frames.SIZE
-_MOST_DIGITS = 12
-
-
-def took_ms(answer: Answer) -> float | None:
-    """How long a RESULT says that its request took; None, if it does not."""
-    said = answer.header
-    return int(said) / 1000 if said and len(said) <= _MOST_DIGITS and said.isdecimal() else None
 
 
 def encode(its: Settings | Own) -> bytes:
@@ -143,7 +137,7 @@ def invoke(
         kind, body = frames.REQUEST, apart.body
         last = f"{apart.time}\n{apart.time_epoch}"
     header = f"{invocation.request_id}\n{invocation.invoked_arn}\n{trace_id}\n{last}".encode()
-    prefix = _PREFIX.pack(kind, flag, number, milliseconds_left, len(header), len(payload), len(body))
+    prefix = _PREFIX.pack(kind, flag, number, milliseconds_left, 0, len(header), len(payload), len(body))
     if len(body) < frames.LARGE:
         return (b"".join((prefix, header, payload, body)),)
     return b"%b%b%b" % (prefix, header, payload), body
@@ -162,13 +156,13 @@ class Reader:
         """The answers that are complete now. Raises ProtocolError, ResponseTooLarge."""
         if not self._kept and len(data) >= _SIZE and self.rest is None:
             # Nearly always: exactly one whole frame, which is cut without being copied into the buffer first.
-            kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(data)
+            kind, logged, number, peak_kb, took, header_size, payload_size, body_size = _PREFIX.unpack_from(data)
             middle = _SIZE + header_size
             end = middle + payload_size
             if end + body_size == len(data):
                 _check(kind, header_size, payload_size + body_size)
                 header = _text(data[_SIZE:middle]) if header_size else ""
-                return [Answer(kind, logged, number, peak_kb, header, data[middle:end], data[end:])]
+                return [Answer(kind, logged, number, peak_kb, took, header, data[middle:end], data[end:])]
         answers: list[Answer] = []
         if self.rest is not None:
             count = min(len(self.rest), len(data))
@@ -179,7 +173,7 @@ class Reader:
             data, self._kept = self._kept + data, b""
         at = 0
         while len(data) - at >= _SIZE:
-            kind, logged, number, peak_kb, header_size, payload_size, body_size = _PREFIX.unpack_from(data, at)
+            kind, logged, number, peak_kb, took, header_size, payload_size, body_size = _PREFIX.unpack_from(data, at)
             _check(kind, header_size, payload_size + body_size)
             middle = at + _SIZE + header_size
             end = middle + payload_size
@@ -193,7 +187,7 @@ class Reader:
                 break  # less than LARGE is kept: whoever sends byte after byte has no more copied each time
             header = _text(data[at + _SIZE : middle]) if header_size else ""
             at = end + body_size
-            answers.append(Answer(kind, logged, number, peak_kb, header, data[middle:end], data[end:at]))
+            answers.append(Answer(kind, logged, number, peak_kb, took, header, data[middle:end], data[end:at]))
         self._kept = data[at:]
         return answers
 
@@ -209,11 +203,12 @@ class Reader:
 
 def _cut(frame: bytearray) -> Answer:
     """A whole frame whose lengths are checked. Only the header and the payload are copied out of it."""
-    kind, logged, number, peak_kb, header_size, payload_size, _ = _PREFIX.unpack_from(frame)
+    kind, logged, number, peak_kb, took, header_size, payload_size, _ = _PREFIX.unpack_from(frame)
     view = memoryview(frame)
     middle = _SIZE + header_size
     end = middle + payload_size
-    return Answer(kind, logged, number, peak_kb, _text(bytes(view[_SIZE:middle])), bytes(view[middle:end]), view[end:])
+    header = _text(bytes(view[_SIZE:middle]))
+    return Answer(kind, logged, number, peak_kb, took, header, bytes(view[middle:end]), view[end:])
 
 
 def _check(kind: int, header_size: int, answer_size: int) -> None:

@@ -28,6 +28,8 @@ class Both:
         self.number = 0
         self.shut = True
         self.lets_pass = False
+        self.ended = False
+        self.alone = 0
         self.head: tuple[int, str] | None = None  # the one that runs, as the supervisor knows it
         self.answers: list[str] = []  # on their way
         self.runs: str | None = None  # in the environment
@@ -51,10 +53,15 @@ class Both:
             flag, self.shut = (frames.OPEN if self.shut else 0), False
             self.lets_pass = True
             self._write(flag, name := self.waiting.pop(0))
-            self.head = self.number, name
+            self._begin_alone(name)
         elif self.lets_pass and len(self.ahead) < 16:
             self._write(frames.AHEAD, name := self.waiting.pop(0))
             self.ahead.add(self.number, name)
+
+    def _begin_alone(self, name: str) -> None:
+        self.head = self.number, name
+        self.alone = self.number
+        self.ahead.begin_alone(self.number)
 
     def _write(self, flag: int, name: str) -> None:
         self.number += 1
@@ -72,8 +79,14 @@ class Both:
         self.shut, self.lets_pass = True, False
         given_back = self.ahead.take_back(passed)
         if self.ahead.held_up(passed) == self.head[0]:
-            given_back.insert(0, self.head[1])
-            self.head = None
+            if self.head[0] == self.alone and not self.ended:
+                assert self.head[1] not in self.began
+                self._write(frames.OPEN, self.head[1])
+                self._begin_alone(self.head[1])
+                self.shut = False
+            else:
+                given_back.insert(0, self.head[1])
+                self.head = None
         assert not set(given_back) & set(self.began), "what runs, or has run, is nobody else's"
         self.waiting = given_back + self.waiting
 
@@ -125,14 +138,14 @@ def test_when_the_environment_ends_nothing_is_lost_and_nothing_runs_again(steps:
             getattr(both, step)()
         while both.answers:  # what it has still said
             both.hear()
-        running = both.head
+        both.ended = True
         both.take_back()
-        if not both.shut:
+        if not both.shut:  # as it has not opened it
             both.waiting = both.ahead.take_back(0) + both.waiting
+            if both.head is not None and both.ahead.held_up(None) == both.head[0]:
+                both.waiting.insert(0, both.head[1])
         assert len(both.ahead) == 0, "nothing is begun behind a request without an answer"
-        assert not set(both.waiting) & set(both.began)
-        unread = running is not None and not {running[1]} & {*both.began, *both.waiting}  # the first of all
-        assert len(both.began) + len(both.waiting) + unread == both.named
+        assert sorted([*both.began, *both.waiting]) == sorted(f"request {number + 1}" for number in range(both.named))
     finally:
         both.close()
 

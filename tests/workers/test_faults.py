@@ -31,13 +31,13 @@ BAD = {
     "os.abort()": "Runtime exited with error: signal: aborted",
     "os.close(3)": "Runtime sent what is not a response: it closed its channel",
     "os.write(3, b'x' * 100)": "Runtime sent what is not a response: a header of 2021161080 bytes",
-    f"os.write(3, bytes([{frames.ERROR}] + 12*[0] + [1] + 8*[0] + [255]))": (
+    f"os.write(3, bytes([{frames.ERROR}] + 16*[0] + [1] + 8*[0] + [255]))": (
         "Runtime sent what is not a response: a header that is"
     ),
-    f"os.write(3, bytes([{frames.RESULT}] + 20 * [0] + [3]) + b'abc')": (
+    f"os.write(3, bytes([{frames.RESULT}] + 24 * [0] + [3]) + b'abc')": (
         "Runtime sent what is not a response: an answer to request 0"
     ),
-    f"os.write(3, bytes([{frames.RESULT},0,0,0,0] + [2] + 15 * [0] + [3]) + b'abc')": (
+    f"os.write(3, bytes([{frames.RESULT},0,0,0,0] + [2] + 19 * [0] + [3]) + b'abc')": (
         "Runtime sent what is not a response: a body"
     ),
 }
@@ -152,7 +152,7 @@ async def test_the_supervisor_enforces_the_limit_itself(bench: Workbench) -> Non
         """
         import os, struct, time
         def handler(event, context):
-            os.write(3, struct.pack("!BBIIIII", 8, 0, 1, 1, 0, 2_000_000_000, 2_000_000_000) + b"x" * 1000)
+            os.write(3, struct.pack("!BBIIIIII", 8, 0, 1, 1, 0, 0, 2_000_000_000, 2_000_000_000) + b"x" * 1000)
             time.sleep(60)
         """,
         timeout=Duration(30),

@@ -271,3 +271,31 @@ async def test_an_async_handler_is_sent_nothing_ahead_and_runs_one_at_a_time(ben
     answers = [bench.begin("fn", number) for number in range(MANY)]
     assert sent_ahead(bench) == 0
     assert await values(answers) == [1] * MANY
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["the gate was shut", "it was open"])
+async def test_what_a_killed_environment_was_given_and_had_not_begun_is_run_by_another(
+    bench: Workbench, before: int
+) -> None:
+    await quick(bench)
+    me = (await bench.result("fn"))[0]
+    process = bench.process_of(me)
+    if before == 0:
+        for environment in bench.pool._environments:
+            environment.take_back()
+    os.kill(process, signal.SIGSTOP)
+    answers = begin(bench, *range(MANY))  # the first one too is not read
+    os.kill(process, signal.SIGKILL)
+    found = await values(answers)
+    assert [event for _, _, event in found] == list(range(MANY))
+    assert me not in {each for each, _, _ in found}
+    assert runs(found) <= MANY
+
+
+async def test_what_has_ended_two_environments_before_it_began_is_not_run_a_third_time(bench: Workbench) -> None:
+    """As the gate has it, with which a function may do what it likes."""
+    lie = f"os.eventfd_write({GATE}, 1); os.eventfd_read({GATE})"
+    await quick(bench, f"{lie}\n        os.kill(os.getpid(), signal.SIGKILL)", timeout=Duration(30))
+    outcome = await bench.begin("fn", {})
+    assert outcome.error_type == "Runtime.ExitError"
+    assert sum("START" in message for message in bench.sink.messages()) >= 41

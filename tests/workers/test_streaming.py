@@ -508,7 +508,7 @@ async def test_an_environment_that_takes_more_room_than_it_was_given_is_killed(b
         import os, struct, time
 
         def chunk(size):
-            return struct.pack("!BBIIIII", {frames.CHUNK}, 0, 1, 0, 0, size, 0) + bytes(size)
+            return struct.pack("!BBIIIIII", {frames.CHUNK}, 0, 1, 0, 0, 0, size, 0) + bytes(size)
 
         def handler(event, context):
             said = memoryview({said})

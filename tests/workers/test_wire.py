@@ -19,6 +19,7 @@ answers = st.builds(
     logged=st.integers(0, 1),
     number=st.integers(0, 2**32 - 1),
     peak_kb=st.integers(0, 2**32 - 1),
+    took_us=st.integers(0, 2**32 - 1),
     header=st.text(max_size=50),
     payload=small,
     body=small,
@@ -32,6 +33,7 @@ def sent(answer: wire.Answer) -> bytes:
         answer.payload,
         number=answer.number,
         amount=answer.peak_kb,
+        took=answer.took_us,
         flag=answer.logged,
         body=bytes(answer.body),
     )
@@ -60,7 +62,7 @@ def test_rubbish_is_a_protocol_error_or_unfinished(rubbish: bytes) -> None:
 def test_all_lengths_are_bounded_before_anything_is_kept(whole: bool) -> None:
     def announced(header: int, payload: int, body: int) -> bytes:
         filler = b" " * (header + payload + body) if whole else b""
-        return frames.PREFIX.pack(frames.RESULT, 0, 1, 1, header, payload, body) + filler
+        return frames.PREFIX.pack(frames.RESULT, 0, 1, 1, 0, header, payload, body) + filler
 
     with pytest.raises(wire.ProtocolError, match="at most 65536"):
         wire.Reader().feed(announced(frames.MAX_HEADER + 1, 0, 0))

@@ -1,6 +1,6 @@
 """The frame as bytes: the one file that both sides of the channel share, standard library only.
 
-    !B kind   !B flag   !I number   !I amount   !I header length   !I payload length   !I body length
+    !B kind   !B flag   !I number   !I amount   !I took   !I header length   !I payload length   !I body length
     header: UTF-8 text, its fields divided by line feeds   payload: JSON   body: UTF-8 text
 
 Supervisor to environment                  amount              header
@@ -17,7 +17,7 @@ Environment to supervisor
     STANDS    -                            -                   -; while it is blank, as soon as it is worth taking
     READY     -                            bytes in the log    -
     NEVER_STARTED, INIT_ERROR              -                   reason; error type, message (payload: error object)
-    RESULT    the answer                   most KB ever held   microseconds that the request took, or nothing
+    RESULT    the answer                   most KB ever held   -
     ERROR     the error object             most KB ever held   error type, message
     CHUNK     some of a streamed answer    -                   the content type, in the first one
 
@@ -28,7 +28,8 @@ takes longer leaves it: READY has no number, and the request comes again.
 `number` counts the requests of one environment. The flag of an answer says that something may stand in the log pipe
 that belongs before it, the flag of READY that requests may come ahead; that of a request how it passes the gate
 (child/gate.py): AHEAD comes while another one is under way, and is begun after that one's answer or never, OPEN opens
-the gate. A REQUEST's answer may have the text of its "body" apart too; nothing else has a body.
+the gate. `took` is how long the request of a RESULT took, in microseconds; 0: it is not said. A REQUEST's answer may
+have the text of its "body" apart too; nothing else has a body.
 
 An answer to STREAM that comes in chunks ends with a RESULT without payload, or an ERROR. Each request's chunks have
 WINDOW bytes of room from the beginning, each chunk takes CHUNK_COST and its payload's length of it, and ROOM gives it
@@ -42,7 +43,7 @@ import os
 import socket
 import struct
 
-PREFIX = struct.Struct("!BBIIIII")
+PREFIX = struct.Struct("!BBIIIIII")
 SIZE = PREFIX.size
 INIT, INVOKE, REQUEST, STREAM, CANCEL, ROOM, GONE = range(1, 8)
 READY, NEVER_STARTED, INIT_ERROR, RESULT, ERROR, CHUNK, STANDS = range(8, 15)
@@ -69,19 +70,18 @@ def join(
     *,
     number: int = 0,
     amount: int = 0,
+    took: int = 0,
     flag: int = 0,
     body: bytes = b"",
-    body_follows: int = 0,
 ) -> bytes:
-    """A large body need not be copied into its frame: it may follow by itself, so many bytes."""
-    prefix = PREFIX.pack(kind, flag, number, amount, len(header), len(payload), len(body) + body_follows)
+    prefix = PREFIX.pack(kind, flag, number, amount, took, len(header), len(payload), len(body))
     return b"%b%b%b%b" % (prefix, header, payload, body)
 
 
 def cut(data: bytearray) -> tuple[Frame | None, int]:
     """The first frame, None as long as some of it is missing, and how many bytes it has. `data` begins with a whole
     prefix."""
-    kind, _, number, amount, header_size, payload_size, body_size = PREFIX.unpack_from(data)
+    kind, _, number, amount, _, header_size, payload_size, body_size = PREFIX.unpack_from(data)
     middle = SIZE + header_size
     end = middle + payload_size
     size = end + body_size

@@ -24,20 +24,17 @@ class Inbox:
         self._looked = 0.0
 
     def next_request(self) -> frames.Frame | None:
-        """The next one to begin. What still comes of an answer that has ended is nobody's, what came ahead and was
-        taken back is somebody else's."""
+        """The next one to begin. What still comes of an answer that has ended is nobody's, what was taken back is
+        somebody else's."""
         gate = self._gate
         while (frame := self.next()) is not None:
             if frame[0] > frames.STREAM:
                 continue
             if gate is not None:
-                if self._flag == frames.AHEAD:
-                    if not gate.passes():
-                        continue
-                elif self._flag == frames.OPEN:
+                if self._flag == frames.OPEN:
                     gate.open()
-                else:
-                    gate.pass_alone()
+                elif not gate.passes(ahead=self._flag == frames.AHEAD):
+                    continue
             return frame
         return None
 
@@ -49,7 +46,7 @@ class Inbox:
             if not more:
                 return None
             data = data + more if data else more
-        kind, self._flag, number, amount, header_size, payload_size, body_size = frames.PREFIX.unpack_from(data)
+        kind, self._flag, number, amount, _, header_size, payload_size, body_size = frames.PREFIX.unpack_from(data)
         middle = frames.SIZE + header_size
         end = middle + payload_size
         size = end + body_size

@@ -22,6 +22,7 @@ from eventfn.workers.child.results import Fault, Iterates
 from eventfn.workers.child.streaming import Flow
 
 _TRACE = "_X_AMZN_TRACE_ID"
+_MOST_TOOK = 0xFFFF_FFFF  # microseconds that a frame can say
 
 
 class Serve(NamedTuple):
@@ -91,13 +92,13 @@ class Runtime:
         if len(payload) + len(body) > frames.MAX_PAYLOAD:
             return _failed(number, results.too_large(_request_id(header)))
         logged, peak_kb = logs.flush(), _peak_kb()
-        took = b"%d" % ((time.monotonic_ns() - began) // 1000) if began else b""
+        took = (time.monotonic_ns() - began) // 1000 if began else 0
+        if took > _MOST_TOOK:
+            took = 0
+        prefix = frames.PREFIX.pack(frames.RESULT, logged, number, peak_kb, took, 0, len(payload), len(body))
         if len(body) < frames.LARGE:
-            return frames.join(frames.RESULT, took, payload, number=number, amount=peak_kb, flag=logged, body=body), b""
-        begin = frames.join(
-            frames.RESULT, took, payload, number=number, amount=peak_kb, flag=logged, body_follows=len(body)
-        )
-        return begin, body
+            return prefix + payload + body, b""
+        return prefix + payload, body
 
     def encode(self, value: object) -> bytes:
         return self._encoder.encode(value)

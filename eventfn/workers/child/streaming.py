@@ -78,7 +78,7 @@ class Flow:
         header = b"" if self._begun else self._content_type
         self._begun = True
         self._room -= frames.CHUNK_COST + size
-        prefix = frames.PREFIX.pack(frames.CHUNK, 0, self._number, 0, len(header), size, 0)
+        prefix = frames.PREFIX.pack(frames.CHUNK, 0, self._number, 0, 0, len(header), size, 0)
         return prefix + header, rest[:size], rest[size:]
 
 

@@ -33,7 +33,7 @@ def _says(name: str, said: bytes, expected: object, **settings: object) -> Attac
 
 def _prefix(kind: int, header: int, payload: int, body: int = 0) -> bytes:
     """Of a frame whose lengths may be lies."""
-    return frames.PREFIX.pack(kind, 0, 1, 1, header, payload, body)
+    return frames.PREFIX.pack(kind, 0, 1, 1, 0, header, payload, body)
 
 
 TOO_LARGE = (

@@ -28,11 +28,11 @@ def take_requests(most):
 
 def answer_those(taken):
     # What came ahead, in the function's own words, and each of it twice.
-    while len(taken) >= 22:
-        kind, _, number, _, header, payload, body = struct.unpack_from('!BBIIIII', taken)
-        size = 22 + header + payload + body
+    while len(taken) >= 26:
+        kind, _, number, _, _, header, payload, body = struct.unpack_from('!BBIIIIII', taken)
+        size = 26 + header + payload + body
         says = b'"not asked"'
-        os.write(3, 2 * (struct.pack('!BBIIIII', 11, 0, number, 0, 0, len(says), 0) + says))
+        os.write(3, 2 * (struct.pack('!BBIIIIII', 11, 0, number, 0, 0, 0, len(says), 0) + says))
         taken = taken[size:]
 
 def handler(event, context):
