@@ -28,6 +28,9 @@ _CHUNK = 1 << 20
 _MAX_NAME = 255  # bytes of one part of a path, Linux's
 _MAX_PATH = 3072  # bytes of all of it: Linux's 4096, without the folders above
 _MAX_HOPS = 40  # links on one path, Linux's
+# Folders on the ways of all links, and above each of them: a second's work. Ten thousand links of a node_modules/.bin
+# come to a twentieth of it, and some hundred that lead up and down and to each other to hours.
+_MAX_STEPS = 10_000_000
 
 Archive = Path | BinaryIO  # what is given open stays open
 
@@ -159,23 +162,30 @@ def _check_links(opened: zipfile.ZipFile, found: _Entries) -> None:
     if any(not 0 < entry.info.file_size <= _MAX_PATH for entry in found.links):
         raise BadArchive("a link of it is no path")
     links = {entry.path: os.fsdecode(opened.read(entry.info)) for entry in found.links}
+    left = _MAX_STEPS
     for path, target in links.items():
         if "\0" in target:
             raise BadArchive(f"the link {path} leads nowhere")
-        if not _stays(path, links):
+        stays, steps = _stays(path, links, left)
+        left -= steps
+        if not stays:
             raise BadArchive(f"the link {path} leads out of the zip")
 
 
-def _stays(path: str, links: Mapping[str, str]) -> bool:
-    """Whether a path leads to a place within, by all the links on it."""
+def _stays(path: str, links: Mapping[str, str], most: int) -> tuple[bool, int]:
+    """Whether a path leads to a place within, by all the links on it, and in how many steps. Raises BadArchive: in more
+    than `most`."""
     here: list[str] = []
     ahead = path.split("/")[::-1]
-    hops = 0
+    hops = steps = 0
     while ahead:
+        steps += 1 + len(here)
+        if steps > most:
+            raise BadArchive("its links lead through too many folders")
         part = ahead.pop()
         if part == "..":
             if not here:
-                return False
+                return False, steps
             here.pop()
         elif part not in ("", "."):
             here.append(part)
@@ -183,13 +193,13 @@ def _stays(path: str, links: Mapping[str, str]) -> bool:
             if target is None:
                 continue
             if target.startswith("/"):
-                return False
+                return False, steps
             hops += 1
             if hops > _MAX_HOPS:
-                return True  # in a circle: Linux follows it no further either
+                return True, steps  # in a circle: Linux follows it no further either
             here.pop()
             ahead += target.split("/")[::-1]
-    return True
+    return True, steps
 
 
 def _mode(entry: zipfile.ZipInfo) -> int:

@@ -231,3 +231,14 @@ def test_a_zip_that_is_damaged_anywhere_is_a_bad_archive_or_unpacks(data: st.Dat
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(BadArchive):
         check(io.BytesIO(content))
         unpack(io.BytesIO(content), Path(folder))
+
+
+def test_links_that_lead_to_each_other_for_hours_are_refused(make: Callable[..., Path]) -> None:
+    links = [(f"l{number}", "a/../" * 600 + f"l{(number + 1) % 2000}", LINK) for number in range(2000)]
+    with pytest.raises(BadArchive, match="lead through too many folders"):
+        check(make(*links))
+
+
+def test_the_links_of_many_packages_are_not_too_many(make: Callable[..., Path]) -> None:
+    links = [(f"node_modules/.bin/tool{n}", f"../@scope/package{n}/dist/bin/tool.js", LINK) for n in range(10_000)]
+    assert check(make(*links)).unpacked == 0
