@@ -178,6 +178,19 @@ async def test_what_can_never_be_handled_is_in_the_dead_letters(servers: Servers
         assert await trigger.pending() == 0
 
 
+async def test_dead_letters_that_are_gone_leave_the_message_where_it_is(
+    servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Queue.on(servers, "elasticmq", dead_letters=5) as queue, opened(queue, tmp_path) as trigger:
+        await queue.send("bad")
+        batch = await trigger.read(10)
+        await queue.client.call("delete_queue", QueueUrl=queue.dead_url)
+        with caplog.at_level(logging.WARNING):
+            await trigger.settle(batch, [Reject("too big")])
+        assert "is left to the queue's RedrivePolicy" in caplog.text
+        assert await trigger.pending() == 1
+
+
 async def test_without_dead_letters_it_stays_and_the_log_says_so(
     servers: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
