@@ -11,6 +11,7 @@ from eventfn.observe.status import (
     Depth,
     Environments,
     FunctionStatus,
+    HeldUp,
     LastError,
     OutboxStatus,
     QueueStatus,
@@ -45,6 +46,11 @@ DOCUMENT = Status(
             triggers=[
                 SourceStatus("files", "s1", "path=[red]inbox", state="down", reason="no such folder\x1b[2J", lag=4),
                 SourceStatus("http", "s2", "path=/thumb"),
+                SourceStatus(
+                    "kinesis",
+                    "s3",
+                    held_up=[HeldUp("shard-0", 2, "https://x", 5, "503 from x"), HeldUp("shard-1", 1, "queue:dead", 6)],
+                ),
             ],
             counts=Counts(invocations=12_345, errors=2, system_errors=1, throttles=9),
             environments=Environments(total=3, idle=1, in_flight=2),
@@ -72,6 +78,10 @@ def test_everything_that_matters_is_on_the_page() -> None:
     assert ["http", "path=/thumb", "thumb", "running"] in lines
     assert "thumb: last error ValueError: no (request id-1)" in text
     assert "thumb: 1 log line dropped" in text
+    assert (
+        "thumb: shard-0 of kinesis waits until https://x has taken 2 records that were given up: 503 from x\n" in text
+    )
+    assert "thumb: shard-1 of kinesis waits until queue:dead has taken 1 record that was given up\n" in text
     assert ["dead", "1", "0", "0", "fn:thumb"] in lines
     assert ["https://x", "0", "0", "2", "503", "from", "x"] in lines
 
