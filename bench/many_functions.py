@@ -1,6 +1,8 @@
 """Does a node with many functions answer as many requests as one with a busy one?
 
-200 functions, asked in turn, each with an environment that is warm; beside the same load on one of them.
+200 functions, asked in turn, each with an environment that is warm; beside the same load on one of them. What so many
+processes lose on these cores whatever they do is seen by the limit of the design (ceilings/forked_workers.py): 200 bare
+workers in turn, and two for all.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import functools
 import shutil
 import statistics
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bench import running, wrk
@@ -35,11 +38,21 @@ path = "/many/{number}"
 
 async def measure(plan: Plan) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="eventfn-bench-") as folder:
-        async with running.node(_project(Path(folder))) as node:
+        async with (
+            running.node(_project(Path(folder))) as node,
+            running.ceiling("forked_workers", str(FUNCTIONS)) as workers,
+            running.ceiling("forked_workers") as two_workers,
+        ):
             url = f"http://{node.http}/many"
+
+            def in_turn(url: str, paths: int) -> Callable[[], Awaitable[wrk.Load]]:
+                return functools.partial(wrk.in_turn, url, paths, CONNECTIONS, plan.whole_seconds)
+
             load = {
-                OURS: functools.partial(wrk.in_turn, url, FUNCTIONS, CONNECTIONS, plan.whole_seconds),
-                "one function": functools.partial(wrk.in_turn, url, 1, CONNECTIONS, plan.whole_seconds),
+                OURS: in_turn(url, FUNCTIONS),
+                "one function": in_turn(url, 1),
+                f"{FUNCTIONS} forked workers in turn": in_turn(f"http://{workers}/many", FUNCTIONS),
+                "two forked workers": in_turn(f"http://{two_workers}/many", 1),
             }
             await asyncio.to_thread(_start_each, node.http)
             await wrk.in_turn(url, FUNCTIONS, CONNECTIONS, 2)  # a second environment of those that want one

@@ -23,10 +23,10 @@ PATIENCE = 60.0  # seconds until something that does not come up is an error
 
 
 @contextlib.asynccontextmanager
-async def ceiling(name: str) -> AsyncIterator[str]:
+async def ceiling(name: str, *arguments: str) -> AsyncIterator[str]:
     """ceilings/<name>.py, which prints "listening PORT" once it serves. Yields its address."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(HERE / "ceilings" / f"{name}.py"), stdout=subprocess.PIPE
+        sys.executable, str(HERE / "ceilings" / f"{name}.py"), *arguments, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:

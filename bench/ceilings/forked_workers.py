@@ -1,22 +1,34 @@
 """The physical limit of the design: httptools, a socketpair to each of two forked workers, json in the worker.
 
 No admission, no logs, no function model, no limits: an HTTP request in, its body through a worker, an answer out.
+With a number as argument so many workers, of which each has a path of its own, /0 and so on below any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import socket
 import struct
+import sys
+from collections import deque
 from typing import cast
 
 import httptools
 import uvloop
 
-WORKERS = 2
+TWO = 2
+
+
+class Team:
+    """Workers any of which will do, and requests for which none is free."""
+
+    def __init__(self) -> None:
+        self.free: list[Worker] = []
+        self.waiting: deque[tuple[Front, bytes]] = deque()
 
 
 def work(channel: socket.socket) -> None:
@@ -29,9 +41,8 @@ def work(channel: socket.socket) -> None:
 
 
 class Worker(asyncio.Protocol):
-    def __init__(self, pool: list[Worker], waiting: list[tuple[Front, bytes]]) -> None:
-        self._pool = pool
-        self._waiting = waiting
+    def __init__(self, team: Team) -> None:
+        self._team = team
         self._buffer = b""
         self._front: Front | None = None
         self._transport: asyncio.WriteTransport
@@ -53,16 +64,16 @@ class Worker(asyncio.Protocol):
         answer, self._buffer = self._buffer[4:end], self._buffer[end:]
         assert self._front is not None
         self._front.answer(answer)
-        if self._waiting:
-            self.send(*self._waiting.pop(0))
+        if self._team.waiting:
+            self.send(*self._team.waiting.popleft())
         else:
-            self._pool.append(self)
+            self._team.free.append(self)
 
 
 class Front(asyncio.Protocol):
-    def __init__(self, pool: list[Worker], waiting: list[tuple[Front, bytes]]) -> None:
-        self._pool = pool
-        self._waiting = waiting
+    def __init__(self, teams: list[Team]) -> None:
+        self._teams = teams
+        self._team = teams[0]
         self._parser = httptools.HttpRequestParser(self)
         self._body: list[bytes] = []
         self._transport: asyncio.WriteTransport
@@ -73,15 +84,19 @@ class Front(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
+    def on_url(self, url: bytes) -> None:
+        if len(self._teams) > 1:
+            self._team = self._teams[int(url.rpartition(b"/")[2])]
+
     def on_body(self, data: bytes) -> None:
         self._body.append(data)
 
     def on_message_complete(self) -> None:
         body, self._body = b"".join(self._body), []
-        if self._pool:
-            self._pool.pop().send(self, body)
+        if self._team.free:
+            self._team.free.pop().send(self, body)
         else:
-            self._waiting.append((self, body))
+            self._team.waiting.append((self, body))
 
     def answer(self, body: bytes) -> None:
         if self._transport.is_closing():
@@ -90,20 +105,20 @@ class Front(asyncio.Protocol):
         self._transport.writelines([head, body])
 
 
-async def main(channels: list[socket.socket]) -> None:
+async def main(channels: list[socket.socket], teams: list[Team]) -> None:
     loop = asyncio.get_running_loop()
-    pool: list[Worker] = []
-    waiting: list[tuple[Front, bytes]] = []
-    for channel in channels:
-        _, worker = await loop.create_connection(lambda: Worker(pool, waiting), sock=channel)
-        pool.append(worker)
-    server = await loop.create_server(lambda: Front(pool, waiting), "127.0.0.1", 0)
+    for number, channel in enumerate(channels):
+        team = teams[number % len(teams)]
+        _, worker = await loop.create_connection(functools.partial(Worker, team), sock=channel)
+        team.free.append(worker)
+    server = await loop.create_server(lambda: Front(teams), "127.0.0.1", 0)
     print(f"listening {server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
+paths = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 channels: list[socket.socket] = []
-for _ in range(WORKERS):
+for _ in range(paths if paths > 1 else TWO):
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         for channel in [*channels, ours]:
@@ -113,4 +128,4 @@ for _ in range(WORKERS):
         os._exit(0)
     theirs.close()
     channels.append(ours)
-uvloop.run(main(channels))
+uvloop.run(main(channels, [Team() for _ in range(paths)]))
