@@ -92,14 +92,20 @@ class Options:
 
 
 async def serve(
-    target: Path, *, data: Path | None, http: str | None, admin: str | None, watch: bool, reporter: Reporter
+    target: Path,
+    probing: Probe,
+    *,
+    data: Path | None,
+    http: str | None,
+    admin: str | None,
+    watch: bool,
+    reporter: Reporter,
 ) -> int:
     """Runs until SIGTERM or SIGINT; the exit code. A second signal ends the process at once.
 
     Raises DataFolderLocked and DataFolderUnusable, ConnectorError when an address cannot be listened on.
     """
     options = Options(target, data, http, admin, watch=watch)
-    probing = Probe()  # first: it wants to be before any child, and takes its time beside what follows
     try:
         plugins = Plugins.installed()
         project = options.load(plugins)
@@ -107,8 +113,6 @@ async def serve(
     except ConfigError as error:
         reporter.problems(error.problems)
         return 1
-    finally:
-        probing.close()
     return 0
 
 

@@ -5,7 +5,6 @@ A command's module is imported when the command is used, so `eventfn --help` is 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from importlib import import_module
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from eventfn.cli import modules
 from eventfn.cli.failing import CannotRun, Failed, in_one_line
 from eventfn.cli.group import Group
 
@@ -36,11 +36,8 @@ class Commands(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        gc.disable()  # modules are no garbage, and looking for some among them is a twentieth of a start
-        try:
+        with modules.uncollected():
             command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
-        finally:
-            gc.enable()
         assert isinstance(command, click.Command)
         return command
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
 import click
-import uvloop
 
+from eventfn.cli import modules
 from eventfn.cli.options import json_option
 from eventfn.cli.report import LogHandler, reporter
-from eventfn.supervisor import serve
+from eventfn.sandbox.probe import Probe
 
 
 @click.command()
@@ -28,4 +29,11 @@ def run(target: Path, data: Path | None, http: str | None, admin: str | None, wa
     next start. With --json each step is an object on a line of its own.
     """
     logging.basicConfig(level=logging.WARNING, handlers=[LogHandler(as_json=as_json)])
-    return uvloop.run(serve(target, data=data, http=http, admin=admin, watch=watch, reporter=reporter(as_json=as_json)))
+    # First: it wants to be before any child, and its trial runs beside the imports, which are most of a start.
+    with contextlib.closing(Probe()) as probing:
+        with modules.uncollected():
+            import uvloop
+
+            from eventfn.supervisor import serve
+        said = reporter(as_json=as_json)
+        return uvloop.run(serve(target, probing, data=data, http=http, admin=admin, watch=watch, reporter=said))

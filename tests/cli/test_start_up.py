@@ -52,7 +52,12 @@ def test_check_starts_nothing_and_imports_nothing_that_would(tmp_path: Path) -> 
 
 def test_a_node_is_ready_before_it_imports_what_serves_its_admin_listener(tmp_path: Path) -> None:
     """The http connector with it, as most projects have a route."""
-    assert imported_by("import eventfn.cli.run, eventfn_http", tmp_path) == NODE
+    assert imported_by("import eventfn.cli.run, uvloop, eventfn.supervisor, eventfn_http", tmp_path) == NODE
+
+
+def test_the_walls_are_tried_before_a_node_is_imported(tmp_path: Path) -> None:
+    """The trial is a process that takes as long as half of these imports."""
+    assert imported_by("import eventfn.cli.run", tmp_path) <= {"importlib.metadata"}
 
 
 @pytest.mark.parametrize("connector", ["cron", "file", "files", "fn", "queue", "webhook"])

@@ -1,0 +1,17 @@
+"""Importing what a command needs, once it is known which one it is."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Modules are no garbage, and looking for some among them is a twentieth of a start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
