@@ -91,7 +91,7 @@ class Stage:
         zygote = processes.zygote(supervisor)
         self.machine["processes"] = {"neighbour": neighbour, "zygote": zygote}
         self._names_of_no_functions = {processes.name_of(zygote), "fn:init", "fn:neighbour"}
-        self._at_first = self.state()
+        self._at_first = self._state_at_rest()
 
     # --- what it is told ---------------------------------------------------------------------------------------------
 
@@ -184,6 +184,16 @@ class Stage:
         children = len(processes.children_of(self.process.pid))
         found: dict[str, Any] = self.ask("state")
         return {**found, "children": children}
+
+    def _state_at_rest(self) -> dict[str, Any]:
+        """Not between two: blank environments are still being made, and a child is not counted with its descriptors."""
+        before = self.state()
+        while True:
+            time.sleep(0.1)
+            now = self.state()
+            if (now["children"], now["descriptors"]) == (before["children"], before["descriptors"]):
+                return now
+            before = now
 
     def strays(self) -> set[int]:
         """Processes that were a function's, or were started by one, by their names; and inits that have lost theirs."""

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.sandbox.attacks.attack import Attack
+from tests.sandbox.attacks.attack import Attack, OneOf
 from tests.sandbox.attacks.stage import Stage
 
 ON_X86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="of that architecture")
@@ -96,6 +96,69 @@ ATTACKS = [
         """,
         ["ENOENT"],
         ["EPERM"],
+    ),
+    Attack(
+        "who sees its memory, and what becomes of it when it dies",
+        "memory access",
+        """
+        told = [attempt(write, f'/proc/self/{name}', '0') for name in ('oom_score_adj', 'coredump_filter', 'loginuid')]
+        machines = [attempt(write, '/proc/sys/kernel/core_pattern', '|/tmp/x'), attempt(write, '/proc/sysrq-trigger')]
+        return [all(answer != 'done' for answer in told), set(machines) <= {'ENOENT', 'EACCES'}]
+        """,
+        [True, True],
+    ),
+    Attack(
+        "being killed after everybody else",
+        "system calls",
+        """
+        libc.prctl(4, 1, 0, 0, 0)  # else it may not even open it
+        lowered = attempt(write, '/proc/self/oom_score_adj', '-1000')
+        score = attempt(read, '/proc/self/oom_score_adj')
+        return [lowered in ('EACCES', 'EPERM'), score in ('EACCES', 'EPERM') or int(score) >= 0]
+        """,
+        [True, True],
+    ),
+    Attack(
+        "a timer, a slack, a name and a keeper of orphans of its own",
+        "system calls",
+        """
+        # All of it is its own affair: nothing of it is seen outside, or lasts.
+        slack = libc.prctl(29, 1 << 40, 0, 0, 0)
+        adopted = libc.prctl(36, 1, 0, 0, 0)
+        named = libc.prctl(15, b'fn:neighbour', 0, 0, 0)
+        return [libc.prctl(15, b'fn:' + b'mine', 0, 0, 0), slack, adopted, named]
+        """,
+        [0, 0, 0, 0],
+    ),
+    Attack(
+        "taking back what it has promised",
+        "privileges",
+        """
+        found = [libc.prctl(38, 0, 0, 0, 0), libc.prctl(28, 0, 0, 0, 0)]
+        found += [libc.prctl(47, 2, number, 0, 0) for number in (0, 1, 6, 7, 21)]
+        return sorted(set(found))
+        """,
+        [-1],
+    ),
+    Attack(
+        "other users' files by a file system that asks nobody",
+        "system calls",
+        """
+        files = ('/dev/fuse', '/dev/loop-control', '/dev/net/tun', '/dev/vsock', '/dev/userfaultfd', '/dev/ptmx')
+        return sorted({attempt(os.open, path, os.O_RDWR) for path in files} - {'ENOENT'})
+        """,
+        [],
+        OneOf([], ["EACCES"]),
+    ),
+    Attack(
+        "watching what others change",
+        "system calls",
+        """
+        folder = os.open('/tmp', os.O_RDONLY)
+        told = attempt(fcntl.fcntl, folder, 1026, 1 << 31 | 2)  # by a signal, of its own folder alone
+        return [call('inotify_init1', 0), call('fanotify_init', 0, 0), told == 0 or isinstance(told, str)]
+        """,
+        ["ENOSYS", "EPERM", True],
     ),
     Attack(
         "taking its filter off",
