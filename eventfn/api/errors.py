@@ -94,11 +94,6 @@ def invalid_parameter(message: str, *, typed: bool = True) -> ApiError:
     return lambda_error("InvalidParameterValueException", message, typed=typed)
 
 
-def precondition_failed(message: str) -> ApiError:
-    """A RevisionId that is not the latest."""
-    return lambda_error("PreconditionFailedException", message)
-
-
 def access_denied(message: str | None) -> ApiError:
     return lambda_error("AccessDeniedException", message)
 

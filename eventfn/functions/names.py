@@ -11,7 +11,6 @@ import re
 
 import msgspec
 
-from eventfn.functions.managed import LATEST
 from eventfn.functions.refusals import Refusal, invalid, missing
 
 _NAMED = re.compile(
@@ -32,11 +31,6 @@ class Named(msgspec.Struct, frozen=True):
     def reference(self) -> str:
         """As the registry and the bus have it."""
         return self.name if self.qualifier is None else f"{self.name}:{self.qualifier}"
-
-    @property
-    def is_version(self) -> bool:
-        """A published version's number, and no alias."""
-        return self.qualifier is not None and is_number(self.qualifier)
 
 
 @functools.lru_cache(maxsize=512)  # every Invoke asks
@@ -67,8 +61,3 @@ def is_number(qualifier: str) -> bool:
 def function_arn(region: str, account: str, name: str, qualifier: str | None = None) -> str:
     arn = f"arn:aws:lambda:{region}:{account}:function:{name}"
     return arn if qualifier is None else f"{arn}:{qualifier}"
-
-
-def without_latest(qualifier: str | None) -> str | None:
-    """$LATEST is the unqualified function where AWS makes no difference."""
-    return None if qualifier == LATEST else qualifier

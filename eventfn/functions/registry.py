@@ -48,11 +48,6 @@ class Target(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return self.function.name
 
-    @property
-    def qualified_arn(self) -> str:
-        """With ":$LATEST" where the caller named no qualifier."""
-        return f"{self.arn}:{LATEST}" if self.arn.endswith(f":function:{self.name}") else self.arn
-
 
 class Split(msgspec.Struct, frozen=True):
     """An alias that shares its invocations between two versions."""

@@ -121,10 +121,6 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def known_architecture() -> bool:
-    return os.uname().machine in MACHINES
-
-
 def compile_program(*, inet: bool, unix: bool, namespaces: bool, machine: str | None = None) -> bytes:
     """The filter, as an array of struct sock_filter. Computed once; `install` takes it in each environment.
 

@@ -107,18 +107,3 @@ def test_what_is_not_ready_is_there_and_cannot_be_invoked() -> None:
     assert registry.get("f") is None
     with pytest.raises(FunctionNotReady, match="following state: Pending"):
         registry.require("f")
-
-
-@pytest.mark.parametrize(
-    ("arn", "qualified"),
-    [
-        (
-            "arn:aws:lambda:us-east-1:000000000000:function:f",
-            "arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST",
-        ),
-        ("arn:aws:lambda:us-east-1:000000000000:function:f:2", "arn:aws:lambda:us-east-1:000000000000:function:f:2"),
-        ("arn:aws:lambda:us-east-1:000000000000:function:f:f", "arn:aws:lambda:us-east-1:000000000000:function:f:f"),
-    ],
-)
-def test_the_arn_with_a_qualifier_always(arn: str, qualified: str) -> None:
-    assert target(prepared("f").function, arn, prepared("f")).qualified_arn == qualified

@@ -283,7 +283,6 @@ def test_another_machine_is_refused_by_name() -> None:
     with pytest.raises(OSError, match="no table of the system calls of riscv64, only of x86_64 and aarch64") as raised:
         syscalls.compile_program(inet=True, unix=True, namespaces=True, machine="riscv64")
     assert raised.value.errno == errno.ENOSYS
-    assert syscalls.known_architecture() == (HERE in MACHINES)
 
 
 HEADERS = {"x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "aarch64": "/usr/include/asm-generic/unistd.h"}

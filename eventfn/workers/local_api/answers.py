@@ -51,7 +51,3 @@ def wrong_response_mode() -> Answer:
 
 def not_found() -> Answer:
     return Answer(404, b"404 page not found\n", content_type="text/plain; charset=utf-8")
-
-
-def not_allowed() -> Answer:
-    return Answer(405)
