@@ -127,7 +127,7 @@ class Environment(asyncio.Protocol):
         self._gate_shut = True  # by this side, which it is until a request is sent to open it
         self._lets_pass = False  # what is sent ahead now will be run
         self._alone = 0  # the number of the last one that was not sent ahead
-        self._followed = False  # what was sent last was sent ahead
+        self._followed = False  # by what nobody may have read yet: that something is unread says nothing of the request
         self._silent = 0  # answers in a row without a line in the log
         self._is_late = False  # its request's time was over, and its answer on its way
         self._doors: socket.socket | None = None
@@ -601,6 +601,7 @@ class Environment(asyncio.Protocol):
         self._looked_at = self._number
         if not self._channel_open or self._transport.get_write_buffer_size():
             return False
+        self._followed = True
         try:
             return waiters.are_too_many(self._transport.get_extra_info("socket").fileno())
         except OSError:

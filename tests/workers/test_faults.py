@@ -265,6 +265,15 @@ async def test_a_busy_environment_that_is_killed_fails_its_request(bench: Workbe
     await until(lambda: not alive(handler))
 
 
+async def test_a_request_that_ran_for_a_while_is_not_run_again_when_its_environment_ends(bench: Workbench) -> None:
+    """By then its environment was looked after, and sent what a busy handler does not read."""
+    code = "import os, time\ndef handler(event, context):\n    print('in')\n    time.sleep(0.5)\n    os._exit(3)\n"
+    bench.deploy("fn", code)
+    outcome = await bench.invoke("fn")
+    assert error_of(outcome)["errorMessage"].endswith("Error: Runtime exited with error: exit status 3")
+    assert bench.sink.messages("fn").count("in") == 1
+
+
 async def test_a_dead_zygote_touches_no_environment_and_is_replaced(bench: Workbench) -> None:
     code = """
         from who import ME
