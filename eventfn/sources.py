@@ -27,7 +27,7 @@ from eventfn.bus.stream import HostAssignments, StreamIntake
 from eventfn.bus.waiting import within
 from eventfn.clock import Clock
 from eventfn.engine.contract import Engine, Put, Send
-from eventfn.errors import ConnectorError, Refused
+from eventfn.errors import ConnectorError, EventfnError, Refused
 from eventfn.event import Apart, Outcome, Record, ResponseStream
 from eventfn.functions.model import Function, Project, TriggerBinding
 from eventfn.observe.report import Reporter
@@ -275,7 +275,16 @@ class Sources:
             positions=EnginePositions(self._engine, binding.source, self._clock),
             assignments=assignments,
         )
-        return plugin(binding.settings, _shared(project, binding), context), assignments
+        try:
+            return plugin(binding.settings, _shared(project, binding), context), assignments
+        except EventfnError:
+            raise
+        except Exception as error:
+            log.exception("cannot be made: the connector raised what its contract does not allow")
+            raise ConnectorError(
+                f"{binding.source}: '{binding.type}' cannot make its trigger, which its author must mend: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     async def _stop(self, host: _Host, deadline: float) -> None:
         await host.worker.drain(deadline)

@@ -15,7 +15,7 @@ import pytest
 from eventfn.bus.outbox import Outbox
 from eventfn.bus.queues import NamedQueues
 from eventfn.engine.memory import MemoryEngine
-from eventfn.errors import Refused
+from eventfn.errors import ConnectorError, Refused
 from eventfn.event import Outcome, OutcomeKind
 from eventfn.functions.model import Function, Project, TriggerBinding, Where
 from eventfn.plugins import Plugins
@@ -81,9 +81,9 @@ class Bench:
         self.sources = self.restarted()
         self._folder = str(tmp_path)
 
-    def restarted(self) -> Sources:
+    def restarted(self, trigger: type[MemoryTrigger] = MemoryTrigger) -> Sources:
         """The triggers of a node that starts on the same engine."""
-        plugins = Plugins({"memory": MemoryTrigger, "listening": Listening})
+        plugins = Plugins({"memory": trigger, "listening": Listening})
         queues = NamedQueues(self.engine, {}, self.clock)
         bus: Any = self.bus
         reporter: Any = Silent()
@@ -106,6 +106,23 @@ async def declared(tmp_path: Path) -> AsyncGenerator[tuple[Bench, asyncio.TaskGr
         project = bench.project(*BOTH)
         await bench.sources.declare(project, tasks)
         yield bench, tasks
+
+
+class RaisesWhenMade(MemoryTrigger):
+    def __init__(self, settings: Any, shared: Any, context: Any) -> None:
+        raise ValueError("a bug of the plugin")
+
+
+async def test_a_trigger_that_cannot_be_made_is_its_authors_to_mend(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path)
+    await bench.engine.open(bench.clock.now_ms())
+    sources = bench.restarted(RaisesWhenMade)
+    async with asyncio.TaskGroup() as tasks:
+        with pytest.raises(ConnectorError, match=r"f/memory: .*its author must mend: ValueError: a bug of the plugin"):
+            await sources.declare(bench.project(BOTH[0]), tasks)
+    assert "Traceback" in caplog.text
 
 
 async def broken() -> None:
