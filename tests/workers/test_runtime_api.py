@@ -23,6 +23,7 @@ from eventfn.workers.local_api.answers import Answer
 from eventfn.workers.local_api.extensions import Extensions, Facts
 from eventfn.workers.local_api.http import Exchange, Server
 from eventfn.workers.local_api.runtime import Event, Reported, Runtime
+from eventfn.workers.local_api.telemetry import TELEMETRY, Subscriber, Telemetry
 
 ID = "11111111-2222-3333-4444-555555555555"
 FACTS = Facts("fn", "$LATEST", "main.handler", "000000000000")
@@ -523,3 +524,22 @@ def test_no_bytes_break_the_server(data: bytes, size: int) -> None:
             link.server.close()
 
     asyncio.run(attempt())
+
+
+def test_whoever_subscribes_again_and_again_is_told_no_more_each_time() -> None:
+    agents = Agents("agent")
+    me = identifier_of(agents.register("agent", "INVOKE"))
+    subscribed: list[Subscriber] = []
+    telemetry = Telemetry(agents.extensions, lambda: "now", subscribed.append, lambda _: None)
+    wish = {
+        "schemaVersion": "2022-12-13",
+        "types": ["platform"],
+        "destination": {"protocol": "HTTP", "URI": "http://sandbox:80"},
+    }
+    for _ in range(1000):
+        posted = Posted("PUT", TELEMETRY, msgspec.json.encode(wish), lambda_extension_identifier=me)
+        telemetry.begins(posted)
+        telemetry.arrived(posted)
+        assert posted.status == 200
+    told = [len(msgspec.json.decode(telemetry.batch(each))) for each in subscribed]
+    assert told[-1] == max(told) <= 257

@@ -20,6 +20,8 @@ TELEMETRY, LOGS = "/2022-07-01/telemetry", "/2020-08-15/logs"
 _VERSIONS = {TELEMETRY: ("2025-01-29", "2022-12-13", "2022-07-01"), LOGS: ("2021-03-18", "2020-08-15")}
 _ROOM = 65_536  # bytes of a body
 _MOST_KEPT = 1_048_576  # bytes for one subscriber who does not take them
+# Items of an init, of which there are a dozen: each new subscription is one too, and is told all that came before.
+_MOST_BEFORE = 256
 _DESTINATION = re.compile(r"http://sandbox(?:\.localdomain)?:(\d{1,5})(/[!-~]*)?", re.IGNORECASE)
 _KINDS = "platform", "function", "extension"
 # The older API knows fewer of the platform's, and one that the newer has not.
@@ -123,7 +125,7 @@ class Telemetry:
         if self._closed and not self.subscribers:
             return
         item = self._item(kind, record)
-        if not self._closed and kind.startswith("platform."):
+        if not self._closed and kind.startswith("platform.") and len(self._before) < _MOST_BEFORE:
             self._before.append((kind, item))
         for subscriber in self.subscribers:
             if subscriber.wants(kind):

@@ -291,7 +291,7 @@ def test_what_it_forges_in_its_log_stands_in_its_own_log_and_changes_nothing(sta
     stage.stands_up_to(Attack("forger", "processes", code, "done"))
     lines = stage.ask("lines")["lines"]
     assert [line.partition(":")[0] for line in lines if "RequestId: 0-" in line] == ["forger"] * 3
-    assert [line for line in lines if "REPORT" in line and "forger" in line and "0-0" not in line]
+    assert [line for line in lines if "REPORT" in line and "forger" in line and "RequestId: 0-0" not in line]
 
 
 _WAITERS = """
