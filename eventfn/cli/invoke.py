@@ -127,6 +127,13 @@ class _FunctionError(msgspec.Struct, rename="camel"):
     stack_trace: list[str] = []
 
 
+# The first surprise of whoever has a package installed beside eventfn.
+_NO_MODULE = (
+    "    a function sees its code and its layers, and no packages that are installed beside eventfn: name those that "
+    "it needs in a file, and that file as `requirements` of the function"
+)
+
+
 def _print_error(body: bytes) -> None:
     try:
         error = msgspec.json.decode(body, type=_FunctionError)
@@ -135,3 +142,5 @@ def _print_error(body: bytes) -> None:
     click.echo(safe(f"{error.error_type}: {error.error_message or ''}"), err=True)
     for entry in error.stack_trace:
         click.echo(safe(entry).rstrip("\n"), err=True)
+    if error.error_type == "Runtime.ImportModuleError" and "No module named" in (error.error_message or ""):
+        click.echo(_NO_MODULE, err=True)

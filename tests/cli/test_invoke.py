@@ -39,6 +39,16 @@ def test_an_error_of_the_function_goes_to_standard_error(run: Eventfn, node: Fak
     assert result.stderr == 'ValueError: no \\x1b[2J\n  File "x.py"\n'
 
 
+def test_a_module_that_is_not_there_comes_with_the_key_that_brings_it(run: Eventfn, node: FakeNode) -> None:
+    missing = b"""{"errorType": "Runtime.ImportModuleError", "errorMessage": "Unable to import module 'f': %s"}"""
+    node.outcome = Outcome(OutcomeKind.FUNCTION_ERROR, missing % b"No module named 'requests'")
+    told = run("invoke", "hello").stderr
+    assert told.startswith("Runtime.ImportModuleError: Unable to import module 'f': No module named 'requests'\n    ")
+    assert "`requirements`" in told
+    node.outcome = Outcome(OutcomeKind.FUNCTION_ERROR, missing % b"cannot import name 'x' from 'y'")
+    assert "`requirements`" not in run("invoke", "hello").stderr
+
+
 def test_an_error_object_of_another_shape_is_shown_as_it_is(run: Eventfn, node: FakeNode) -> None:
     node.outcome = Outcome(OutcomeKind.FUNCTION_ERROR, b'["oops"]')
     result = run("invoke", "hello")
@@ -138,8 +148,7 @@ def test_a_node_that_was_killed_is_no_node(run: Eventfn, folder: Path) -> None:
 
 
 def test_the_data_folder_is_the_one_that_the_project_declares(run: Eventfn, node: FakeNode, folder: Path) -> None:
-    (folder / "moved").mkdir()
-    (folder / ".eventfn" / "node.json").rename(folder / "moved" / "node.json")
+    (folder / ".eventfn").rename(folder / "moved")
     (folder / "hello.py").write_text("def handler(event, context): ...")
     (folder / "eventfn.toml").write_text('data = "moved"\n[functions.hello]\nhandler = "hello.handler"\n')
     assert run("invoke", "hello").exit_code == 0
