@@ -20,8 +20,8 @@ from eventfn.workers.child.inbox import Inbox
 from eventfn.workers.child.loading import Handler
 from eventfn.workers.child.results import Fault, Iterates
 from eventfn.workers.child.streaming import Flow
+from eventfn.workers.child.trace import Trace
 
-_TRACE = "_X_AMZN_TRACE_ID"
 _MOST_TOOK = 0xFFFF_FFFF  # microseconds that a frame can say
 
 
@@ -62,7 +62,7 @@ class Runtime:
         self._facts = Facts()
         self._encoder = results.Encoder()
         self._events = HttpEvents()
-        self._trace = ""
+        self._trace = Trace()
 
     def begin(self, frame: frames.Frame) -> tuple[Any, LambdaContext]:
         """The event and its context. Raises Fault."""
@@ -70,12 +70,7 @@ class Runtime:
         is_http = kind == frames.REQUEST
         request_id, arn, trace_id, *own = header.split("\n", 4 if is_http else 3)
         logs.request_id.set(request_id)
-        if trace_id != self._trace:  # a process has one environment, whose variable is of the latest request
-            self._trace = trace_id
-            if trace_id:
-                os.environ[_TRACE] = trace_id
-            else:
-                os.environ.pop(_TRACE, None)
+        self._trace.set(trace_id)
         context = LambdaContext(self._facts, request_id, milliseconds_left, arn, "" if is_http else own[0])
         if is_http:
             return self._events.event(payload, body, request_id, own[0], int(own[1])), context
