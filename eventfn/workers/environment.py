@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 from eventfn.clock import Clock
 from eventfn.event import MAX_STREAMED_RESPONSE, Buffer, Outcome, OutcomeKind
 from eventfn.sandbox.allow_list import Target
-from eventfn.workers import failures, waiters, wire
+from eventfn.workers import failures, wire
 from eventfn.workers.ahead import Ahead
 from eventfn.workers.child import frames
 from eventfn.workers.contract import LogSink, Prepared
@@ -34,6 +34,7 @@ from eventfn.workers.names import Names
 from eventfn.workers.relay import OwnApi, Relay
 from eventfn.workers.request import NEVER, Request
 from eventfn.workers.runtimes import telling
+from eventfn.workers.waiters import Waiters
 
 _REST = 0.1  # seconds without a request until it is frozen, and between two looks at its memory
 _SHUTDOWN = 0.5  # seconds after SIGTERM, Lambda's for a runtime
@@ -112,7 +113,6 @@ class Environment(asyncio.Protocol):
         self._timeout_ms = int(self._timeout * 1000)
         self.journal = Journal(prepared, sink, clock, self.requests, provisioned=provisioned)
         self._number = 0
-        self._looked_at = 0  # the number, at the latest look at its channel
         self._peak_kb = 0
         self._init_ms: float | None = None
         self._reader = wire.Reader()
@@ -127,7 +127,9 @@ class Environment(asyncio.Protocol):
         self._gate_shut = True  # by this side, which it is until a request is sent to open it
         self._lets_pass = False  # what is sent ahead now will be run
         self._alone = 0  # the number of the last one that was not sent ahead
-        self._followed = False  # by what nobody may have read yet: that something is unread says nothing of the request
+        self._followed = False  # what was sent last was sent ahead
+        self._waiters = Waiters()
+        self._measures = False  # how long the next frame takes
         self._silent = 0  # answers in a row without a line in the log
         self._is_late = False  # its request's time was over, and its answer on its way
         self._doors: socket.socket | None = None
@@ -322,7 +324,7 @@ class Environment(asyncio.Protocol):
         request.sent = self._clock.monotonic()
         self.ahead.add(number, request)
         self._followed = True
-        self._transport.write(wire.invoke(number, self._timeout_ms, request.invocation, flag=frames.AHEAD)[0])
+        self._write(wire.invoke(number, self._timeout_ms, request.invocation, flag=frames.AHEAD)[0])
 
     def take_back(self) -> None:
         """What it has not begun, and now never will, goes to the owner."""
@@ -383,9 +385,24 @@ class Environment(asyncio.Protocol):
     def _send(self, number: int, request: Request, flag: int = 0) -> None:
         frame = self._frame(number, request, flag)
         if len(frame) == 1:
-            self._transport.write(frame[0])
+            self._write(frame[0])
         else:
             self._transport.writelines(frame)
+
+    def _write(self, frame: Buffer) -> None:
+        if self._measures and not self._transport.get_write_buffer_size():
+            frame = self._measured(frame)
+        if frame:
+            self._transport.write(frame)
+
+    def _measured(self, frame: Buffer) -> Buffer:
+        """What of it is still to be written."""
+        left = self._waiters.write(self._transport.get_extra_info("socket").fileno(), frame)
+        self._measures = self._waiters.suspected
+        if self._waiters.are_too_many:  # a turn later: whoever has this one run is not through with it
+            what = "too many of its threads or descriptors wait for its channel"
+            self._loop.call_soon(self._break_protocol, what)
+        return left
 
     def _answered(self, answer: wire.Answer) -> None:
         """The hot path back: the function's lines, then the outcome, then END and REPORT."""
@@ -467,7 +484,7 @@ class Environment(asyncio.Protocol):
 
     def _say_to(self, request: Request, number: int, frame: bytes) -> None:
         if self.requests.get(number) is request and self._channel_open:
-            self._transport.write(frame)
+            self._write(frame)
 
     def _outcome(
         self,
@@ -582,9 +599,7 @@ class Environment(asyncio.Protocol):
         process = self._process
         if self.ended or process is None:
             return
-        if self._number != self._looked_at and self._has_too_many_waiters():
-            self._break_protocol("too many of its threads or descriptors wait for its channel")
-            return
+        self._measures = True
         if self.requests or self._cancelled:
             if process.group is not None and process.group.over_memory():
                 self._cause = failures.out_of_memory()
@@ -595,17 +610,6 @@ class Environment(asyncio.Protocol):
             self._frozen = True
             return
         self._loop.call_later(_REST, self.look_after)
-
-    def _has_too_many_waiters(self) -> bool:
-        """No more looks than requests, since what it does not read stays in its channel."""
-        self._looked_at = self._number
-        if not self._channel_open or self._transport.get_write_buffer_size():
-            return False
-        self._followed = True
-        try:
-            return waiters.are_too_many(self._transport.get_extra_info("socket").fileno())
-        except OSError:
-            return False  # it is full, or at its end
 
     def _thaw(self) -> None:
         assert self._process is not None

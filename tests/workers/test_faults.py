@@ -266,7 +266,7 @@ async def test_a_busy_environment_that_is_killed_fails_its_request(bench: Workbe
 
 
 async def test_a_request_that_ran_for_a_while_is_not_run_again_when_its_environment_ends(bench: Workbench) -> None:
-    """By then its environment was looked after, and sent what a busy handler does not read."""
+    """By then its environment was looked after."""
     code = "import os, time\ndef handler(event, context):\n    print('in')\n    time.sleep(0.5)\n    os._exit(3)\n"
     bench.deploy("fn", code)
     outcome = await bench.invoke("fn")
