@@ -23,7 +23,7 @@ WORK = """
     import time
 
     def crowded(event, context):
-        time.sleep(0.05)
+        time.sleep(0.5)
 
     def lonely(event, context):
         return "at last"

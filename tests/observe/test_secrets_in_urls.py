@@ -68,7 +68,13 @@ async def test_no_token_of_a_destination_is_shown(tmp_path: Path, receiver: Rece
             return len([each for each in outbox if each["last_error"]]) == 2
 
         await until(waiting, "two records wait for nobody")
-        dead = await until(lambda: node.messages("dead-letters"), "one was refused for good")
+
+        async def refused() -> bool:
+            queues = (await node.json("GET", "/status"))["queues"]
+            return any(queue["name"] == "dead-letters" for queue in queues)
+
+        await until(refused, "one was refused for good")
+        dead = await node.messages("dead-letters")
         shown = f"http://127.0.0.1:{receiver.port}/gone?token=***#"
         assert dead[0]["attributes"]["eventfn.destination"].startswith(shown)
         _, status = await node.request("GET", "/status")
