@@ -66,6 +66,9 @@ class Snapshot:
                 self.wake(made)
                 request = snapshot.REQUEST.pack(snapshot.COPY, number) + wire.encode(own)
                 socket.send_fds(self._control, [request], [theirs.fileno(), log_pipe])
+                ours.setblocking(False)
+                if first is not None:
+                    ours.send(first.frame)  # the channel is empty, and has room for it
             except OSError as error:  # it does not read, or is gone, which is not known here yet
                 ours.close()
                 self.dead = True
@@ -73,9 +76,6 @@ class Snapshot:
                 raise SnapshotDied(
                     f"the environment that those of {self.prepared.function.name} are copied from died: {error}"
                 ) from error
-        ours.setblocking(False)
-        if first is not None:
-            ours.send(first.frame)  # the channel is empty, and has room for it
         self._copies[number] = made
         self._limit()
         return Launched(made, ours)
