@@ -120,6 +120,7 @@ async def test_the_source_is_not_settled_until_its_dead_letter_target_is_up(tmp_
                 await kinesis.call("put_record", StreamName="records", Data=body.encode(), PartitionKey="same")
 
         async def trigger(node: RunningNode) -> dict[str, Any]:
+            found: dict[str, Any]
             (found,) = (await node.function("work"))["triggers"]
             return found
 

@@ -22,7 +22,7 @@ from eventfn.testing.lint import package_folder
 from eventfn.trigger import DONE, Reject, Retry
 from eventfn_nats import NatsTrigger
 from eventfn_nats.server import Connection
-from eventfn_nats.settings import Clusters, Source
+from eventfn_nats.settings import Clusters, Server, Source
 from tests.servers import certificate
 from tests.servers.nats import NatsServer, missing
 from tests.servers.needed import need
@@ -93,11 +93,11 @@ async def test_every_way_to_log_in(tmp_path: Path) -> None:
         folder.mkdir()
         with NatsServer(folder, configuration) as server:
             servers = (f"nats://{server.host}:{server.port}",)
-            connection = Connection(Clusters(servers=servers, **good))
+            connection = Connection(Server(servers=servers, **good))
             await connection.open(str(tmp_path))
             await connection.answer(connection.client.flush())
             await connection.close()
-            stranger = Connection(Clusters(servers=servers, **bad))
+            stranger = Connection(Server(servers=servers, **bad))
             with pytest.raises(ConnectorError, match=r"(?i)authorization") as failure:
                 await stranger.open(str(tmp_path))
             assert "hunter" not in str(failure.value)
@@ -106,7 +106,7 @@ async def test_every_way_to_log_in(tmp_path: Path) -> None:
 async def test_who_is_no_nats_server_is_told_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eventfn_nats.server, "PATIENCE", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        connection = Connection(Clusters(servers=(f"nats://127.0.0.1:{silent.getsockname()[1]}",)))
+        connection = Connection(Server(servers=(f"nats://127.0.0.1:{silent.getsockname()[1]}",)))
         with pytest.raises(ConnectorError, match="no NATS server answered within 1 s"):
             await connection.open(str(tmp_path))
 
@@ -117,12 +117,12 @@ async def test_both_sides_show_a_certificate(tmp_path: Path) -> None:
     with NatsServer(tmp_path, configuration) as server:
         servers = (f"tls://{server.host}:{server.port}",)
         files = {"ca_file": mine.name, "certificate_file": mine.name, "key_file": key.name}
-        connection = Connection(Clusters(servers=servers, **files))
+        connection = Connection(Server(servers=servers, **files))
         await connection.open(str(tmp_path))
         await connection.answer(connection.client.flush())
         await connection.close()
         with pytest.raises(ConnectorError, match=r"(?i)certificate"):
-            await Connection(Clusters(servers=servers)).open(str(tmp_path))
+            await Connection(Server(servers=servers)).open(str(tmp_path))
 
 
 async def test_a_user_with_the_rights_in_the_readme_can_do_all(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ async def test_a_user_with_the_rights_in_the_readme_can_do_all(tmp_path: Path) -
     users = f"{{ user: eventfn, password: secret, {permissions} }}, {{ user: admin, password: secret }}"
     with NatsServer(tmp_path, f"authorization {{ users = [ {users} ] }}") as server:
         servers = (f"nats://{server.host}:{server.port}",)
-        admin = Connection(Clusters(servers=servers, user="admin", password="secret"))
+        admin = Connection(Server(servers=servers, user="admin", password="secret"))
         await admin.open(str(tmp_path))
         jetstream = admin.client.jetstream()
         await jetstream.add_stream(name="ORDERS", subjects=["orders.>"])
