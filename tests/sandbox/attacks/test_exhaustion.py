@@ -68,7 +68,7 @@ ATTACKS = [
         "total memory",
         """
         def hold():
-            held = b'x' * (200 << 20)
+            held = b'x' * (100 << 20)
             into.send(b'x')
             into.recv(1)
             into.send(b'x')
