@@ -11,8 +11,7 @@ import fcntl
 import os
 import socket
 import struct
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -26,9 +25,6 @@ _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, po
 _ADDRESS = struct.Struct("=BBBBIHH")  # ifaddrmsg: family, prefix, flags, scope, index; rtattr: length, type
 _ERROR = struct.Struct("=i")  # nlmsgerr, behind the header: 0, or an errno below 0
 
-_REACHED_WITHIN = 1.0  # seconds; mostly it is at once
-_A_MOMENT = 0.0005  # seconds
-
 _BACKLOG = 128  # connections that wait for the supervisor to take them; the kernel holds the others back
 
 
@@ -41,7 +37,7 @@ def bring_up_loopback() -> None:
             raise OSError(error.errno, f"ioctl(SIOCSIFFLAGS, 'lo', IFF_UP): {error.strerror}") from error
 
 
-def add_addresses(addresses: Sequence[str]) -> None:
+def add_addresses(addresses: Iterable[str]) -> None:
     """IPv4 and IPv6 addresses for lo, each for itself: what is sent to one of them stays in the sandbox."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
         for address in addresses:
@@ -52,25 +48,6 @@ def add_addresses(addresses: Sequence[str]) -> None:
                     raise OSError(-code, os.strerror(-code))
             except OSError as error:
                 raise OSError(error.errno, f"netlink(RTM_NEWADDR, 'lo', {address!r}): {error.strerror}") from error
-    for address in addresses:
-        if _family(address) == socket.AF_INET6:
-            _until_reached(address)
-
-
-def _until_reached(address: str) -> None:
-    """The kernel makes the route to an IPv6 address later, in a thread of its own: on a busy machine a function could
-    come before it."""
-    until = time.monotonic() + _REACHED_WITHIN
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as nothing_is_sent:
-        while True:
-            try:
-                nothing_is_sent.connect((address, 1))
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise OSError(error.errno, f"connect({address!r}): {error.strerror}") from error
-                time.sleep(_A_MOMENT)
-            else:
-                return
 
 
 def listen(doors: Iterable[tuple[str, int]]) -> list[socket.socket]:
