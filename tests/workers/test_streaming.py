@@ -493,6 +493,25 @@ async def test_a_copy_of_a_handler_that_forks_sends_nothing(bench: Workbench) ->
     assert (await streamed(bench, "f"))[1].body == b"before after"
 
 
+async def test_a_copy_of_a_handler_that_forks_reads_nothing(bench: Workbench) -> None:
+    """What comes while an answer is held back is for the one that sends it."""
+    bench.deploy(
+        "f",
+        """
+        import os
+
+        def handler(event, context):
+            for number in range(200):
+                yield b"x" * 50_000
+                if number % 10 == 0:
+                    os.fork()
+        """,
+    )
+    for _ in range(2):
+        outcome, taker = await streamed(bench, "f")
+        assert (outcome.ok, len(taker.body)) == (True, 10_000_000)
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -93,16 +93,16 @@ def send(pieces: Pieces, flow: Flow, inbox: Inbox) -> None:
         for piece in each:
             rest = flow.take(piece)
             while flow.due(rest):
+                if os.getpid() != process:
+                    os._exit(0)  # the handler forked, and this is the copy: what comes is not for it to read either
                 while not flow.gone and (flow.full or inbox.has_more()):
                     frame = inbox.next()
-                    if frame is None or os.getpid() != process:
-                        os._exit(0)  # the supervisor is gone; or the handler forked, and this is the copy
+                    if frame is None:
+                        os._exit(0)  # the supervisor is gone
                     flow.heed(frame)
                 if flow.gone:
                     return
                 begin, chunk, rest = flow.cut(rest)
-                if os.getpid() != process:
-                    os._exit(0)
                 frames.write(frames.CHANNEL, begin, chunk)
     finally:
         each.close()
