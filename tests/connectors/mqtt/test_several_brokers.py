@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import aiomqtt
@@ -91,7 +91,7 @@ async def test_records_go_to_the_broker_that_is_named(
             assert [message.payload async for message in _until_mark(elsewhere)] == []
 
 
-async def _until_mark(client: aiomqtt.Client):  # type: ignore[no-untyped-def]
+async def _until_mark(client: aiomqtt.Client) -> AsyncGenerator[aiomqtt.Message, None]:
     async for message in client.messages:
         if message.payload == b"mark":
             return
